@@ -1,0 +1,3 @@
+//! The drain benchmark; it follows.
+
+fn main() {}

@@ -1,0 +1,143 @@
+//! The contract as types: what an event is, how it is read and written, and why one is refused. No I/O.
+
+mod decode;
+mod kind;
+pub mod payload;
+mod rejection;
+mod storable;
+mod workflow;
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode};
+pub use kind::Kind;
+pub use payload::Payload;
+pub use rejection::{Reason, Rejection};
+pub use storable::MAX_NESTING;
+pub use workflow::Workflow;
+
+/// The namespace in which an organization's tenant id is made where an event names no tenant:
+/// `UUIDv5(NAMESPACE, organization_id)`.
+///
+/// It is itself `UUIDv5(NAMESPACE_DNS, "organization.cns-events")`. Fixed for ever: another value would give
+/// every organization another tenant.
+pub const TENANT_NAMESPACE: Uuid = Uuid::from_u128(0xc237_4d75_f6f3_5b2e_9b8f_2eac_53d9_11bc);
+
+/// Characters of an `event_id`, a `workflow_id` and a routing key, as the table has them.
+pub const MAX_ID_CHARS: usize = 255;
+
+/// Characters of an `event_type`, as the table has them.
+pub const MAX_TYPE_CHARS: usize = 100;
+
+/// Who caused an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The customer portal, and everything that does not say otherwise.
+    #[default]
+    Customer,
+    /// Staff.
+    Staff,
+}
+
+impl Source {
+    /// As the table's CHECK constraint spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Customer => "customer",
+            Source::Staff => "staff",
+        }
+    }
+}
+
+/// One event: what a producer publishes and what the table holds.
+///
+/// `state` and `payload` are JSON objects kept as the text they came in: they are checked, never rebuilt.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event<'a> {
+    /// The deduplication key, 1-255 characters.
+    pub event_id: Cow<'a, str>,
+    /// 1-100 characters; any type is stored, known ([`Kind`]) or not.
+    pub event_type: Cow<'a, str>,
+    /// The key the message is published under, or arrived with. Travels beside the body, not in it.
+    #[serde(skip)]
+    pub routing_key: Cow<'a, str>,
+    /// The BOM this is about.
+    pub bom_id: Uuid,
+    /// Whose it is: the tenant that row-level security lets read it.
+    pub tenant_id: Uuid,
+    /// The organization as the producer names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<Cow<'a, str>>,
+    /// The project, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<Uuid>,
+    /// Who acted, where somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<Uuid>,
+    /// Who caused it.
+    pub source: Source,
+    /// The workflow, 0-255 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<Cow<'a, str>>,
+    /// The workflow's state as the producer knows it.
+    pub state: Cow<'a, RawValue>,
+    /// What happened.
+    pub payload: Cow<'a, RawValue>,
+    /// When it happened.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Event<'_> {
+    /// The known type of this event, if it is one.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_name(&self.event_type)
+    }
+
+    /// The AMQP priority it is published with: that of its type, and 5 for a type that the contract does not name.
+    #[must_use]
+    pub fn priority(&self) -> u8 {
+        self.kind().map_or(5, |kind| kind.priority(&self.routing_key))
+    }
+
+    /// The message body: one UTF-8 JSON object.
+    ///
+    /// # Errors
+    /// None that a value of this type can cause; serde's signature has one.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+/// The tenant of an event that names an organization only: the id itself where it is a UUID, else a `UUIDv5`
+/// in [`TENANT_NAMESPACE`].
+#[must_use]
+pub fn tenant_of(organization_id: &str) -> Uuid {
+    Uuid::try_parse(organization_id)
+        .unwrap_or_else(|_| Uuid::new_v5(&TENANT_NAMESPACE, organization_id.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_namespace_is_what_its_documentation_says() {
+        assert_eq!(TENANT_NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"organization.cns-events"));
+    }
+
+    #[test]
+    fn a_uuid_is_its_own_tenant() {
+        let id = "550e8400-e29b-41d4-a716-446655440000";
+        assert_eq!(tenant_of(id).to_string(), id);
+        assert_eq!(tenant_of("org-123"), tenant_of("org-123"));
+        assert_ne!(tenant_of("org-123"), tenant_of("org-124"));
+    }
+}

@@ -1,0 +1,3 @@
+//! The `cns-events` command; its subcommands follow.
+
+fn main() {}
