@@ -1,0 +1,209 @@
+//! Dead letters: published under a confirm, on a connection of their own (an alarm blocks publishing
+//! connections, and with them every ack on the same connection).
+
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use lapin::message::Delivery;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::{Channel, Confirmation, Connection};
+
+use super::Broker;
+use crate::event::Rejection;
+
+/// How long the broker may take to confirm a batch's letters. A blocked connection never confirms.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a header frame needs beside the headers: ten short-string properties of 256 bytes at most, and framing.
+/// RabbitMQ closes a connection whose header frame exceeds `frame_max`.
+const PROPERTY_BYTES: usize = 4096;
+
+/// `frame_max` where the broker sets no limit: RabbitMQ's default.
+const DEFAULT_FRAME_BYTES: usize = 131_072;
+
+/// Publishes dead letters, connecting when there is one to publish.
+#[derive(Debug)]
+pub struct DeadLetters {
+    broker: Broker,
+    exchange: String,
+    worker: String,
+    open: Option<(Connection, Channel)>,
+}
+
+/// Letters were not taken: every one of them has to be published again.
+#[derive(Debug, thiserror::Error)]
+pub enum Undelivered {
+    /// The connection failed.
+    #[error("{0}")]
+    Broker(#[from] lapin::Error),
+    /// The broker took it and no queue did.
+    #[error("no queue takes dead letters: the broker returned one ({0})")]
+    Returned(String),
+    /// The broker refused it.
+    #[error("the broker refused a dead letter (nack)")]
+    Refused,
+    /// No confirm came; most likely an alarm blocks the connection.
+    #[error("the broker did not confirm a dead letter within 10 s")]
+    Unconfirmed,
+}
+
+impl DeadLetters {
+    /// Letters go to `exchange`; `worker` stands in their `x-cns-worker`.
+    #[must_use]
+    pub fn new(broker: Broker, exchange: String, worker: String) -> Self {
+        DeadLetters { broker, exchange, worker, open: None }
+    }
+
+    /// Publishes letters and waits until the broker has confirmed every one.
+    ///
+    /// # Errors
+    /// Some or none were taken; the connection is given up.
+    pub async fn publish(&mut self, letters: &[(&Delivery, &Rejection)]) -> Result<(), Undelivered> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.try_publish(letters)).await;
+        let result = published.unwrap_or(Err(Undelivered::Unconfirmed));
+        if result.is_err() {
+            self.open = None;
+        }
+        result
+    }
+
+    async fn try_publish(&mut self, letters: &[(&Delivery, &Rejection)]) -> Result<(), Undelivered> {
+        let (connection, channel) = match self.open.take() {
+            Some((connection, channel)) if channel.status().connected() => {
+                self.open.insert((connection, channel))
+            }
+            _ => {
+                let connection = self.broker.connect("dead letters").await?;
+                let channel = connection.create_channel().await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                self.open.insert((connection, channel))
+            }
+        };
+        let frame_bytes = match connection.configuration().frame_max() {
+            0 => DEFAULT_FRAME_BYTES,
+            limit => usize::try_from(limit).unwrap_or(DEFAULT_FRAME_BYTES),
+        };
+        let mut confirms = Vec::with_capacity(letters.len());
+        for (delivery, rejection) in letters {
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let properties = properties(delivery, rejection, &self.worker, frame_bytes);
+            let exchange = self.exchange.as_str().into();
+            let key = delivery.routing_key.clone();
+            confirms.push(channel.basic_publish(exchange, key, options, &delivery.data, properties).await?);
+        }
+        for confirm in confirms {
+            match confirm.await? {
+                Confirmation::Ack(None) => {}
+                Confirmation::Ack(Some(returned)) => {
+                    return Err(Undelivered::Returned(returned.reply_text.as_str().to_owned()));
+                }
+                Confirmation::Nack(_) | Confirmation::NotRequested => return Err(Undelivered::Refused),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The message's own properties and headers, with the reason beside them.
+fn properties(
+    delivery: &Delivery,
+    rejection: &Rejection,
+    worker: &str,
+    frame_bytes: usize,
+) -> BasicProperties {
+    let original = &delivery.properties;
+    let mut own = FieldTable::default();
+    let mut say = |name: &str, value: &str| {
+        own.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+    };
+    say("x-cns-reason", rejection.reason.name());
+    say("x-cns-detail", &one_line(&rejection.detail));
+    if let Some(field) = &rejection.field {
+        say("x-cns-field", &one_line(field));
+    }
+    if let Some(sqlstate) = &rejection.sqlstate {
+        say("x-cns-sqlstate", sqlstate);
+    }
+    say("x-cns-routing-key", delivery.routing_key.as_str());
+    say("x-cns-dead-at", &Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
+    say("x-cns-worker", worker);
+    // The broker refuses a foreign user_id, and an expiration would erase the letter.
+    if let Some(user) = original.user_id() {
+        say("x-cns-user-id", user.as_str());
+    }
+    if let Some(expiration) = original.expiration() {
+        say("x-cns-expiration", expiration.as_str());
+    }
+
+    let mut room = frame_bytes.saturating_sub(PROPERTY_BYTES + table_bytes(&own));
+    let mut left_out = 0_i64;
+    for (name, value) in original.headers().iter().flat_map(|headers| headers.inner()) {
+        let bytes = entry_bytes(name, value);
+        if own.contains_key(name.as_str()) {
+            continue;
+        } else if bytes <= room {
+            room -= bytes;
+            own.insert(name.clone(), value.clone());
+        } else {
+            left_out += 1;
+        }
+    }
+    if left_out > 0 {
+        own.insert("x-cns-headers-left-out".into(), AMQPValue::LongLongInt(left_out));
+    }
+
+    let mut letter = BasicProperties::default().with_headers(own);
+    macro_rules! keep {
+        ($($get:ident => $with:ident),* $(,)?) => {
+            $(if let Some(value) = original.$get() { letter = letter.$with(value.clone()); })*
+        };
+    }
+    keep!(
+        content_type => with_content_type,
+        content_encoding => with_content_encoding,
+        delivery_mode => with_delivery_mode,
+        priority => with_priority,
+        correlation_id => with_correlation_id,
+        reply_to => with_reply_to,
+        message_id => with_message_id,
+        timestamp => with_timestamp,
+        kind => with_type,
+        app_id => with_app_id,
+        cluster_id => with_cluster_id,
+    );
+    letter
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(500).collect()
+}
+
+fn table_bytes(table: &FieldTable) -> usize {
+    4 + table.inner().iter().map(|(name, value)| entry_bytes(name, value)).sum::<usize>()
+}
+
+fn entry_bytes(name: &ShortString, value: &AMQPValue) -> usize {
+    1 + name.as_str().len() + value_bytes(value)
+}
+
+/// The size of a value on the wire, its type byte included (AMQP 0-9-1, 4.2.5).
+fn value_bytes(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::Void => 0,
+        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
+        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
+        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
+        AMQPValue::DecimalValue(_) => 5,
+        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
+        AMQPValue::ShortString(text) => 4 + text.as_str().len(),
+        AMQPValue::LongString(text) => 4 + text.len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(value_bytes).sum::<usize>(),
+        AMQPValue::FieldTable(table) => table_bytes(table),
+    }
+}

@@ -1,0 +1,248 @@
+//! The one place that declares exchanges, queues and bindings: section 1 of the contract.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::{Connection, ErrorKind, ExchangeKind};
+
+use super::Version;
+
+/// Deliveries after which a quorum queue gives a message up to the dead letters.
+const DELIVERY_LIMIT: i64 = 20;
+
+/// What the pool's queue is bound to.
+const EVENTS: &str = "cns.#";
+
+/// The type of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueType {
+    /// Replicated; dead-letters at least once.
+    Quorum,
+    /// Not replicated; dead-letters at most once; strict priorities on every broker.
+    Classic,
+}
+
+impl QueueType {
+    const fn name(self) -> &'static str {
+        match self {
+            QueueType::Quorum => "quorum",
+            QueueType::Classic => "classic",
+        }
+    }
+}
+
+/// What has to exist on the broker.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// The exchange that producers publish to.
+    pub exchange: String,
+    /// The pool's queue.
+    pub queue: String,
+    /// The type of both queues.
+    pub queue_type: QueueType,
+    /// Levels of priority of a classic queue, 0 for none.
+    pub max_priority: u8,
+    /// Where dead letters are published.
+    pub dead_letter_exchange: String,
+    /// Where they are kept.
+    pub dead_letter_queue: String,
+    /// Only check that everything is there.
+    pub passive: bool,
+}
+
+/// Why the topology is not as it has to be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// Something exists with other arguments, or is missing where it may not be made. No retry mends it.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The connection failed.
+    #[error(transparent)]
+    Broker(#[from] lapin::Error),
+}
+
+impl Topology {
+    /// Declares what is missing and checks what is there.
+    ///
+    /// # Errors
+    /// See [`TopologyError`].
+    pub async fn declare(&self, connection: &Connection) -> Result<(), TopologyError> {
+        self.exchange(connection, &self.exchange).await?;
+        self.exchange(connection, &self.dead_letter_exchange).await?;
+        self.dead_letter_queue(connection).await?;
+        self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;
+        self.queue(connection, &self.queue, self.queue_arguments()).await?;
+        self.bind(connection, &self.queue, &self.exchange, EVENTS).await
+    }
+
+    /// Which priorities the queue knows, in words; for the log at start.
+    #[must_use]
+    pub fn priorities(&self, version: Option<Version>) -> String {
+        match (self.queue_type, self.max_priority, version) {
+            (QueueType::Classic, 0, _) => "none: classic queue without x-max-priority".into(),
+            (QueueType::Classic, levels, _) => format!("{levels} strict levels: classic queue"),
+            (QueueType::Quorum, _, None) => "as the broker's version has them: quorum queue".into(),
+            (QueueType::Quorum, _, Some(version)) if version.major < 4 => {
+                format!("none: RabbitMQ {version} ignores priorities in quorum queues")
+            }
+            (QueueType::Quorum, _, Some(version)) if (version.major, version.minor) < (4, 3) => {
+                format!("two levels (0-4, 5 and more): quorum queue of RabbitMQ {version}")
+            }
+            (QueueType::Quorum, _, Some(version)) => {
+                format!("32 strict levels: quorum queue of RabbitMQ {version}")
+            }
+        }
+    }
+
+    fn queue_arguments(&self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text(self.queue_type.name()));
+        arguments.insert("x-dead-letter-exchange".into(), text(&self.dead_letter_exchange));
+        match self.queue_type {
+            QueueType::Quorum => {
+                arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+                // At-least-once dead-lettering needs this overflow behaviour.
+                arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+                arguments.insert("x-overflow".into(), text("reject-publish"));
+            }
+            QueueType::Classic if self.max_priority > 0 => {
+                arguments.insert("x-max-priority".into(), AMQPValue::LongLongInt(self.max_priority.into()));
+            }
+            QueueType::Classic => {}
+        }
+        arguments
+    }
+
+    async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
+        let channel = connection.create_channel().await?;
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            passive: self.passive,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default())
+            .await
+            .map_err(|error| refused(error, &format!("exchange {name}")))?;
+        Ok(channel.close(200, "done".into()).await?)
+    }
+
+    /// A refused declaration closes its channel, so each has one of its own.
+    async fn queue(
+        &self,
+        connection: &Connection,
+        name: &str,
+        arguments: FieldTable,
+    ) -> Result<(), TopologyError> {
+        let channel = connection.create_channel().await?;
+        let options =
+            QueueDeclareOptions { durable: true, passive: self.passive, ..QueueDeclareOptions::default() };
+        channel
+            .queue_declare(name.into(), options, arguments)
+            .await
+            .map_err(|error| refused(error, &format!("queue {name}")))?;
+        Ok(channel.close(200, "done".into()).await?)
+    }
+
+    /// Letters stay however often they are looked at. From RabbitMQ 4.0 on a quorum queue has a delivery limit
+    /// unless it is given -1, which older brokers refuse as an argument; a queue made by an older broker, or
+    /// under a policy, is taken as it is.
+    async fn dead_letter_queue(&self, connection: &Connection) -> Result<(), TopologyError> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text(self.queue_type.name()));
+        let plain = arguments.clone();
+        if self.queue_type == QueueType::Classic {
+            return self.queue(connection, &self.dead_letter_queue, plain).await;
+        }
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+        match self.queue(connection, &self.dead_letter_queue, arguments).await {
+            Err(TopologyError::Mismatch(reason)) if reason.contains("x-delivery-limit") => {
+                self.queue(connection, &self.dead_letter_queue, plain).await
+            }
+            declared => declared,
+        }
+    }
+
+    async fn bind(
+        &self,
+        connection: &Connection,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), TopologyError> {
+        if self.passive {
+            return Ok(()); // AMQP has no way to ask about a binding
+        }
+        let channel = connection.create_channel().await?;
+        channel
+            .queue_bind(
+                queue.into(),
+                exchange.into(),
+                key.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(|error| refused(error, &format!("binding of {queue} to {exchange}")))?;
+        Ok(channel.close(200, "done".into()).await?)
+    }
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}
+
+/// Tells what an operator has to mend from what a retry mends.
+fn refused(error: lapin::Error, what: &str) -> TopologyError {
+    let ErrorKind::ProtocolError(answer) = error.kind() else { return error.into() };
+    let reason = answer.get_message().as_str();
+    let remedy = match answer.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+            "Delete it (once it is empty), set the matching amqp.* keys, or set amqp.declare = \"passive\" to take it as it is"
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
+            "It has to be made first, or set amqp.declare = \"active\""
+        }
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+            "Grant the user configure permission, or make it beforehand and set amqp.declare = \"passive\""
+        }
+        _ => return error.into(),
+    };
+    TopologyError::Mismatch(format!("{what}: the broker says {reason}. {remedy}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology(queue_type: QueueType, max_priority: u8) -> Topology {
+        Topology {
+            exchange: "e".into(),
+            queue: "q".into(),
+            queue_type,
+            max_priority,
+            dead_letter_exchange: "dlx".into(),
+            dead_letter_queue: "dead".into(),
+            passive: false,
+        }
+    }
+
+    #[test]
+    fn each_type_gets_its_own_arguments_only() {
+        let quorum = topology(QueueType::Quorum, 10).queue_arguments();
+        assert!(quorum.contains_key("x-delivery-limit") && !quorum.contains_key("x-max-priority"));
+        let classic = topology(QueueType::Classic, 10).queue_arguments();
+        assert!(classic.contains_key("x-max-priority") && !classic.contains_key("x-delivery-limit"));
+        assert!(!topology(QueueType::Classic, 0).queue_arguments().contains_key("x-max-priority"));
+    }
+
+    #[test]
+    fn priorities_by_version() {
+        let of = |major, minor| topology(QueueType::Quorum, 10).priorities(Some(Version { major, minor }));
+        assert!(of(3, 13).starts_with("none"));
+        assert!(of(4, 2).starts_with("two levels"));
+        assert!(of(4, 3).starts_with("32 strict"));
+        assert!(topology(QueueType::Classic, 10).priorities(None).starts_with("10 strict"));
+    }
+}

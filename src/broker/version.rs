@@ -1,0 +1,74 @@
+//! Which RabbitMQ this is. The client library does not tell, so the greeting is read once by hand.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::uri::AMQPScheme;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Broker;
+
+/// The protocol header of AMQP 0-9-1; the broker answers with `connection.start` and its properties.
+const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+
+/// The entry of `server-properties` that is looked for: a short string `version`, then a long string.
+const ENTRY: &[u8] = b"\x07versionS";
+
+/// A RabbitMQ version, as far as behaviour depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// 3, 4, …
+    pub major: u16,
+    /// 13 in 3.13.
+    pub minor: u16,
+}
+
+impl Version {
+    /// Asks the broker. `None` where it does not say, or speaks TLS only.
+    pub async fn ask(broker: &Broker) -> Option<Version> {
+        let uri = broker.uri();
+        if uri.scheme != AMQPScheme::AMQP {
+            return None;
+        }
+        let asking = async {
+            let mut stream =
+                TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await.ok()?;
+            stream.write_all(HEADER).await.ok()?;
+            let mut frame_header = [0; 7];
+            stream.read_exact(&mut frame_header).await.ok()?;
+            let size = u32::from_be_bytes(frame_header[3..].try_into().ok()?);
+            let mut frame = vec![0; usize::try_from(size).ok()?.min(64 * 1024)];
+            stream.read_exact(&mut frame).await.ok()?;
+            Version::find(&frame)
+        };
+        tokio::time::timeout(Duration::from_secs(5), asking).await.ok().flatten()
+    }
+
+    fn find(frame: &[u8]) -> Option<Version> {
+        let at = frame.windows(ENTRY.len()).position(|window| window == ENTRY)? + ENTRY.len();
+        let length = u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?);
+        let text = frame.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
+        let mut parts = std::str::from_utf8(text).ok()?.split('.');
+        Some(Version { major: parts.next()?.parse().ok()?, minor: parts.next()?.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_stands_in_the_greeting() {
+        let greeting = b"..\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8..";
+        assert_eq!(Version::find(greeting), Some(Version { major: 3, minor: 10 }));
+        assert_eq!(Version::find(b"nothing"), None);
+        assert!(Version { major: 4, minor: 3 } > Version { major: 3, minor: 13 });
+    }
+}

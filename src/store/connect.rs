@@ -1,0 +1,225 @@
+//! The one place that opens connections to `PostgreSQL`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+/// How long a connection may take to be made, unless the URL says `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the database is and how it is reached: a `postgres://` URL, understood.
+///
+/// `sslmode` is `disable` (also when absent), or `require`, `verify-ca` or `verify-full`, which all verify the
+/// server's certificate and name. `sslrootcert`, `sslcert` and `sslkey` name PEM files.
+#[derive(Clone)]
+pub struct Database {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// What a database URL holds that cannot work. Never quotes the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// No URL of a `PostgreSQL` database.
+    #[error("is not a PostgreSQL URL: {0}")]
+    Syntax(String),
+    /// An `sslmode` that does not verify, or none that exists.
+    #[error(
+        "has sslmode={0}, which does not verify the server: use verify-full, or disable on a trusted network"
+    )]
+    SslMode(String),
+    /// A certificate or key file that cannot be used.
+    #[error("names {0}, which cannot be used: {1}")]
+    Certificate(PathBuf, String),
+}
+
+impl Database {
+    /// Understands a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_url(url: &str) -> Result<Self, UrlError> {
+        let mut url = Url::parse(url).map_err(|error| UrlError::Syntax(error.to_string()))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(UrlError::Syntax("it must begin with postgres://".into()));
+        }
+        let mut tls = TlsFiles::default();
+        let mut verify = false;
+        let mut kept = Vec::new();
+        for (key, value) in url.query_pairs().into_owned() {
+            match key.as_str() {
+                "sslmode" => match value.as_str() {
+                    "disable" => verify = false,
+                    "require" | "verify-ca" | "verify-full" => verify = true,
+                    _ => return Err(UrlError::SslMode(value)),
+                },
+                "sslrootcert" => tls.roots = Some(value.into()),
+                "sslcert" => tls.certificate = Some(value.into()),
+                "sslkey" => tls.key = Some(value.into()),
+                _ => kept.push((key, value)),
+            }
+        }
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+        let mut config: Config = url
+            .as_str()
+            .parse()
+            .map_err(|error: tokio_postgres::Error| UrlError::Syntax(describe(&error)))?;
+        config.ssl_mode(if verify { SslMode::Require } else { SslMode::Disable });
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("cns-events");
+        }
+        let tls = if verify { Some(MakeRustlsConnect::new(tls.client_config()?)) } else { None };
+        Ok(Self { config, tls })
+    }
+
+    /// Opens a connection and drives it until it ends.
+    ///
+    /// # Errors
+    /// As the server or the network gives them.
+    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        match &self.tls {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                tokio::spawn(connection);
+                Ok(client)
+            }
+        }
+    }
+
+    /// Opens a connection for Diesel's own query methods.
+    ///
+    /// # Errors
+    /// As the server or the network gives them.
+    pub async fn connect_diesel(&self) -> Result<diesel_async::AsyncPgConnection, ConnectError> {
+        Ok(diesel_async::AsyncPgConnection::try_from(self.connect().await?).await?)
+    }
+
+    /// Asks the server to stop what a connection is doing. Best effort: the server may be away.
+    pub(super) async fn cancel(&self, token: &tokio_postgres::CancelToken) {
+        // Nothing waits for the answer: the connection is given up in any case.
+        let _ = match &self.tls {
+            None => token.cancel_query(NoTls).await,
+            Some(tls) => token.cancel_query(tls.clone()).await,
+        };
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("tls", &self.tls.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// A connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server or the network.
+    #[error("{}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// Diesel's set-up of the connection.
+    #[error(transparent)]
+    Setup(#[from] diesel::ConnectionError),
+}
+
+/// An error of the driver with its cause, which `Display` leaves out.
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+#[derive(Default)]
+struct TlsFiles {
+    roots: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn client_config(&self) -> Result<ClientConfig, UrlError> {
+        let unusable = |path: &PathBuf, error: &dyn std::fmt::Display| {
+            UrlError::Certificate(path.clone(), error.to_string())
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        match &self.roots {
+            Some(path) => {
+                for certificate in
+                    CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, &error))?
+                {
+                    let certificate = certificate.map_err(|error| unusable(path, &error))?;
+                    roots.add(certificate).map_err(|error| unusable(path, &error))?;
+                }
+            }
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| UrlError::Syntax(error.to_string()))?
+            .with_root_certificates(roots);
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| unusable(certificate, &error))?;
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+                builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(certificate, &error))
+            }
+            (None, None) => Ok(builder.with_no_client_auth()),
+            (Some(path), None) | (None, Some(path)) => {
+                Err(unusable(path, &"sslcert and sslkey come together"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_that_does_not_verify_is_refused() {
+        for mode in ["prefer", "allow", "nonsense"] {
+            let error = Database::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
+            assert!(matches!(error, UrlError::SslMode(_)));
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_about_tls_is_left_alone() {
+        let database =
+            Database::from_url("postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3")
+                .unwrap();
+        assert_eq!(database.config.get_application_name(), Some("x"));
+        assert_eq!(database.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn no_error_quotes_the_password() {
+        for url in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "hunter2"] {
+            assert!(!Database::from_url(url).unwrap_err().to_string().contains("hunter2"), "{url}");
+        }
+    }
+}

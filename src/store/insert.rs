@@ -1,0 +1,152 @@
+//! The one insert, and the one question about it.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::query_builder::QueryFragment;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{Array, Jsonb, Nullable, SingleValue, Text, Timestamptz, Uuid as SqlUuid};
+use std::io::Write;
+use uuid::Uuid;
+
+use super::schema::enrichment_events as t;
+use crate::event::Event;
+
+diesel::define_sql_function! {
+    /// One row for each element.
+    fn unnest<T: SingleValue>(elements: Array<T>) -> T;
+}
+
+/// An event with the id its row gets. The id stays the same however often the insert is tried: that is how a
+/// row is known as one's own after a commit whose answer was lost.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    /// `UUIDv7`.
+    pub id: Uuid,
+    /// What is stored.
+    pub event: Event<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// Gives an event its row.
+    #[must_use]
+    pub fn new(event: Event<'a>) -> Self {
+        Row { id: Uuid::now_v7(), event }
+    }
+}
+
+/// JSON text on its way into a jsonb, as it is: version 1 of the binary format is that byte and the text.
+#[derive(Debug, diesel::expression::AsExpression)]
+#[diesel(sql_type = Jsonb)]
+struct Json<'a>(&'a str);
+
+impl ToSql<Jsonb, Pg> for Json<'_> {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(&[1])?;
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
+    }
+}
+
+/// A batch turned on its side: one array for each column.
+pub(super) struct Columns<'a> {
+    id: Vec<Uuid>,
+    event_id: Vec<&'a str>,
+    event_type: Vec<&'a str>,
+    routing_key: Vec<&'a str>,
+    bom_id: Vec<Uuid>,
+    tenant_id: Vec<Uuid>,
+    organization_id: Vec<Option<&'a str>>,
+    project_id: Vec<Option<Uuid>>,
+    user_id: Vec<Option<Uuid>>,
+    source: Vec<&'static str>,
+    workflow_id: Vec<Option<&'a str>>,
+    state: Vec<Json<'a>>,
+    payload: Vec<Json<'a>>,
+    created_at: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn of(rows: &'a [Row<'_>]) -> Self {
+        fn column<'a, T>(rows: &'a [Row<'_>], value: impl Fn(&'a Event<'_>) -> T) -> Vec<T> {
+            rows.iter().map(|row| value(&row.event)).collect()
+        }
+        Columns {
+            id: rows.iter().map(|row| row.id).collect(),
+            event_id: column(rows, |event| event.event_id.as_ref()),
+            event_type: column(rows, |event| event.event_type.as_ref()),
+            routing_key: column(rows, |event| event.routing_key.as_ref()),
+            bom_id: column(rows, |event| event.bom_id),
+            tenant_id: column(rows, |event| event.tenant_id),
+            organization_id: column(rows, |event| event.organization_id.as_deref()),
+            project_id: column(rows, |event| event.project_id),
+            user_id: column(rows, |event| event.user_id),
+            source: column(rows, |event| event.source.name()),
+            workflow_id: column(rows, |event| event.workflow_id.as_deref()),
+            state: column(rows, |event| Json(event.state.get())),
+            payload: column(rows, |event| Json(event.payload.get())),
+            created_at: column(rows, |event| event.created_at),
+        }
+    }
+
+    /// `INSERT … SELECT unnest(…) … ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING:
+    /// either would need a SELECT privilege that the worker's role does not have.
+    pub(super) fn insert(&self) -> impl QueryFragment<Pg> + '_ {
+        diesel::insert_into(t::table)
+            .values(diesel::select((
+                unnest::<SqlUuid, _>(&self.id),
+                unnest::<Text, _>(&self.event_id),
+                unnest::<Text, _>(&self.event_type),
+                unnest::<Nullable<Text>, _>(&self.routing_key),
+                unnest::<SqlUuid, _>(&self.bom_id),
+                unnest::<SqlUuid, _>(&self.tenant_id),
+                unnest::<Nullable<Text>, _>(&self.organization_id),
+                unnest::<Nullable<SqlUuid>, _>(&self.project_id),
+                unnest::<Nullable<SqlUuid>, _>(&self.user_id),
+                unnest::<Text, _>(&self.source),
+                unnest::<Nullable<Text>, _>(&self.workflow_id),
+                unnest::<Jsonb, _>(&self.state),
+                unnest::<Jsonb, _>(&self.payload),
+                unnest::<Timestamptz, _>(&self.created_at),
+            )))
+            .into_columns((
+                t::id,
+                t::event_id,
+                t::event_type,
+                t::routing_key,
+                t::bom_id,
+                t::tenant_id,
+                t::organization_id,
+                t::project_id,
+                t::user_id,
+                t::source,
+                t::workflow_id,
+                t::state,
+                t::payload,
+                t::created_at,
+            ))
+            .on_conflict_do_nothing()
+    }
+
+    /// Which rows of the batch are in the table under another id, and the digests of both.
+    pub(super) fn duplicates(&self) -> impl QueryFragment<Pg> + '_ {
+        diesel::sql_query(
+            "select i.number, s.digest, enrichment_event_digest(i.event_type, i.bom_id, i.tenant_id, \
+             i.organization_id, i.project_id, i.user_id, i.source, i.workflow_id, i.state, i.payload) \
+             from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) with ordinality as i (id, event_id, \
+             event_type, bom_id, tenant_id, organization_id, project_id, user_id, source, workflow_id, state, \
+             payload, number) join enrichment_events_lookup($2) s on s.event_id = i.event_id where s.id <> i.id",
+        )
+        .bind::<Array<SqlUuid>, _>(&self.id)
+        .bind::<Array<Text>, _>(&self.event_id)
+        .bind::<Array<Text>, _>(&self.event_type)
+        .bind::<Array<SqlUuid>, _>(&self.bom_id)
+        .bind::<Array<SqlUuid>, _>(&self.tenant_id)
+        .bind::<Array<Nullable<Text>>, _>(&self.organization_id)
+        .bind::<Array<Nullable<SqlUuid>>, _>(&self.project_id)
+        .bind::<Array<Nullable<SqlUuid>>, _>(&self.user_id)
+        .bind::<Array<Text>, _>(&self.source)
+        .bind::<Array<Nullable<Text>>, _>(&self.workflow_id)
+        .bind::<Array<Jsonb>, _>(&self.state)
+        .bind::<Array<Jsonb>, _>(&self.payload)
+    }
+}

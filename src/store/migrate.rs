@@ -1,0 +1,94 @@
+//! Migrations: embedded in the binary, run under a lock.
+
+use anyhow::Context as _;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::connect::Database;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The advisory lock that migrations hold, so that ten starting pods do not race: "cns-evts" in ASCII.
+const LOCK: i64 = 0x636e_732d_6576_7473;
+
+/// One migration and whether the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its folder's name under `migrations/`.
+    pub name: String,
+    /// Whether it has been run.
+    pub applied: bool,
+}
+
+/// Runs what is pending; returns the names of what was run.
+///
+/// # Errors
+/// As the database gives them. A migration that failed can be run again.
+pub async fn run(database: &Database) -> anyhow::Result<Vec<String>> {
+    let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
+    diesel::sql_query("select pg_advisory_lock($1)").bind::<BigInt, _>(LOCK).execute(&mut connection).await?;
+    drop_half_built_indexes(&mut connection).await?;
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let run = harness
+        .run_pending_migrations(MIGRATIONS)
+        .map_err(|error| anyhow::anyhow!("a migration failed: {error}"))?;
+    // The lock ends with the connection.
+    Ok(run.iter().map(ToString::to_string).collect())
+}
+
+/// Every migration the binary carries, in order.
+///
+/// # Errors
+/// As the database gives them.
+pub async fn status(database: &Database) -> anyhow::Result<Vec<Migration>> {
+    use diesel::migration::MigrationSource;
+
+    let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
+    let table =
+        diesel::sql_query("select coalesce(to_regclass('__diesel_schema_migrations')::text, '') as name")
+            .get_result::<Name>(&mut connection)
+            .await?;
+    let applied: Vec<Name> = if table.name.is_empty() {
+        Vec::new()
+    } else {
+        diesel::sql_query("select version::text as name from __diesel_schema_migrations")
+            .load(&mut connection)
+            .await?
+    };
+    let known = MigrationSource::<diesel::pg::Pg>::migrations(&MIGRATIONS)
+        .map_err(|error| anyhow::anyhow!("the embedded migrations cannot be read: {error}"))?;
+    let mut known: Vec<Migration> = known
+        .iter()
+        .map(|migration| Migration {
+            name: migration.name().to_string(),
+            applied: applied.iter().any(|row| row.name == migration.name().version().to_string()),
+        })
+        .collect();
+    known.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(known)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// `create index concurrently` leaves an invalid index behind when it fails, and `if not exists` would then
+/// take it for done.
+async fn drop_half_built_indexes(connection: &mut diesel_async::AsyncPgConnection) -> anyhow::Result<()> {
+    let invalid: Vec<Name> = diesel::sql_query(
+        "select format('%I.%I', n.nspname, c.relname) as name \
+         from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace \
+         where i.indrelid = to_regclass('enrichment_events') and not i.indisvalid",
+    )
+    .load(connection)
+    .await?;
+    for index in invalid {
+        diesel::sql_query(format!("drop index concurrently if exists {}", index.name))
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The table: connections, migrations, the insert and the reads. Names nothing of the broker.
+
+mod connect;
+mod failure;
+mod insert;
+pub mod migrate;
+pub mod read;
+mod schema;
+mod statement;
+mod writer;
+
+pub use connect::{ConnectError, Database, UrlError};
+pub use failure::{Class, Failure, classify};
+pub use insert::Row;
+pub use writer::{Duplicate, Writer};

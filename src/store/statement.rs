@@ -1,0 +1,139 @@
+//! Runs a Diesel query on a plain connection.
+//!
+//! The worker's statements are written in Diesel's query builder, so that the table's columns and types are
+//! checked at compile time, and run here rather than by `diesel-async`, which hides the SQLSTATE that decides
+//! whether a message is held or dead-lettered and sets session parameters that a pooler cannot keep
+//! (docs/adr/0003-own-executor-for-the-insert.md).
+
+use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
+use diesel::query_builder::bind_collector::RawBytesBindCollector;
+use diesel::query_builder::{QueryBuilder, QueryFragment};
+use futures_util::TryStreamExt;
+use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+use tokio_postgres::{Client, Row, Statement};
+
+use super::failure::Failure;
+
+/// One statement of the worker: its text is made once, and prepared once for each connection.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    sql: String,
+    types: Vec<Type>,
+    statement: Option<Statement>,
+}
+
+impl Prepared {
+    /// Executes `query`, whose text must be the same each time; returns how many rows it touched.
+    pub(super) async fn execute<Q: QueryFragment<Pg>>(
+        &mut self,
+        client: &Client,
+        query: Q,
+        prepare: bool,
+    ) -> Result<u64, Failure> {
+        let binds = self.binds(&query)?;
+        drop(query);
+        if prepare {
+            let statement = self.prepare(client).await?;
+            Ok(client.execute_raw(statement, &binds).await?)
+        } else {
+            let typed: Vec<_> = self.typed(&binds).collect();
+            Ok(client.execute_typed(&self.sql, &typed).await?)
+        }
+    }
+
+    /// Runs `query`, whose text must be the same each time; returns its rows.
+    pub(super) async fn rows<Q: QueryFragment<Pg>>(
+        &mut self,
+        client: &Client,
+        query: Q,
+        prepare: bool,
+    ) -> Result<Vec<Row>, Failure> {
+        let binds = self.binds(&query)?;
+        drop(query);
+        if prepare {
+            let statement = self.prepare(client).await?;
+            Ok(client.query_raw(statement, &binds).await?.try_collect().await?)
+        } else {
+            let typed: Vec<_> = self.typed(&binds).collect();
+            Ok(client.query_typed(&self.sql, &typed).await?)
+        }
+    }
+
+    /// The connection is gone, and what was prepared on it.
+    pub(super) fn forget(&mut self) {
+        self.statement = None;
+    }
+
+    async fn prepare(&mut self, client: &Client) -> Result<&Statement, Failure> {
+        let statement = match self.statement.take() {
+            Some(statement) => statement,
+            None => client.prepare_typed(&self.sql, &self.types).await?,
+        };
+        Ok(self.statement.insert(statement))
+    }
+
+    fn typed<'a>(&self, binds: &'a [Bind]) -> impl Iterator<Item = (&'a (dyn ToSql + Sync), Type)> {
+        binds.iter().zip(self.types.clone()).map(|(bind, of)| (bind as &(dyn ToSql + Sync), of))
+    }
+
+    /// Serializes the query's values; the first time also its text.
+    fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, Failure> {
+        let mut collector = RawBytesBindCollector::<Pg>::new();
+        query.collect_binds(&mut collector, &mut BuiltInTypes, &Pg).map_err(cannot_serialize)?;
+        if self.sql.is_empty() {
+            let mut builder = PgQueryBuilder::default();
+            query.to_sql(&mut builder, &Pg).map_err(cannot_serialize)?;
+            self.types = collector.metadata.iter().map(built_in).collect::<Result<_, _>>()?;
+            self.sql = builder.finish();
+        }
+        Ok(collector.binds.into_iter().map(Bind).collect())
+    }
+}
+
+/// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.
+fn cannot_serialize(error: diesel::result::Error) -> Failure {
+    Failure { class: super::Class::Data, sqlstate: None, message: error.to_string() }
+}
+
+fn built_in(metadata: &PgTypeMetadata) -> Result<Type, Failure> {
+    metadata.oid().ok().and_then(Type::from_oid).ok_or_else(|| Failure {
+        class: super::Class::Held("operator"),
+        sqlstate: None,
+        message: "a statement uses a type that is not built in".into(),
+    })
+}
+
+/// The worker's statements use built-in types alone, so that nothing is ever looked up.
+struct BuiltInTypes;
+
+impl PgMetadataLookup for BuiltInTypes {
+    fn lookup_type(&mut self, _type_name: &str, _schema: Option<&str>) -> PgTypeMetadata {
+        PgTypeMetadata::new(0, 0)
+    }
+}
+
+/// A value that Diesel has serialized in `PostgreSQL`'s binary format.
+#[derive(Debug)]
+struct Bind(Option<Vec<u8>>);
+
+impl ToSql for Bind {
+    fn to_sql(
+        &self,
+        _of: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match &self.0 {
+            Some(bytes) => {
+                out.extend_from_slice(bytes);
+                Ok(IsNull::No)
+            }
+            None => Ok(IsNull::Yes),
+        }
+    }
+
+    fn accepts(_of: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}

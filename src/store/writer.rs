@@ -1,0 +1,160 @@
+//! The worker's way to the table: one connection, three statements.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::connect::Database;
+use super::failure::Failure;
+use super::insert::{Columns, Row};
+use super::statement::Prepared;
+
+/// An event that was in the table already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Which row of the batch, from 0.
+    pub index: usize,
+    /// Digest of the stored row, 64 hexadecimal digits.
+    pub stored: String,
+    /// Digest of the row that came again.
+    pub received: String,
+}
+
+impl Duplicate {
+    /// Whether the stored row differs: the same `event_id` for two different events.
+    #[must_use]
+    pub fn conflicts(&self) -> bool {
+        self.stored != self.received
+    }
+}
+
+/// A connection that stores batches, made anew whenever it is needed and not there.
+#[derive(Debug)]
+pub struct Writer {
+    database: Database,
+    timeout: Duration,
+    prepare: bool,
+    client: Option<Client>,
+    insert: Prepared,
+    duplicates: Prepared,
+}
+
+impl Writer {
+    /// A writer that is not connected yet. `timeout` bounds every statement; `prepare` is false behind a pooler
+    /// that hands each transaction to another server connection.
+    #[must_use]
+    pub fn new(database: Database, timeout: Duration, prepare: bool) -> Self {
+        Writer {
+            database,
+            timeout,
+            prepare,
+            client: None,
+            insert: Prepared::default(),
+            duplicates: Prepared::default(),
+        }
+    }
+
+    /// Stores what is not stored yet, in one statement that is its own transaction. The rows must be sorted by
+    /// `event_id`, so that two writers never wait for each other in a circle.
+    ///
+    /// Returns how many rows were new.
+    ///
+    /// # Errors
+    /// Nothing of the batch is stored then, or all of it and only the answer was lost.
+    pub async fn insert(&mut self, rows: &[Row<'_>]) -> Result<usize, Failure> {
+        let prepare = self.prepare;
+        let columns = Columns::of(rows);
+        let stored = self
+            .bounded(async |client, writer| writer.insert.execute(client, columns.insert(), prepare).await)
+            .await?;
+        Ok(usize::try_from(stored).unwrap_or(usize::MAX))
+    }
+
+    /// Which rows of a batch are in the table as somebody else's.
+    ///
+    /// # Errors
+    /// As [`Writer::insert`].
+    pub async fn duplicates(&mut self, rows: &[Row<'_>]) -> Result<Vec<Duplicate>, Failure> {
+        let prepare = self.prepare;
+        let columns = Columns::of(rows);
+        let found = self
+            .bounded(async |client, writer| {
+                writer.duplicates.rows(client, columns.duplicates(), prepare).await
+            })
+            .await?;
+        Ok(found
+            .into_iter()
+            .map(|row| Duplicate {
+                index: usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default(),
+                stored: row.get(1),
+                received: row.get(2),
+            })
+            .collect())
+    }
+
+    /// Whether a row could be stored now: inserts one and rolls it back. A ping would also succeed on a server
+    /// that is read-only or full.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&mut self) -> Result<(), Failure> {
+        let statement = format!(
+            "begin; insert into enrichment_events (id, event_id, event_type, bom_id, tenant_id, source, state, \
+             payload) values ('{id}', 'cns-events-probe-{id}', 'probe', '{id}', '{id}', 'customer', '{{}}', '{{}}') \
+             on conflict do nothing; rollback",
+            id = Uuid::now_v7()
+        );
+        self.bounded(async |client, _| Ok(client.batch_execute(&statement).await?)).await
+    }
+
+    /// Whether the server answers at all.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ping(&mut self) -> Result<(), Failure> {
+        self.bounded(async |client, _| Ok(client.check_connection().await?)).await
+    }
+
+    /// Runs one step on the connection within the timeout. A connection that failed is given up: what state it
+    /// is in need not be known.
+    async fn bounded<T>(
+        &mut self,
+        step: impl AsyncFnOnce(&Client, &mut Statements<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let timeout = self.timeout;
+        let client = match self.client.take() {
+            Some(client) if !client.is_closed() => client,
+            _ => {
+                self.insert.forget();
+                self.duplicates.forget();
+                within(timeout, async { Ok(self.database.connect().await?) }).await?
+            }
+        };
+        let mut statements = Statements { insert: &mut self.insert, duplicates: &mut self.duplicates };
+        let token = client.cancel_token();
+        match tokio::time::timeout(timeout, step(&client, &mut statements)).await {
+            Ok(Ok(value)) => {
+                self.client = Some(client);
+                Ok(value)
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                let database = self.database.clone();
+                tokio::spawn(async move { database.cancel(&token).await });
+                Err(Failure::timeout(timeout.as_millis()))
+            }
+        }
+    }
+}
+
+/// The statements of a writer, borrowed apart from its connection.
+struct Statements<'a> {
+    insert: &'a mut Prepared,
+    duplicates: &'a mut Prepared,
+}
+
+async fn within<T>(timeout: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(timeout, step).await.unwrap_or_else(|_| Err(Failure::timeout(timeout.as_millis())))
+}
