@@ -1,11 +1,43 @@
 //! Every event that CNS workflows publish to RabbitMQ, stored once in PostgreSQL.
+//!
+//! Producers publish, and forget, to one topic exchange. A pool of workers consumes a durable queue, deduplicates
+//! on `event_id` by a unique insert, and acknowledges only after the commit. The way of an event is the way
+//! through this crate:
+//!
+//! ```text
+//! message → event → batch → store → ack
+//! ```
+//!
+//! - [`event`]: the contract as types, without I/O.
+//! - [`message`]: between an AMQP message and an event.
+//! - [`broker`]: connections, topology, dead letters. Never names Diesel.
+//! - [`publisher`]: for producers.
+//! - [`worker`]: supervise → lane → batch → settle.
+//! - [`store`]: the table. Never names lapin.
+//!
+//! The feature `publisher` alone has what a producer needs, and neither a database nor HTTP in its dependencies;
+//! the default feature `service` is the worker.
 
 #[cfg(feature = "publisher")]
 pub mod broker;
+#[cfg(feature = "service")]
+pub mod config;
 pub mod event;
+#[cfg(feature = "service")]
+pub mod health;
 #[cfg(feature = "publisher")]
 pub mod message;
+#[cfg(feature = "service")]
+pub mod metrics;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "service")]
+pub mod worker;
+
+/// The revision this was built from: `CNS_EVENTS_REVISION` at build time.
+pub const REVISION: &str = match option_env!("CNS_EVENTS_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};

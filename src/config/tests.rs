@@ -1,0 +1,89 @@
+use super::*;
+
+fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    Config::from_layers(environment.iter().map(|(name, value)| (name.into(), value.into())), &folder)
+}
+
+fn refused(environment: &[(&str, &str)]) -> String {
+    load(environment).expect_err("refused").to_string()
+}
+
+#[test]
+fn the_defaults_work() {
+    let config = load(&[]).unwrap();
+    assert_eq!((config.worker.lanes, config.worker.batch_size, config.worker.prefetch), (2, 1000, 2000));
+    assert_eq!(config.amqp.queue_type, QueueType::Quorum);
+    assert!(config.settings.iter().all(|setting| setting.origin == "default"));
+}
+
+#[test]
+fn the_environment_wins_and_plain_urls_serve_where_it_is_silent() {
+    let config = load(&[
+        ("AMQP_URL", "amqp://a"),
+        ("DATABASE_URL", "postgres://d"),
+        ("CNS_EVENTS__DATABASE__URL", "postgres://e"),
+    ])
+    .unwrap();
+    assert_eq!((config.amqp.uri.expose(), config.database.url.expose()), ("amqp://a", "postgres://e"));
+}
+
+#[test]
+fn a_profile_lies_between() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.toml"), "[worker]\nlanes = 7\nprefetch = 5000\n[nothing]\nx = 1\n")
+        .unwrap();
+    let layers = |more: &[(&str, &str)]| {
+        let environment = [("CNS_EVENTS_PROFILE", "p")].iter().chain(more);
+        Config::from_layers(environment.map(|(name, value)| (name.into(), value.into())), folder.path())
+    };
+    assert!(layers(&[]).unwrap_err().to_string().contains("nothing.x"));
+    std::fs::write(folder.path().join("p.toml"), "[worker]\nlanes = 7\nprefetch = 5000\n").unwrap();
+    let config = layers(&[("CNS_EVENTS__WORKER__LANES", "3")]).unwrap();
+    assert_eq!((config.worker.lanes, config.worker.prefetch), (3, 5000));
+    std::fs::write(folder.path().join("p.toml"), "[worker]\nlanes = \"7\"\n").unwrap();
+    assert!(layers(&[]).unwrap_err().to_string().contains("worker.lanes = 7"));
+}
+
+#[test]
+fn a_file_holds_the_value() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "postgres://u:p@h/d\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let config = load(&[("CNS_EVENTS__DATABASE__URL_FILE", path)]).unwrap();
+    assert_eq!(config.database.url.expose(), "postgres://u:p@h/d");
+    let both = [("CNS_EVENTS__DATABASE__URL_FILE", path), ("CNS_EVENTS__DATABASE__URL", "postgres://x")];
+    assert!(refused(&both).contains("unset one of them"));
+    assert!(refused(&[("CNS_EVENTS__AMQP__URI_FILE", "/nonexistent")]).contains("cannot be read"));
+}
+
+#[test]
+fn every_problem_is_one_line_that_names_key_value_and_remedy() {
+    let lines = refused(&[
+        ("CNS_EVENTS__WORKER__LANES", "many"),
+        ("CNS_EVENTS__AMQP__QUEUE_TYPE", "stream"),
+        ("CNS_EVENTS__WORKER__BATCHSIZE", "1"),
+    ]);
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    assert!(lines.contains("CNS_EVENTS__WORKER__LANES = many: is not a whole number"));
+    assert!(lines.contains("CNS_EVENTS__AMQP__QUEUE_TYPE = stream: is not one of quorum, classic"));
+    assert!(lines.contains("CNS_EVENTS__WORKER__BATCHSIZE: unknown key; worker has worker.batch_bytes"));
+
+    let lines =
+        refused(&[("CNS_EVENTS__WORKER__BATCH_SIZE", "3000"), ("CNS_EVENTS__WORKER__HOLD_SECONDS", "1800")]);
+    assert!(lines.contains("worker.batch_size = 3000: is larger than worker.prefetch (2000)"), "{lines}");
+    assert!(lines.contains("worker.hold_seconds = 1800"), "{lines}");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let secrets = [
+        ("AMQP_URL", "amqp://u:hunter2@h/v"),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+        ("CNS_EVENTS__API__JWT_SECRET", "hunter2"),
+    ];
+    let config = load(&secrets).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let broken = [("AMQP_URL", "http://u:hunter2@h"), ("DATABASE_URL", "u:hunter2@h/d")];
+    assert!(!refused(&broken).contains("hunter2"), "{}", refused(&broken));
+}

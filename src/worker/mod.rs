@@ -1,0 +1,47 @@
+//! The worker: supervise → lane → batch → settle.
+//!
+//! A *session* is one connection to the broker and everything that hangs on it. When any part of it fails the
+//! whole session ends, and the supervisor builds a new one. Lanes share configuration, metrics, health and the
+//! shutdown token, and nothing else.
+
+mod batch;
+mod intake;
+mod lane;
+mod patience;
+mod settle;
+mod supervise;
+
+pub use supervise::{WorkerError, run};
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::event::Rules;
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// What every lane shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Counters and histograms.
+    pub metrics: Arc<Metrics>,
+    /// Who is reached.
+    pub health: Arc<Health>,
+    /// Cancelled when the worker has to stop.
+    pub shutdown: CancellationToken,
+    /// Stands in dead letters, connection names and consumer tags.
+    pub name: String,
+}
+
+impl Shared {
+    fn rules(&self) -> Rules {
+        Rules {
+            max_message_bytes: self.config.worker.max_message_bytes,
+            payload: self.config.validation.payload,
+        }
+    }
+}

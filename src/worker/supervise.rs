@@ -1,0 +1,171 @@
+//! Builds sessions, one after the other, until the worker has to stop.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::{Connection, Event};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::patience::Patience;
+use super::{Shared, lane};
+use crate::broker::{Broker, Topology, TopologyError, Version};
+use crate::config::Declare;
+use crate::metrics::Peer;
+use crate::store::{Database, UrlError};
+
+/// A session that lived this long was a good one: the next is tried at once.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// Why a worker cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The topology is not as configured, found at the first start.
+    #[error("{0}")]
+    Topology(String),
+    /// `amqp.uri` cannot be used.
+    #[error("amqp.uri {0}")]
+    BrokerUri(#[from] crate::broker::UriError),
+    /// `database.url` cannot be used.
+    #[error("database.url {0}")]
+    DatabaseUrl(#[from] UrlError),
+}
+
+/// Works until `shared.shutdown` is cancelled. Failures of either server are waited out.
+///
+/// # Errors
+/// Only what no waiting mends.
+pub async fn run(shared: Shared) -> Result<(), WorkerError> {
+    let broker = Broker::new(shared.config.amqp.uri.expose(), &shared.name)?;
+    let database = Database::from_url(shared.config.database.url.expose())?;
+    let mut patience = Patience::endless();
+    let mut had_session = false;
+    loop {
+        let started = Instant::now();
+        match session(&shared, &broker, &database, had_session).await {
+            Ok(()) => return Ok(()),
+            Err(Ended::Mismatch(reason)) if !had_session => return Err(WorkerError::Topology(reason)),
+            Err(Ended::Mismatch(reason)) => lost(&shared, &reason),
+            Err(Ended::NoConnection(reason)) => lost(&shared, &reason),
+            Err(Ended::Lost(reason)) => {
+                had_session = true;
+                lost(&shared, &reason);
+            }
+        }
+        if started.elapsed() > GOOD_SESSION {
+            patience = Patience::endless();
+        }
+        let pause = patience.pause().unwrap_or(GOOD_SESSION);
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Why a session ended that was not meant to.
+enum Ended {
+    /// There never was one.
+    NoConnection(String),
+    /// What exists on the broker is not what is configured.
+    Mismatch(String),
+    /// It was there, and then it was not.
+    Lost(String),
+}
+
+fn lost(shared: &Shared, reason: &str) {
+    if shared.health.lost(Peer::Broker, reason) {
+        tracing::warn!(reason, "the broker is away: connecting until it is back");
+    }
+}
+
+/// One connection to the broker, and lanes on it until one of them ends.
+async fn session(shared: &Shared, broker: &Broker, database: &Database, again: bool) -> Result<(), Ended> {
+    let connecting = tokio::select! {
+        () = shared.shutdown.cancelled() => return Ok(()),
+        connected = broker.connect("worker") => connected,
+    };
+    let connection = connecting.map_err(|error| Ended::NoConnection(error.to_string()))?;
+    let topology = topology(shared);
+    topology.declare(&connection).await.map_err(|error| match error {
+        TopologyError::Mismatch(reason) => Ended::Mismatch(reason),
+        TopologyError::Broker(error) => Ended::NoConnection(error.to_string()),
+    })?;
+    shared.health.reached(Peer::Broker);
+    if again {
+        shared.metrics.reconnects.with_label_values(&[Peer::Broker.name()]).inc();
+        tracing::info!("connected to the broker again");
+    } else {
+        let priorities = topology.priorities(Version::ask(broker).await);
+        let lanes = shared.config.worker.lanes;
+        tracing::info!(queue = topology.queue, lanes, priorities, "consuming");
+    }
+
+    let ended = lanes(shared, broker, database, connection).await;
+    if shared.shutdown.is_cancelled() { Ok(()) } else { Err(Ended::Lost(ended)) }
+}
+
+/// Runs the lanes; returns why the first of them ended.
+async fn lanes(shared: &Shared, broker: &Broker, database: &Database, connection: Connection) -> String {
+    let connection = std::sync::Arc::new(connection);
+    let ending = CancellationToken::new();
+    let mut lanes = JoinSet::new();
+    for number in 0..shared.config.worker.lanes {
+        let (shared, broker, database) = (shared.clone(), broker.clone(), database.clone());
+        let (connection, ending) = (connection.clone(), ending.clone());
+        lanes.spawn(async move { lane::run(shared, number, &connection, broker, database, ending).await });
+    }
+    let failed = tokio::select! {
+        Some(first) = lanes.join_next() => reason(first),
+        error = connection_error(&connection) => error,
+    };
+    // The others cannot go on without the session. At a shutdown each ends by itself and in order.
+    if !shared.shutdown.is_cancelled() {
+        ending.cancel();
+    }
+    while let Some(ended) = lanes.join_next().await {
+        reason(ended);
+    }
+    // Closing tells the broker; where it is gone there is nobody to tell.
+    let _ = connection.close(200, "done".into()).await;
+    failed
+}
+
+fn reason(ended: Result<Result<(), super::intake::SessionLost>, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "a lane ended".into(),
+        Ok(Err(lost)) => lost.to_string(),
+        Err(panicked) => {
+            tracing::error!(%panicked, "a lane failed: this is a bug");
+            "a lane failed".into()
+        }
+    }
+}
+
+/// Resolves when the connection has failed.
+async fn connection_error(connection: &Connection) -> String {
+    let mut events = std::pin::pin!(connection.events_listener());
+    loop {
+        match events.next().await {
+            Some(Event::Error(error)) => return error.to_string(),
+            Some(Event::ConnectionBlocked(reason)) => {
+                tracing::warn!(reason, "the broker blocks the connection")
+            }
+            Some(_) => {}
+            None => return "the connection ended".into(),
+        }
+    }
+}
+
+fn topology(shared: &Shared) -> Topology {
+    let amqp = &shared.config.amqp;
+    Topology {
+        exchange: amqp.exchange.clone(),
+        queue: amqp.queue.clone(),
+        queue_type: amqp.queue_type,
+        max_priority: amqp.max_priority,
+        dead_letter_exchange: amqp.dead_letter_exchange.clone(),
+        dead_letter_queue: amqp.dead_letter_queue.clone(),
+        passive: amqp.declare == Declare::Passive,
+    }
+}
