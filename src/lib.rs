@@ -14,12 +14,15 @@
 //! - [`publisher`]: for producers.
 //! - [`worker`]: supervise → lane → batch → settle.
 //! - [`store`]: the table. Never names lapin.
+//! - [`config`], [`metrics`], [`health`], [`cli`]: around it.
 //!
 //! The feature `publisher` alone has what a producer needs, and neither a database nor HTTP in its dependencies;
 //! the default feature `service` is the worker.
 
 #[cfg(feature = "publisher")]
 pub mod broker;
+#[cfg(feature = "service")]
+pub mod cli;
 #[cfg(feature = "service")]
 pub mod config;
 pub mod event;

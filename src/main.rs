@@ -1,3 +1,7 @@
-//! The `cns-events` command; its subcommands follow.
+//! The `cns-events` command: see [`cns_events::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cns_events::cli::run()
+}

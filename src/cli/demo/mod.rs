@@ -1,0 +1,144 @@
+//! `cns-events demo`: a whole BOM's workflow through the running pool.
+
+mod bom;
+mod report;
+mod script;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use chrono::Utc;
+use clap::Args;
+use indicatif::ProgressBar;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use uuid::Uuid;
+
+use super::Failure;
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::event::{Event, Workflow};
+use crate::publisher::Publisher;
+use crate::store::Database;
+use crate::store::read::TenantReader;
+use bom::Bom;
+
+/// How often the store is asked while it is waited for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Every event is published this often: producers retry, and the pool has to store it once.
+const COPIES: usize = 2;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// A BOM as CSV; its part-number and manufacturer columns are found by their usual names
+    #[arg(long, value_name = "FILE")]
+    bom: Option<PathBuf>,
+    /// The organization the workflow belongs to
+    #[arg(long, value_name = "ID", default_value = "demo-organization")]
+    organization_id: String,
+    /// Connections that publish at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    connections: u8,
+    /// How long to wait for the store, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
+        let bom = self.bom.as_ref().map_or_else(Bom::sample, Bom::open)?;
+        let bom_id = Uuid::now_v7();
+        let workflow = Workflow::new(bom_id, self.organization_id.as_str(), format!("enrich-bom-{bom_id}"));
+        let events = script::write(&workflow, &bom).context("cannot write the events")?;
+
+        let database = Database::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
+        let mut reader = TenantReader::connect(&database, workflow.tenant_id)
+            .await
+            .context("cannot reach the database (database.url)")?;
+        reader.count(bom_id).await.context("cannot read the table: has `cns-events migrate` been run?")?;
+        let broker = Broker::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
+
+        let events = self.publish(&broker, config, events).await?;
+        self.wait(&broker, config, &mut reader, bom_id, events.len()).await?;
+        let report = report::Report::gather(&mut reader, &workflow, &bom, &events, COPIES).await?;
+        if self.json {
+            report.print_json(config)?
+        } else {
+            report.print(config)
+        }
+        if report.complete() { Ok(()) } else { Err(Failure::Said) }
+    }
+
+    /// Publishes every event twice, in the workflow's order, from several connections at once; the copies of an
+    /// event go through different connections. Returns the events with the times they were published at.
+    async fn publish(
+        &self,
+        broker: &Broker,
+        config: &Config,
+        mut events: Vec<Event<'static>>,
+    ) -> anyhow::Result<Vec<Event<'static>>> {
+        let mut publishers = Vec::new();
+        for _ in 0..self.connections {
+            let publisher = Publisher::connect(broker, &config.amqp.exchange, "cns-events-demo").await;
+            publishers.push(publisher.context("cannot reach the broker (amqp.uri)")?);
+        }
+        let bar = if self.json { ProgressBar::hidden() } else { ProgressBar::new(events.len() as u64) };
+        let mut pending = Vec::new();
+        for (number, event) in events.iter_mut().enumerate() {
+            event.created_at = Utc::now();
+            for copy in 0..COPIES {
+                let publisher = &publishers[(number + copy) % publishers.len()];
+                pending.push(publisher.publish(event).await.context("publishing failed")?);
+            }
+            bar.inc(1);
+        }
+        for confirm in pending {
+            confirm.confirmed().await.context("publishing failed")?;
+        }
+        bar.finish_and_clear();
+        Ok(events)
+    }
+
+    /// Waits until every event is stored and the queue is empty.
+    async fn wait(
+        &self,
+        broker: &Broker,
+        config: &Config,
+        reader: &mut TenantReader,
+        bom_id: Uuid,
+        events: usize,
+    ) -> anyhow::Result<()> {
+        let connection = broker.connect("demo").await.context("cannot reach the broker")?;
+        let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let deadline = Instant::now() + Duration::from_secs(self.timeout);
+        loop {
+            let stored = usize::try_from(reader.count(bom_id).await.context("cannot read the table")?)?;
+            let queue = channel
+                .queue_declare(config.amqp.queue.as_str().into(), passive, FieldTable::default())
+                .await
+                .context("cannot ask about the queue")?;
+            if stored >= events && queue.message_count() == 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let hint = match queue.consumer_count() {
+                    0 => "no worker consumes it: start one with `cns-events worker`",
+                    _ => "its workers may say why: look at their logs and /readyz",
+                };
+                bail!(
+                    "after {} s {stored} of {events} events are stored and {} messages wait in {}; {hint}",
+                    self.timeout,
+                    queue.message_count(),
+                    config.amqp.queue
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
