@@ -68,15 +68,19 @@ begin
     execute format($lookup$
         create or replace function enrichment_events_lookup(event_ids text[])
         returns table (event_id varchar, id uuid, digest text)
-        language sql stable security definer
+        language plpgsql security definer
         set search_path = %I, pg_temp
-        set cns_events.lookup = 'on'
         as $body$
-            select e.event_id, e.id, enrichment_event_digest(
-                e.event_type, e.bom_id, e.tenant_id, e.organization_id, e.project_id, e.user_id,
-                e.source, e.workflow_id, e.state, e.payload)
-            from enrichment_events e
-            where e.event_id = any (event_ids)
+        begin
+            perform set_config('cns_events.lookup', 'on', true);
+            return query
+                select e.event_id, e.id, enrichment_event_digest(
+                    e.event_type, e.bom_id, e.tenant_id, e.organization_id, e.project_id, e.user_id,
+                    e.source, e.workflow_id, e.state, e.payload)
+                from enrichment_events e
+                where e.event_id = any (event_ids);
+            perform set_config('cns_events.lookup', 'off', true);
+        end
         $body$
     $lookup$, current_schema());
     execute format('grant usage on schema %I to service_role, authenticated', current_schema());

@@ -67,10 +67,14 @@ impl Topology {
     ///
     /// # Errors
     /// See [`TopologyError`].
-    pub async fn declare(&self, connection: &Connection) -> Result<(), TopologyError> {
+    pub async fn declare(
+        &self,
+        connection: &Connection,
+        version: Option<Version>,
+    ) -> Result<(), TopologyError> {
         self.exchange(connection, &self.exchange).await?;
         self.exchange(connection, &self.dead_letter_exchange).await?;
-        self.dead_letter_queue(connection).await?;
+        self.dead_letter_queue(connection, version).await?;
         self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;
         self.queue(connection, &self.queue, self.queue_arguments()).await?;
         self.bind(connection, &self.queue, &self.exchange, EVENTS).await
@@ -146,9 +150,13 @@ impl Topology {
     }
 
     /// Letters stay however often they are looked at. From RabbitMQ 4.0 on a quorum queue has a delivery limit
-    /// unless it is given -1, which older brokers refuse as an argument; a queue made by an older broker, or
-    /// under a policy, is taken as it is.
-    async fn dead_letter_queue(&self, connection: &Connection) -> Result<(), TopologyError> {
+    /// unless it is given -1; older brokers have none, and take -1 for one that is always passed. A queue that
+    /// was made by another version is taken as it is.
+    async fn dead_letter_queue(
+        &self,
+        connection: &Connection,
+        version: Option<Version>,
+    ) -> Result<(), TopologyError> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text(self.queue_type.name()));
         let plain = arguments.clone();
@@ -156,9 +164,11 @@ impl Topology {
             return self.queue(connection, &self.dead_letter_queue, plain).await;
         }
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
-        match self.queue(connection, &self.dead_letter_queue, arguments).await {
+        let limited = version.is_some_and(|version| version.major >= 4);
+        let (wanted, other) = if limited { (arguments, plain) } else { (plain, arguments) };
+        match self.queue(connection, &self.dead_letter_queue, wanted).await {
             Err(TopologyError::Mismatch(reason)) if reason.contains("x-delivery-limit") => {
-                self.queue(connection, &self.dead_letter_queue, plain).await
+                self.queue(connection, &self.dead_letter_queue, other).await
             }
             declared => declared,
         }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use lapin::uri::AMQPScheme;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Broker;
@@ -14,6 +15,12 @@ const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// The entry of `server-properties` that is looked for: a short string `version`, then a long string.
 const ENTRY: &[u8] = b"\x07versionS";
+
+/// How long the broker may take to greet.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than any greeting has.
+const MAX_GREETING_BYTES: usize = 64 * 1024;
 
 /// A RabbitMQ version, as far as behaviour depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,24 +32,22 @@ pub struct Version {
 }
 
 impl Version {
-    /// Asks the broker. `None` where it does not say, or speaks TLS only.
+    /// Asks the broker. `None` where it does not say.
     pub async fn ask(broker: &Broker) -> Option<Version> {
         let uri = broker.uri();
-        if uri.scheme != AMQPScheme::AMQP {
-            return None;
-        }
+        let host = uri.authority.host.as_str();
         let asking = async {
-            let mut stream =
-                TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await.ok()?;
-            stream.write_all(HEADER).await.ok()?;
-            let mut frame_header = [0; 7];
-            stream.read_exact(&mut frame_header).await.ok()?;
-            let size = u32::from_be_bytes(frame_header[3..].try_into().ok()?);
-            let mut frame = vec![0; usize::try_from(size).ok()?.min(64 * 1024)];
-            stream.read_exact(&mut frame).await.ok()?;
+            let stream = TcpStream::connect((host, uri.authority.port)).await.ok()?;
+            let frame = match uri.scheme {
+                AMQPScheme::AMQP => greeting(stream).await?,
+                AMQPScheme::AMQPS => {
+                    let name = ServerName::try_from(host.to_owned()).ok()?;
+                    greeting(Broker::tls()?.connect(name, stream).await.ok()?).await?
+                }
+            };
             Version::find(&frame)
         };
-        tokio::time::timeout(Duration::from_secs(5), asking).await.ok().flatten()
+        tokio::time::timeout(ASK_TIMEOUT, asking).await.ok().flatten()
     }
 
     fn find(frame: &[u8]) -> Option<Version> {
@@ -52,6 +57,18 @@ impl Version {
         let mut parts = std::str::from_utf8(text).ok()?.split('.');
         Some(Version { major: parts.next()?.parse().ok()?, minor: parts.next()?.parse().ok()? })
     }
+}
+
+/// The first frame that the broker sends.
+async fn greeting(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<Vec<u8>> {
+    stream.write_all(HEADER).await.ok()?;
+    stream.flush().await.ok()?;
+    let mut frame_header = [0; 7];
+    stream.read_exact(&mut frame_header).await.ok()?;
+    let size = u32::from_be_bytes(frame_header[3..].try_into().ok()?);
+    let mut frame = vec![0; usize::try_from(size).ok()?.min(MAX_GREETING_BYTES)];
+    stream.read_exact(&mut frame).await.ok()?;
+    Some(frame)
 }
 
 impl fmt::Display for Version {

@@ -9,8 +9,8 @@ use crate::config::{Log, LogFormat};
 /// Starts logging. Commands other than the service say only what went wrong, unless a level was asked for.
 pub(super) fn start(log: &Log, service: bool) {
     let level = if service || log.level != "info" { log.level.as_str() } else { "warn" };
-    // The driver libraries speak for themselves only when something fails in them.
-    let filter = EnvFilter::try_new(format!("lapin=error,tokio_postgres=warn,{level}"))
+    // What fails in the client libraries is told once, where it is handled; directives can ask for more.
+    let filter = EnvFilter::try_new(format!("lapin=off,tokio_postgres=warn,{level}"))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {

@@ -21,6 +21,8 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::Config(format!("http.listen = {listen}: cannot listen there: {error}; name a free address"))
     })?;
+    // With port 0 the system chose one.
+    let listen = listener.local_addr().unwrap_or(listen);
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(metrics.clone()));
     let shutdown = CancellationToken::new();

@@ -1,7 +1,9 @@
 //! Migrations: embedded in the binary, run under a lock.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -11,6 +13,9 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// The advisory lock that migrations hold, so that ten starting pods do not race: "cns-evts" in ASCII.
 const LOCK: i64 = 0x636e_732d_6576_7473;
+
+/// Between two questions for the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// One migration and whether the database has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +32,7 @@ pub struct Migration {
 /// As the database gives them. A migration that failed can be run again.
 pub async fn run(database: &Database) -> anyhow::Result<Vec<String>> {
     let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
-    diesel::sql_query("select pg_advisory_lock($1)").bind::<BigInt, _>(LOCK).execute(&mut connection).await?;
+    lock(&mut connection).await?;
     drop_half_built_indexes(&mut connection).await?;
     let mut harness = AsyncMigrationHarness::new(connection);
     let run = harness
@@ -35,6 +40,27 @@ pub async fn run(database: &Database) -> anyhow::Result<Vec<String>> {
         .map_err(|error| anyhow::anyhow!("a migration failed: {error}"))?;
     // The lock ends with the connection.
     Ok(run.iter().map(ToString::to_string).collect())
+}
+
+/// Takes the lock. A session that waited inside `pg_advisory_lock` would hold a snapshot, for whose end the lock's
+/// holder waits in `create index concurrently`: so this asks again and again instead.
+async fn lock(connection: &mut diesel_async::AsyncPgConnection) -> anyhow::Result<()> {
+    loop {
+        let taken: Taken = diesel::sql_query("select pg_try_advisory_lock($1) as taken")
+            .bind::<BigInt, _>(LOCK)
+            .get_result(connection)
+            .await?;
+        if taken.taken {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Bool)]
+    taken: bool,
 }
 
 /// Every migration the binary carries, in order.

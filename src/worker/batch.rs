@@ -3,6 +3,8 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 
+use super::intake::SessionLost;
+
 /// Deliveries of one channel, in the order they came, that nobody has settled yet.
 ///
 /// A batch ends in exactly one of [`Batch::ack`], [`Batch::give_back`] and [`Batch::abandon`]. Dropping one
@@ -12,10 +14,6 @@ pub(super) struct Batch {
     deliveries: Vec<Delivery>,
     bytes: usize,
 }
-
-/// The channel was gone before the ack: what was stored comes again, and is a duplicate then.
-#[derive(Debug)]
-pub(super) struct AckLost;
 
 impl Batch {
     pub(super) fn push(&mut self, delivery: Delivery) {
@@ -57,12 +55,14 @@ impl Batch {
 
     /// Tells the broker that all of them are done, in one frame: nothing of the channel's before the last one
     /// is unsettled.
-    pub(super) async fn ack(self) -> Result<(), AckLost> {
+    ///
+    /// Where the channel is gone, what was stored comes again, and is a duplicate then.
+    pub(super) async fn ack(self) -> Result<(), SessionLost> {
         let deliveries = self.used_up();
         let Some(last) = deliveries.last() else { return Ok(()) };
         match last.acker.ack(BasicAckOptions { multiple: true }).await {
             Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(AckLost),
+            Ok(false) | Err(_) => Err(SessionLost::AckLost),
         }
     }
 

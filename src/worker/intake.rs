@@ -1,11 +1,13 @@
 //! A lane's channel and consumer: what comes in, what is waiting, and how much of it there may be.
 
+use std::future::Future;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::batch::Batch;
@@ -22,60 +24,88 @@ pub(super) enum SessionLost {
     /// The channel was gone when an ack was sent.
     #[error("an ack was lost with its channel")]
     AckLost,
+    /// The connection failed under this lane, or another lane's failure ended the session.
+    #[error("the session ended")]
+    Ended,
 }
 
-/// Messages on their way in.
-pub(super) struct Intake {
-    shared: Shared,
+/// Waits for the broker's answer, but not on a connection that has failed: the client library may never
+/// resolve what was asked on it.
+pub(super) async fn unless_ended<T, E: Into<SessionLost>>(
+    session: &CancellationToken,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, SessionLost> {
+    tokio::select! {
+        biased;
+        answered = asked => answered.map_err(Into::into),
+        () = session.cancelled() => Err(SessionLost::Ended),
+    }
+}
+
+/// A channel that consumes.
+struct Subscription {
     channel: Channel,
     consumer: Consumer,
     tag: ShortString,
     prefetch: u16,
+    /// The prefetch that is wanted instead: nothing comes any more, and when everything is settled a new channel
+    /// takes this one's place. (Consuming again on the same channel kills it on RabbitMQ 3.10 with a quorum
+    /// queue.)
+    successor: Option<u16>,
+}
+
+/// Messages on their way in.
+pub(super) struct Intake<'a> {
+    shared: Shared,
+    connection: &'a Connection,
+    session: CancellationToken,
+    lane: usize,
+    subscription: Subscription,
     /// Received, and not yet handed out as a batch.
     waiting: Batch,
     /// Handed out, and not yet settled: bytes of the bodies.
     out_bytes: usize,
-    /// What a message weighs: the mean of the recent ones.
-    mean_bytes: usize,
+    /// What a message weighs: the mean of the recent ones, once there were any.
+    mean_bytes: Option<usize>,
     /// Rows of the batch before.
     last_batch: usize,
 }
 
-impl Intake {
+impl<'a> Intake<'a> {
     /// Opens a channel and consumes.
     ///
     /// The first prefetch is small enough that `worker.buffer_bytes` holds even if every message is as large as
     /// a message may be; it grows once it is known how large they are.
     pub(super) async fn open(
-        connection: &Connection,
+        connection: &'a Connection,
         shared: &Shared,
+        session: &CancellationToken,
         lane: usize,
     ) -> Result<Self, SessionLost> {
         let worker = &shared.config.worker;
-        let channel = connection.create_channel().await?;
-        let tag: ShortString = format!("{}.{lane}", shared.name).into();
         let prefetch = fitting(worker.buffer_bytes, worker.max_message_bytes, worker.prefetch);
-        let consumer = consume(&channel, &shared.config.amqp.queue, &tag, prefetch).await?;
+        let opening = Subscription::open(connection, shared, lane, prefetch);
         Ok(Intake {
+            subscription: unless_ended(session, opening).await?,
             shared: shared.clone(),
-            channel,
-            consumer,
-            tag,
-            prefetch,
+            connection,
+            session: session.clone(),
+            lane,
             waiting: Batch::default(),
             out_bytes: 0,
-            mean_bytes: worker.max_message_bytes,
+            mean_bytes: None,
             last_batch: 0,
         })
     }
 
     /// Waits for the next message and keeps it. Cancel-safe: what was received is kept.
     pub(super) async fn receive(&mut self) -> Result<(), SessionLost> {
-        let first = self.consumer.next().await;
+        let next = async { Ok::<_, SessionLost>(self.subscription.consumer.next().await) };
+        let first = unless_ended(&self.session, next).await?;
         self.keep(first)?;
         // Whatever else has arrived is taken along without waiting.
         while self.waiting.bytes() <= self.shared.config.worker.buffer_bytes
-            && let Some(more) = self.consumer.next().now_or_never()
+            && let Some(more) = self.subscription.consumer.next().now_or_never()
         {
             self.keep(more)?;
         }
@@ -89,10 +119,14 @@ impl Intake {
     pub(super) async fn batch(&mut self) -> Result<Batch, SessionLost> {
         let (rows, bytes) = (self.shared.config.worker.batch_size, self.shared.config.worker.batch_bytes);
         if self.waiting.is_empty() {
+            if let Some(prefetch) = self.subscription.successor {
+                self.replace(prefetch).await?;
+            }
             self.receive().await?;
         }
         let full = |waiting: &Batch| waiting.len() >= rows || waiting.bytes() >= bytes;
-        if self.last_batch >= rows.div_ceil(16) && !full(&self.waiting) {
+        let may_fill = self.subscription.successor.is_none() && !full(&self.waiting);
+        if self.last_batch >= rows.div_ceil(16) && may_fill {
             let linger = Duration::from_millis(self.shared.config.worker.linger_ms);
             let filling = async {
                 while !full(&self.waiting) {
@@ -112,19 +146,28 @@ impl Intake {
 
     /// Whether more may be received while a batch is out.
     pub(super) fn has_room(&self) -> bool {
-        self.out_bytes + self.waiting.bytes() < self.shared.config.worker.buffer_bytes
+        self.subscription.successor.is_none()
+            && self.out_bytes + self.waiting.bytes() < self.shared.config.worker.buffer_bytes
     }
 
     /// The batch that was out is settled: looks whether the prefetch suits the messages there are.
     pub(super) async fn settled(&mut self, rows: usize) -> Result<(), SessionLost> {
         let worker = &self.shared.config.worker;
-        self.mean_bytes = mean(self.mean_bytes, self.out_bytes, rows);
+        let mean_bytes = mean(self.mean_bytes, self.out_bytes, rows);
+        self.mean_bytes = Some(mean_bytes);
         self.out_bytes = 0;
+        if self.subscription.successor.is_some() {
+            return Ok(());
+        }
         // Room for messages twice the mean, so that it does not have to be changed again at once.
-        let fits = fitting(worker.buffer_bytes / 2, self.mean_bytes, worker.prefetch);
+        let fits = fitting(worker.buffer_bytes / 2, mean_bytes, worker.prefetch);
+        let prefetch = self.subscription.prefetch;
         let overfull = self.waiting.bytes() >= worker.buffer_bytes;
-        if overfull || fits >= self.prefetch.saturating_mul(2) || fits <= self.prefetch / 4 {
-            self.consume_again(fits).await?;
+        if overfull || fits >= prefetch.saturating_mul(2) || fits <= prefetch / 4 {
+            tracing::debug!(lane = self.lane, from = prefetch, to = fits, mean_bytes, "prefetch changes");
+            let session = self.session.clone();
+            unless_ended(&session, self.stop_consuming()).await?;
+            self.subscription.successor = Some(fits);
         }
         Ok(())
     }
@@ -134,7 +177,8 @@ impl Intake {
     /// Cancel, then `basic.nack`: closing the channel instead would count towards the delivery limit on every
     /// broker (from RabbitMQ 4.3 on a nack does not).
     pub(super) async fn give_back(mut self) -> Result<(), SessionLost> {
-        let returned = self.return_all().await;
+        let session = self.session.clone();
+        let returned = unless_ended(&session, self.return_all()).await;
         self.shared.metrics.in_flight.sub(count(self.waiting.len()));
         // Where returning failed the channel is gone, and the broker requeues by itself.
         std::mem::take(&mut self.waiting).give_back();
@@ -145,9 +189,9 @@ impl Intake {
         self.stop_consuming().await?;
         // Tag 0 with multiple: everything on this channel, also the batch that was out.
         let all = BasicNackOptions { multiple: true, requeue: true };
-        self.channel.basic_nack(0, all).await?;
+        self.subscription.channel.basic_nack(0, all).await?;
         // The broker handles a channel's frames in order: when it closes, the nack has been done.
-        Ok(self.channel.close(200, "done".into()).await?)
+        Ok(self.subscription.channel.close(200, "done".into()).await?)
     }
 
     /// The channel is gone.
@@ -156,24 +200,23 @@ impl Intake {
         std::mem::take(&mut self.waiting).abandon();
     }
 
-    async fn consume_again(&mut self, prefetch: u16) -> Result<(), SessionLost> {
-        tracing::debug!(
-            from = self.prefetch,
-            to = prefetch,
-            mean_bytes = self.mean_bytes,
-            "prefetch changed"
-        );
-        self.stop_consuming().await?;
-        self.consumer = consume(&self.channel, &self.shared.config.amqp.queue, &self.tag, prefetch).await?;
-        self.prefetch = prefetch;
-        Ok(())
+    /// A new channel with another prefetch; on the old one everything is settled.
+    async fn replace(&mut self, prefetch: u16) -> Result<(), SessionLost> {
+        let opening = Subscription::open(self.connection, &self.shared, self.lane, prefetch);
+        let next = unless_ended(&self.session, opening).await?;
+        let old = std::mem::replace(&mut self.subscription, next);
+        unless_ended(&self.session, old.channel.close(200, "done".into())).await
     }
 
     /// Cancels the consumer and keeps what was on its way.
     async fn stop_consuming(&mut self) -> Result<(), SessionLost> {
-        self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default()).await?;
+        if self.subscription.successor.is_some() {
+            return Ok(()); // cancelled already
+        }
+        let tag = self.subscription.tag.clone();
+        self.subscription.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
         // The stream ends after the last message that the broker had sent.
-        while let Some(delivery) = self.consumer.next().await {
+        while let Some(delivery) = self.subscription.consumer.next().await {
             self.keep(Some(delivery))?;
         }
         Ok(())
@@ -192,15 +235,21 @@ impl Intake {
     }
 }
 
-async fn consume(
-    channel: &Channel,
-    queue: &str,
-    tag: &ShortString,
-    prefetch: u16,
-) -> Result<Consumer, SessionLost> {
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-    let options = BasicConsumeOptions::default();
-    Ok(channel.basic_consume(queue.into(), tag.clone(), options, FieldTable::default()).await?)
+impl Subscription {
+    async fn open(
+        connection: &Connection,
+        shared: &Shared,
+        lane: usize,
+        prefetch: u16,
+    ) -> Result<Self, SessionLost> {
+        let channel = connection.create_channel().await?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let tag: ShortString = format!("{}.{lane}", shared.name).into();
+        let queue = shared.config.amqp.queue.as_str().into();
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(queue, tag.clone(), options, FieldTable::default()).await?;
+        Ok(Subscription { channel, consumer, tag, prefetch, successor: None })
+    }
 }
 
 /// How many messages of a size fit into a room: at least 1, at most `limit`.
@@ -208,12 +257,12 @@ fn fitting(room: usize, each: usize, limit: u16) -> u16 {
     u16::try_from(room / each.max(1)).unwrap_or(u16::MAX).clamp(1, limit)
 }
 
-/// Moves the mean a quarter of the way towards that of the last batch, and all the way up at once.
-fn mean(before: usize, bytes: usize, rows: usize) -> usize {
-    match bytes.checked_div(rows) {
-        None => before,
-        Some(now) if now >= before => now,
-        Some(now) => before - (before - now).div_ceil(4),
+/// Moves the mean a quarter of the way down towards that of the last batch, or all the way up at once.
+fn mean(before: Option<usize>, bytes: usize, rows: usize) -> usize {
+    let now = bytes / rows.max(1);
+    match before {
+        Some(before) if before > now => before - (before - now).div_ceil(4),
+        _ => now,
     }
 }
 
@@ -236,8 +285,8 @@ mod tests {
 
     #[test]
     fn the_mean_rises_at_once_and_falls_slowly() {
-        assert_eq!(mean(100, 10_000, 10), 1000);
-        assert_eq!(mean(1000, 1000, 10), 775);
-        assert_eq!(mean(1000, 0, 0), 1000);
+        assert_eq!(mean(None, 7600, 10), 760);
+        assert_eq!(mean(Some(100), 10_000, 10), 1000);
+        assert_eq!(mean(Some(1000), 1000, 10), 775);
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn run(
         if !database_answers(&mut settler).await {
             return Ok(());
         }
-        let mut intake = Intake::open(connection, &shared, number).await?;
+        let mut intake = Intake::open(connection, &shared, &settler.session, number).await?;
         match consume(&mut intake, &mut settler).await {
             Ok(pause) => {
                 intake.give_back().await?;
@@ -65,7 +65,7 @@ pub(super) async fn run(
 }
 
 /// Collects, commits and settles until it has to pause.
-async fn consume(intake: &mut Intake, settler: &mut Settler) -> Result<Pause, SessionLost> {
+async fn consume(intake: &mut Intake<'_>, settler: &mut Settler) -> Result<Pause, SessionLost> {
     let shutdown = settler.shared.shutdown.clone();
     loop {
         let batch = tokio::select! {
@@ -91,7 +91,11 @@ async fn consume(intake: &mut Intake, settler: &mut Settler) -> Result<Pause, Se
 }
 
 /// Settles a batch. While it is on its way the next one gathers, as long as there is room for it.
-async fn settle(intake: &mut Intake, settler: &mut Settler, batch: Batch) -> Result<Settled, SessionLost> {
+async fn settle(
+    intake: &mut Intake<'_>,
+    settler: &mut Settler,
+    batch: Batch,
+) -> Result<Settled, SessionLost> {
     let session = settler.session.clone();
     let mut settling = std::pin::pin!(settler.settle(batch));
     loop {

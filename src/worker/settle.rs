@@ -7,8 +7,8 @@ use lapin::message::Delivery;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::batch::{AckLost, Batch};
-use super::intake::{SessionLost, count};
+use super::batch::Batch;
+use super::intake::{SessionLost, count, unless_ended};
 use super::patience::Patience;
 use crate::broker::DeadLetters;
 use crate::event::{Decoded, Reason, Rejection, decode};
@@ -70,17 +70,14 @@ impl Settler {
                 self.shared.metrics.acks_lost.inc_by(rows as u64);
             }
             batch.abandon();
-            return Err(SessionLost::AckLost);
+            return Err(SessionLost::Ended);
         }
         if settled.is_err() {
             return Ok(Settled::Held(batch));
         }
-        let acked = batch.ack().await;
+        let acked = unless_ended(&self.session, batch.ack()).await;
         self.shared.metrics.in_flight.sub(count(rows));
-        acked.map(|()| Settled::Done).map_err(|AckLost| {
-            self.shared.metrics.acks_lost.inc_by(rows as u64);
-            SessionLost::AckLost
-        })
+        acked.map(|()| Settled::Done).inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))
     }
 
     async fn store(&mut self, deliveries: &[Delivery]) -> Result<(), OutOfPatience> {

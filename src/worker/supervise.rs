@@ -17,6 +17,12 @@ use crate::store::{Database, UrlError};
 /// A session that lived this long was a good one: the next is tried at once.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
+/// How long the broker may take to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the broker may take to declare the topology.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Why a worker cannot work at all.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -87,16 +93,19 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
     };
     let connection = connecting.map_err(|error| Ended::NoConnection(error.to_string()))?;
     let topology = topology(shared);
-    topology.declare(&connection).await.map_err(|error| match error {
-        TopologyError::Mismatch(reason) => Ended::Mismatch(reason),
-        TopologyError::Broker(error) => Ended::NoConnection(error.to_string()),
-    })?;
+    let version = Version::ask(broker).await;
+    match tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&connection, version)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(TopologyError::Mismatch(reason))) => return Err(Ended::Mismatch(reason)),
+        Ok(Err(TopologyError::Broker(error))) => return Err(Ended::NoConnection(error.to_string())),
+        Err(_) => return Err(Ended::NoConnection("the broker does not answer a declaration".into())),
+    }
     shared.health.reached(Peer::Broker);
     if again {
         shared.metrics.reconnects.with_label_values(&[Peer::Broker.name()]).inc();
         tracing::info!("connected to the broker again");
     } else {
-        let priorities = topology.priorities(Version::ask(broker).await);
+        let priorities = topology.priorities(version);
         let lanes = shared.config.worker.lanes;
         tracing::info!(queue = topology.queue, lanes, priorities, "consuming");
     }
@@ -115,20 +124,27 @@ async fn lanes(shared: &Shared, broker: &Broker, database: &Database, connection
         let (connection, ending) = (connection.clone(), ending.clone());
         lanes.spawn(async move { lane::run(shared, number, &connection, broker, database, ending).await });
     }
-    let failed = tokio::select! {
-        Some(first) = lanes.join_next() => reason(first),
-        error = connection_error(&connection) => error,
-    };
-    // The others cannot go on without the session. At a shutdown each ends by itself and in order.
-    if !shared.shutdown.is_cancelled() {
-        ending.cancel();
-    }
-    while let Some(ended) = lanes.join_next().await {
-        reason(ended);
+    let mut failed = None;
+    {
+        let mut connection_fails = std::pin::pin!(connection_error(&connection));
+        while !lanes.is_empty() {
+            let why = tokio::select! {
+                Some(ended) = lanes.join_next() => reason(ended),
+                error = &mut connection_fails, if !ending.is_cancelled() => {
+                    ending.cancel();
+                    error
+                }
+            };
+            // The other lanes cannot go on without the session. At a shutdown each ends by itself, in order.
+            if !shared.shutdown.is_cancelled() {
+                ending.cancel();
+            }
+            failed.get_or_insert(why);
+        }
     }
     // Closing tells the broker; where it is gone there is nobody to tell.
-    let _ = connection.close(200, "done".into()).await;
-    failed
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+    failed.unwrap_or_default()
 }
 
 fn reason(ended: Result<Result<(), super::intake::SessionLost>, tokio::task::JoinError>) -> String {

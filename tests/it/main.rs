@@ -1,1 +1,23 @@
-//! Tests against the real servers; they follow.
+//! Tests against the real servers: `make test` starts them and sets AMQP_URL and DATABASE_URL.
+//!
+//! Each test has a database and a set of exchange and queue names of its own, so that all run in parallel, and
+//! drives the real binary as a process.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
+
+mod stand;
+
+mod bad_input;
+mod commands;
+mod docs;
+mod migrations;
+mod once;
+mod outages;
+mod topology;

@@ -1,0 +1,50 @@
+# `make help` lists what there is. Everything does its own set-up; see scripts/services.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test services stop env run migrate drain ci fmt lint publisher-only docs
+
+CARGO_TARGET_DIR ?= target
+BIN := $(CARGO_TARGET_DIR)/release/cns-events
+# Runs a command with the servers' URLs; they are the private ones unless AMQP_URL and DATABASE_URL are set.
+WITH_SERVERS := scripts/services start && eval "$$(scripts/services env)" &&
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: ## the main job: a BOM's workflow through a broker, a worker and a database (BOM=file.csv for your own)
+	@scripts/demo $(if $(BOM),--bom "$(BOM)")
+
+test: ## all tests, against the real servers
+	@$(WITH_SERVERS) cargo test
+
+services: ## start the private servers
+	@scripts/services start && scripts/services status
+
+stop: ## stop the private servers; their data stays
+	@scripts/services stop
+
+env: ## AMQP_URL and DATABASE_URL of the private servers, as export lines (make -s env)
+	@scripts/services start && scripts/services env
+
+run: ## a worker on the private servers, until Ctrl-C
+	@cargo build --release && $(WITH_SERVERS) $(BIN) migrate && exec $(BIN) worker
+
+migrate: ## bring the schema of the private database up to date
+	@cargo build --release && $(WITH_SERVERS) $(BIN) migrate
+
+drain: ## drain speed beside COPY (DRAIN="--events 20000 --rounds 1 --queue classic")
+	@cargo bench --bench drain --no-run && $(WITH_SERVERS) cargo bench --bench drain -- $(DRAIN)
+
+ci: fmt lint publisher-only docs test ## what the continuous integration runs
+
+fmt:
+	cargo fmt --check
+
+lint:
+	cargo clippy --all-targets -- -D warnings
+
+publisher-only:
+	cargo clippy --no-default-features --features publisher -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

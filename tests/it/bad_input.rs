@@ -1,0 +1,143 @@
+//! Bad input: dead-lettered with its reason, its good neighbours stored, the worker runs on.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, LongString};
+
+use crate::stand::{Stand, event, header, until};
+
+/// Everything that can be wrong with a message, each among good neighbours.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_bad_message_is_a_dead_letter_with_its_reason() {
+    let stand = Stand::new("bad").await;
+    let worker = stand.worker().await;
+    let good = event("x");
+    let cases: Vec<(Vec<u8>, &str, Option<&str>)> = vec![
+        (b"not json".to_vec(), "malformed_json", None),
+        (Vec::new(), "malformed_json", None),
+        (b"\xff\xfe{}".to_vec(), "malformed_json", None),
+        (b"[1,2]".to_vec(), "malformed_json", None),
+        (good.replace(r#""event_id":"x","#, "").into_bytes(), "missing_field", Some("event_id")),
+        (good.replace(r#""organization_id":"org-1","#, "").into_bytes(), "missing_field", Some("tenant_id")),
+        (good.replace("6f9619ff-8b86", "zzzzzzzz-8b86").into_bytes(), "invalid_field", Some("bom_id")),
+        (
+            good.replace(r#""payload":{"#, r#""payload":{"nul":"a\u0000b","#).into_bytes(),
+            "unstorable",
+            Some("payload"),
+        ),
+        (
+            good.replace(r#""payload":{"#, r#""payload":{"n":1e999999,"#).into_bytes(),
+            "unstorable",
+            Some("payload"),
+        ),
+        (good.replace("parts", &"y".repeat(2 * 1024 * 1024)).into_bytes(), "too_large", None),
+    ];
+    for (number, (body, _, _)) in cases.iter().enumerate() {
+        stand.publish(event(&format!("before{number}")).as_bytes()).await;
+        stand.publish(body).await;
+    }
+    for (body, reason, field) in &cases {
+        // Two lanes dead-letter side by side: the letters come in any order.
+        let _ = (body, reason, field);
+    }
+    let mut letters = Vec::new();
+    for _ in &cases {
+        letters.push(stand.dead_letter().await);
+    }
+    for (body, reason, field) in &cases {
+        let letter = letters.iter().find(|letter| &letter.data == body).expect("byte for byte as published");
+        assert_eq!(header(letter, "x-cns-reason").as_deref(), Some(*reason));
+        assert_eq!(header(letter, "x-cns-field").as_deref(), *field, "{reason}");
+        assert_eq!(header(letter, "x-cns-routing-key").as_deref(), Some("cns.test"));
+        let detail = header(letter, "x-cns-detail").unwrap();
+        assert!(!detail.is_empty() && !detail.contains('\n'), "{detail}");
+        assert!(header(letter, "x-cns-dead-at").is_some() && header(letter, "x-cns-worker").is_some());
+        let counted = worker.metric(&format!(r#"cns_events_dead_lettered_total{{reason="{reason}"}}"#));
+        assert!(counted >= 1.0, "{reason}");
+    }
+    until("the neighbours are stored", async || stand.rows().await == cases.len() as i64).await;
+    stand.publish(event("after").as_bytes()).await;
+    until("it runs on", async || stand.rows().await == cases.len() as i64 + 1).await;
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+}
+
+/// A letter keeps its properties, save the two that the broker would act on, and headers too large for a frame.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_keeps_its_properties() {
+    let stand = Stand::new("letter").await;
+    let _worker = stand.worker().await;
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(LongString::from("00-abc-def-01")));
+    headers.insert("large".into(), AMQPValue::LongString(LongString::from("x".repeat(130_000))));
+    let properties = BasicProperties::default()
+        .with_message_id("m-1".into())
+        .with_type("t-1".into())
+        .with_priority(8)
+        .with_correlation_id("c-1".into())
+        .with_expiration("3600000".into())
+        .with_headers(headers);
+    stand.publish_with(b"not json", "cns.some.key", properties).await;
+    let letter = stand.dead_letter().await;
+    assert_eq!(letter.properties.message_id().as_ref().unwrap().as_str(), "m-1");
+    assert_eq!(letter.properties.correlation_id().as_ref().unwrap().as_str(), "c-1");
+    assert_eq!(*letter.properties.priority(), Some(8));
+    assert_eq!(*letter.properties.expiration(), None);
+    assert_eq!(header(&letter, "x-cns-expiration").as_deref(), Some("3600000"));
+    assert_eq!(header(&letter, "traceparent").as_deref(), Some("00-abc-def-01"));
+    assert_eq!(header(&letter, "large"), None);
+    assert_eq!(header(&letter, "x-cns-headers-left-out").as_deref(), Some("LongLongInt(1)"));
+    assert_eq!(letter.routing_key.as_str(), "cns.some.key");
+}
+
+/// What only the database refuses is found by halving: one bad row costs its neighbours nothing. An error that
+/// nobody knows is the row's own fault where a probe can be stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_database_refuses_does_not_cost_its_neighbours() {
+    let stand = Stand::new("halving").await;
+    stand
+        .sql
+        .batch_execute(
+            "alter table enrichment_events add constraint no_poison check (event_id <> 'poison-check');
+             create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no %', new.event_id; end $$;
+             create trigger refuse before insert on enrichment_events for each row when (new.event_id = 'poison-raise') execute function refuse()",
+        )
+        .await
+        .unwrap();
+    stand.declare().await;
+    let mut bodies: Vec<String> = (0..1000).map(|number| event(&format!("g{number}"))).collect();
+    bodies[333] = event("poison-check");
+    bodies[777] = event("poison-raise");
+    stand.publish_all(&bodies).await;
+    let worker = stand.worker().await;
+    until("the neighbours are stored", async || stand.rows().await == 998).await;
+    let mut letters = [stand.dead_letter().await, stand.dead_letter().await];
+    letters.sort_by_key(|letter| header(letter, "x-cns-sqlstate"));
+    for (letter, sqlstate) in letters.iter().zip(["23514", "P0001"]) {
+        assert_eq!(header(letter, "x-cns-reason").as_deref(), Some("database_rejected"));
+        assert_eq!(header(letter, "x-cns-sqlstate").as_deref(), Some(sqlstate));
+    }
+    until("nothing is left", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(worker.metric("cns_events_store_retries_total{reason=\"unknown\"}"), 0.0);
+}
+
+/// `validation.payload = "reject"` makes a broken payload a dead letter; the default stores and counts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payload_policy_is_the_operators() {
+    let stand = Stand::new("policy").await;
+    let broken = event("p").replace(r#""key":"p""#, r#""other":1"#);
+    let worker = stand.worker().await;
+    stand.publish(broken.as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+    until("it is counted", async || {
+        worker.metric(r#"cns_events_schema_violations_total{event_type="cache_hit"}"#) == 1.0
+    })
+    .await;
+    drop(worker);
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__VALIDATION__PAYLOAD", "reject");
+    });
+    worker.ready().await;
+    stand.publish(broken.replace("\"p\"", "\"q\"").as_bytes()).await;
+    let letter = stand.dead_letter().await;
+    assert_eq!(header(&letter, "x-cns-reason").as_deref(), Some("payload_schema"));
+    assert_eq!(header(&letter, "x-cns-detail").as_deref(), Some("payload: missing field `key`"));
+}

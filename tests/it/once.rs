@@ -1,0 +1,243 @@
+//! Stored once, whatever happens: duplicates, several workers, crashes, restarts.
+
+use std::collections::BTreeSet;
+
+use crate::stand::{Stand, event, until};
+
+/// Bodies of `count` events, in an order that has nothing to do with their numbers.
+fn shuffled(count: usize, step: usize) -> Vec<String> {
+    (0..count).map(|number| event(&format!("e{:06}", number * step % count))).collect()
+}
+
+/// Three workers share what a plain AMQP client publishes twice, shuffled: each event is one row and one
+/// duplicate, and nothing is left in the queue, ready or unacknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_workers_store_20_000_events_published_twice() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("twice").await;
+    let mut workers = [stand.worker().await, stand.worker().await, stand.worker().await];
+    stand.publish_all(&shuffled(EVENTS, 7_919)).await;
+    stand.publish_all(&shuffled(EVENTS, 104_729)).await;
+
+    let duplicates =
+        || workers.iter().map(|worker| worker.metric("cns_events_duplicates_total")).sum::<f64>();
+    until("all are counted", async || duplicates() >= EVENTS as f64).await;
+    assert_eq!(duplicates(), EVENTS as f64);
+    assert_eq!(stand.rows().await, EVENTS as i64);
+    let stored = |kind: &str| format!(r#"cns_events_stored_total{{event_type="{kind}"}}"#);
+    let total: f64 = workers.iter().map(|worker| worker.metric(&stored("cache_hit"))).sum();
+    assert_eq!(total, EVENTS as f64);
+    assert!(workers.iter().all(|worker| worker.metric("cns_events_conflicts_total") == 0.0));
+    until("nothing is in flight", async || {
+        workers.iter().all(|worker| worker.metric("cns_events_in_flight") == 0.0)
+    })
+    .await;
+    for worker in &mut workers {
+        assert!(worker.terminate().await.success());
+    }
+    // What was unacknowledged would be ready again now.
+    assert_eq!(stand.depth(&stand.queue()).await, (0, 0));
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+}
+
+/// kill -9 in full flight, ten times: what was committed but not acknowledged comes again and is a duplicate.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_nine_ten_times_loses_nothing() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("kill").await;
+    stand.declare().await;
+    stand.publish_all(&shuffled(EVENTS, 7_919)).await;
+    for round in 1..=10 {
+        let before = stand.rows().await;
+        let mut worker = stand.start(|command| {
+            // Small batches, so that there is always one in flight.
+            command.env("CNS_EVENTS__WORKER__BATCH_SIZE", "50").env("CNS_EVENTS__WORKER__PREFETCH", "200");
+        });
+        until(&format!("kill {round} finds it at work"), async || stand.rows().await > before).await;
+        worker.child.kill().unwrap();
+        worker.child.wait().unwrap();
+    }
+    assert!(stand.rows().await < EVENTS as i64, "the kills came too late to prove anything");
+    let mut last = stand.worker().await;
+    until("all are stored", async || stand.rows().await == EVENTS as i64).await;
+    until("the queue is empty", async || last.metric("cns_events_in_flight") == 0.0).await;
+    assert!(last.terminate().await.success());
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+    let ids = stand.sql.query("select event_id from enrichment_events", &[]).await.unwrap();
+    let ids: BTreeSet<String> = ids.iter().map(|row| row.get(0)).collect();
+    let published: BTreeSet<String> = (0..EVENTS).map(|number| format!("e{number:06}")).collect();
+    assert_eq!(ids, published);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0, "a crash is nobody's data's fault");
+}
+
+/// SIGTERM under load: what is in hand is stored and acknowledged, the rest is back in the queue at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_graceful() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("stop").await;
+    stand.declare().await;
+    stand.publish_all(&shuffled(EVENTS, 7_919)).await;
+    let mut worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__BATCH_SIZE", "100");
+    });
+    until("it is at work", async || stand.rows().await > 0).await;
+    assert!(worker.terminate().await.success());
+    let rows = stand.rows().await;
+    assert!(rows < EVENTS as i64, "it was done before it was stopped");
+    until("everything is back", async || {
+        i64::from(stand.depth(&stand.queue()).await.0) + rows == EVENTS as i64
+    })
+    .await;
+    assert!(!worker.log().contains("panicked"), "{}", worker.log());
+
+    // Nothing that was stored is delivered again.
+    let mut next = stand.worker().await;
+    until("the rest is stored", async || stand.rows().await == EVENTS as i64).await;
+    assert_eq!(next.metric("cns_events_duplicates_total"), 0.0);
+    assert!(next.terminate().await.success());
+}
+
+/// The second signal does not wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let stand = Stand::new("second").await;
+    let mut worker = stand.worker().await;
+    worker.signal("-INT");
+    worker.signal("-INT");
+    let status = worker.ended().await;
+    assert!(status.success() || status.code() == Some(130), "{status}");
+}
+
+/// The same event_id with other data: the stored event stays, and both digests are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_counted_and_told() {
+    let stand = Stand::new("conflict").await;
+    let worker = stand.worker().await;
+    stand.publish(event("same").as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+    // Another order of keys and another routing key are no other data; another value is.
+    stand.publish_with(event("same").as_bytes(), "cns.other", Default::default()).await;
+    stand
+        .publish(
+            event("same")
+                .replace(r#""cache":"parts","key":"same""#, r#""key":"same", "cache":"parts""#)
+                .as_bytes(),
+        )
+        .await;
+    until("both are duplicates", async || worker.metric("cns_events_duplicates_total") == 2.0).await;
+    assert_eq!(worker.metric("cns_events_conflicts_total"), 0.0);
+    stand.publish(event("same").replace("parts", "s3cret").as_bytes()).await;
+    until("it is a conflict", async || worker.metric("cns_events_conflicts_total") == 1.0).await;
+    assert_eq!(stand.rows().await, 1);
+    let log = worker.log();
+    let line = log.lines().find(|line| line.contains("conflict: this event_id")).unwrap();
+    assert!(
+        line.contains(r#""event_id":"same""#) && line.contains("stored") && line.contains("received"),
+        "{line}"
+    );
+    assert!(!log.contains("s3cret"), "a body has no place in a log");
+}
+
+/// The worker's login needs to be a member of service_role and nothing else, and can read nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workers_login_needs_the_insert_and_the_lookup_only() {
+    let stand = Stand::new("least").await;
+    let login = format!("{}_login", stand.name);
+    let make = format!("create role {login} login password 'p' in role service_role");
+    stand.sql.batch_execute(&make).await.unwrap();
+    let mut url = url::Url::parse(&stand.database_url).unwrap();
+    url.set_username(&login).unwrap();
+    url.set_password(Some("p")).unwrap();
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__DATABASE__URL", url.as_str());
+    });
+    worker.ready().await;
+    stand.publish_all(&[event("a"), event("b"), event("a"), event("b").replace("org-1", "org-2")]).await;
+    until("all are counted", async || worker.metric("cns_events_duplicates_total") == 2.0).await;
+    assert_eq!(worker.metric("cns_events_conflicts_total"), 1.0);
+    assert_eq!(stand.rows().await, 2);
+    let own = crate::stand::connect(url.as_str()).await;
+    for forbidden in [
+        "select * from enrichment_events",
+        "delete from enrichment_events",
+        "update enrichment_events set payload = '{}'",
+    ] {
+        let error = own.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
+    }
+    drop(worker);
+    drop(own);
+    until("the login is gone", async || {
+        let drop = format!("drop owned by {login} cascade; drop role {login}");
+        stand.sql.batch_execute(&drop).await.is_ok()
+    })
+    .await;
+}
+
+/// Tenants are kept apart by the database: with claims, with none, and with empty ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_sees_its_own_rows_only() {
+    let stand = Stand::new("tenants").await;
+    let worker = stand.worker().await;
+    let (a, b) = ("6f9619ff-8b86-4d01-b42d-00cf4fc964aa", "6f9619ff-8b86-4d01-b42d-00cf4fc964bb");
+    stand.publish_all(&[event("a").replace("org-1", a), event("b").replace("org-1", b)]).await;
+    until("both are stored", async || stand.rows().await == 2).await;
+    drop(worker);
+    let ids = async |claims: &str| {
+        let begin = format!("begin; set local role authenticated; set local request.jwt.claims = '{claims}'");
+        stand.sql.batch_execute(&begin).await.unwrap();
+        let rows = stand.sql.query("select event_id from enrichment_events", &[]).await.unwrap();
+        stand.sql.batch_execute("rollback").await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    assert_eq!(ids(&format!(r#"{{"tenant_id":"{a}"}}"#)).await, ["a"]);
+    assert_eq!(ids(&format!(r#"{{"app_metadata":{{"tenant_id":"{b}"}}}}"#)).await, ["b"]);
+    for nobody in [
+        "",
+        "{}",
+        r#"{"tenant_id":""}"#,
+        r#"{"tenant_id":"*"}"#,
+        r#"{"user_metadata":{"tenant_id":"6f9619ff-8b86-4d01-b42d-00cf4fc964aa"}}"#,
+    ] {
+        assert_eq!(ids(nobody).await, Vec::<String>::new(), "{nobody}");
+    }
+}
+
+/// A classic queue with priorities is another set of arguments, and the same worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classic_queue_serves_too() {
+    let stand = Stand::new("classic").await;
+    let mut worker = stand.start(|command| {
+        command.env("CNS_EVENTS__AMQP__QUEUE_TYPE", "classic");
+    });
+    worker.ready().await;
+    assert!(worker.log().contains("10 strict levels"), "{}", worker.log());
+    stand.publish_all(&shuffled(2000, 7)).await;
+    stand.publish(b"not json").await;
+    until("all are stored", async || stand.rows().await == 2000).await;
+    stand.dead_letter().await;
+    assert!(worker.terminate().await.success());
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+}
+
+/// Memory is bounded by bytes: a lane that may hold 4 MiB consumes 400 messages of 256 KiB a few at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_are_taken_a_few_at_a_time() {
+    let stand = Stand::new("large").await;
+    stand.declare().await;
+    let filler = "x".repeat(256 * 1024);
+    let bodies: Vec<String> =
+        (0..400).map(|number| event(&format!("l{number}")).replace("parts", &filler)).collect();
+    // Small ones first let the prefetch grow; the large ones then shrink it.
+    stand.publish_all(&shuffled(2000, 7)).await;
+    stand.publish_all(&bodies).await;
+    stand.publish_all(&(0..2000).map(|number| event(&format!("z{number}"))).collect::<Vec<_>>()).await;
+    let mut worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__BUFFER_BYTES", "4194304").env("CNS_EVENTS__LOG__LEVEL", "debug");
+    });
+    worker.ready().await;
+    until("all are stored", async || stand.rows().await == 4400).await;
+    assert!(worker.log().contains("prefetch changes"), "{}", worker.log());
+    assert!(worker.terminate().await.success());
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+}

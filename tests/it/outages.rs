@@ -1,0 +1,181 @@
+//! Either server away: at the start, in full flight, and for longer than a batch is held.
+
+use crate::stand::{Relay, Stand, amqp_url, event, until};
+
+/// The database comes up after the worker: it waits, says so, takes nothing from the queue, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_started_after_the_worker() {
+    let stand = Stand::new("latedb").await;
+    stand.declare().await;
+    stand.publish(event("a").as_bytes()).await;
+    let relay = Relay::before(&stand.database_url).await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__DATABASE__URL", relay.url(&stand.database_url));
+    });
+    until("it says what it waits for", async || {
+        worker.get("/readyz").is_some_and(|(status, body)| {
+            status == 503 && body.contains(r#""database":"error connecting"#) && !body.contains("broker")
+        })
+    })
+    .await;
+    assert_eq!(worker.get("/livez").unwrap().0, 200, "waiting is living");
+    assert_eq!(worker.metric(r#"cns_events_up{peer="database"}"#), 0.0);
+    assert_eq!(stand.depth(&stand.queue()).await, (1, 0), "nothing is consumed that could not be stored");
+    relay.open().await;
+    worker.ready().await;
+    until("it is stored", async || stand.rows().await == 1).await;
+}
+
+/// The broker comes up after the worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_started_after_the_worker() {
+    let stand = Stand::new("latemq").await;
+    let relay = Relay::before(&amqp_url()).await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__AMQP__URI", relay.url(&amqp_url()));
+    });
+    until("it says what it waits for", async || {
+        worker
+            .get("/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains(r#""broker":"IO error"#))
+    })
+    .await;
+    relay.open().await;
+    worker.ready().await;
+    stand.publish(event("a").as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+}
+
+/// The table is not there yet: the operator's fault, so that nothing is dead-lettered for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_run_after_the_worker() {
+    let stand = Stand::empty("latemig").await;
+    let worker = stand.start(|_| {});
+    until("it says what is missing", async || {
+        worker.get("/readyz").is_some_and(|(status, body)| status == 503 && body.contains("42P01"))
+    })
+    .await;
+    assert!(stand.command().arg("migrate").output().unwrap().status.success());
+    worker.ready().await;
+    stand.publish(event("a").as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+}
+
+/// The database goes in full flight: batches are held, then given back; nothing is dead-lettered, nothing is
+/// requeued in a loop, and the backlog is worked off when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_goes_and_comes_back() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("dbcut").await;
+    stand.declare().await;
+    let relay = Relay::before(&stand.database_url).await;
+    relay.open().await;
+    let worker = stand.start(|command| {
+        command
+            .env("CNS_EVENTS__DATABASE__URL", relay.url(&stand.database_url))
+            .env("CNS_EVENTS__WORKER__BATCH_SIZE", "100")
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2");
+    });
+    worker.ready().await;
+    let bodies: Vec<String> = (0..EVENTS).map(|number| event(&format!("e{number}"))).collect();
+    let (first, second) = bodies.split_at(EVENTS / 2);
+    stand.publish_all(first).await;
+    until("it is at work", async || stand.rows().await > 0).await;
+    relay.cut();
+    stand.publish_all(second).await;
+    until("it holds", async || worker.metric(r#"cns_events_store_retries_total{reason="connection"}"#) > 0.0)
+        .await;
+    // Past hold_seconds everything is returned, and nobody consumes.
+    until("it lets go", async || stand.depth(&stand.queue()).await.1 == 0).await;
+    let ready = i64::from(stand.depth(&stand.queue()).await.0);
+    // Each of the two lanes may have committed one batch whose answer the cut took away.
+    let total = ready + stand.rows().await;
+    assert!(
+        (EVENTS as i64..=EVENTS as i64 + 200).contains(&total),
+        "what is not stored is in the queue: {total}"
+    );
+    assert_eq!(worker.get("/readyz").unwrap().0, 503);
+    assert_eq!(worker.metric("cns_events_in_flight"), 0.0);
+
+    relay.open().await;
+    until("the backlog is worked off", async || stand.rows().await == EVENTS as i64).await;
+    until("the queue is empty", async || stand.depth(&stand.queue()).await.0 == 0).await;
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    let redelivered = worker.metric("cns_events_redelivered_total");
+    assert!(
+        redelivered <= 6_000.0,
+        "each lane's prefetch comes again once or twice, not in a loop: {redelivered}"
+    );
+}
+
+/// The broker's connection is cut in full flight: a new session, and what was committed but not acknowledged is
+/// a duplicate.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_connection_is_cut() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("mqcut").await;
+    stand.declare().await;
+    let bodies: Vec<String> = (0..EVENTS).map(|number| event(&format!("e{number}"))).collect();
+    stand.publish_all(&bodies).await;
+    let relay = Relay::before(&amqp_url()).await;
+    relay.open().await;
+    let mut worker = stand.start(|command| {
+        command
+            .env("CNS_EVENTS__AMQP__URI", relay.url(&amqp_url()))
+            .env("CNS_EVENTS__WORKER__BATCH_SIZE", "50");
+    });
+    for _ in 0..3 {
+        let before = stand.rows().await;
+        until("it is at work", async || stand.rows().await > before).await;
+        relay.cut();
+        until("it notices", async || worker.metric(r#"cns_events_up{peer="broker"}"#) == 0.0).await;
+        relay.open().await;
+        worker.ready().await;
+    }
+    until("all are stored", async || stand.rows().await == EVENTS as i64).await;
+    until("nothing is in flight", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert!(worker.metric(r#"cns_events_reconnects_total{peer="broker"}"#) >= 3.0);
+    assert!(!worker.log().contains("panicked"), "{}", worker.log());
+    assert!(worker.terminate().await.success());
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+}
+
+/// SIGTERM while the database is away ends in time, and everything is in the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_during_an_outage() {
+    let stand = Stand::new("stopout").await;
+    stand.declare().await;
+    let relay = Relay::before(&stand.database_url).await;
+    relay.open().await;
+    let mut worker = stand.start(|command| {
+        command.env("CNS_EVENTS__DATABASE__URL", relay.url(&stand.database_url));
+    });
+    worker.ready().await;
+    relay.cut();
+    stand.publish(event("a").as_bytes()).await;
+    until("it holds", async || worker.metric("cns_events_in_flight") == 1.0).await;
+    assert!(worker.terminate().await.success());
+    until("it is back", async || stand.depth(&stand.queue()).await.0 == 1).await;
+    assert_eq!(stand.rows().await, 0);
+}
+
+/// Dead letters that no queue takes are held, and the message is not acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_no_queue_takes_is_held() {
+    let stand = Stand::new("nodead").await;
+    let worker = stand.worker().await;
+    stand.channel.queue_delete(stand.dead().into(), Default::default()).await.unwrap();
+    stand.publish(b"not json").await;
+    until("it says so", async || {
+        worker
+            .get("/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("no queue takes dead letters"))
+    })
+    .await;
+    assert_eq!(worker.metric("cns_events_in_flight"), 1.0);
+    drop(worker);
+    let worker = stand.worker().await; // declares it anew
+    stand.dead_letter().await;
+    until("it is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+}
