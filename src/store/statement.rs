@@ -79,10 +79,12 @@ impl Prepared {
     /// Serializes the query's values; the first time also its text.
     fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, Failure> {
         let mut collector = RawBytesBindCollector::<Pg>::new();
-        query.collect_binds(&mut collector, &mut BuiltInTypes, &Pg).map_err(cannot_serialize)?;
+        query
+            .collect_binds(&mut collector, &mut BuiltInTypes, &Pg)
+            .map_err(|error| cannot_serialize(&error))?;
         if self.sql.is_empty() {
             let mut builder = PgQueryBuilder::default();
-            query.to_sql(&mut builder, &Pg).map_err(cannot_serialize)?;
+            query.to_sql(&mut builder, &Pg).map_err(|error| cannot_serialize(&error))?;
             self.types = collector.metadata.iter().map(built_in).collect::<Result<_, _>>()?;
             self.sql = builder.finish();
         }
@@ -91,7 +93,7 @@ impl Prepared {
 }
 
 /// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.
-fn cannot_serialize(error: diesel::result::Error) -> Failure {
+fn cannot_serialize(error: &diesel::result::Error) -> Failure {
     Failure { class: super::Class::Data, sqlstate: None, message: error.to_string() }
 }
 

@@ -1,5 +1,6 @@
 //! How every delivery ends: section 5 of the contract.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -157,7 +158,8 @@ impl Settler {
     async fn try_persist(&mut self, rows: &[Row<'_>]) -> Result<Persisted, Failure> {
         let mut persisted = Persisted::default();
         // The parts still to be stored, the first one last.
-        let mut parts = vec![0..rows.len()];
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        parts.push(0..rows.len());
         while let Some(part) = parts.pop() {
             let rows = &rows[part.clone()];
             match self.writer.insert(rows).await {
