@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Failure, output};
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, payload};
+use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, schema};
 use crate::publisher::{Pending, Publisher};
 
 /// Messages on their way at the same time. Enough to hide the broker's fsync; few enough to stay small.
@@ -222,7 +222,7 @@ fn event<'a>(
     let mut event = decode(&message, rules)?.event;
     if key.is_none() {
         event.routing_key = match event.kind() {
-            Some(kind) => payload::routing_key(kind, event.payload.get())
+            Some(kind) => schema::routing_key(kind, event.payload.get())
                 .unwrap_or_else(|_| Cow::Owned(unnamed_key(kind.name()))),
             None => Cow::Owned(unnamed_key(&event.event_type)),
         };

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::rejection::{Reason, Rejection};
 use super::storable::{self, Unstorable};
-use super::{Event, Kind, MAX_ID_CHARS, MAX_TYPE_CHARS, Source, payload, tenant_of};
+use super::{Event, Kind, MAX_ID_CHARS, MAX_TYPE_CHARS, Source, schema, tenant_of};
 
 /// What to do with a payload that does not match its type's schema (`validation.payload`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub fn decode<'a>(message: &Incoming<'a>, rules: &Rules) -> Result<Decoded<'a>, 
 
     let schema_violation = match (rules.payload, Kind::from_name(&event_type)) {
         (PayloadPolicy::Off, _) | (_, None) => None,
-        (policy, Some(kind)) => match (payload::check(kind, payload.get()), policy) {
+        (policy, Some(kind)) => match (schema::check(kind, payload.get()), policy) {
             (Err(detail), PayloadPolicy::Reject) => {
                 let mut rejection = Rejection::new(Reason::PayloadSchema, detail);
                 rejection.field = Some(Cow::Borrowed(Field::Payload.name()));

@@ -4,6 +4,7 @@ mod decode;
 mod kind;
 pub mod payload;
 mod rejection;
+pub mod schema;
 mod storable;
 mod workflow;
 

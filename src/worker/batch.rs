@@ -3,7 +3,7 @@
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
 
-use super::intake::SessionLost;
+use super::session::SessionLost;
 
 /// Deliveries of one channel, in the order they came, that nobody has settled yet.
 ///

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::batch::Batch;
-use super::intake::{Intake, SessionLost, count};
+use super::intake::{Intake, count};
 use super::patience::Patience;
+use super::session::SessionLost;
 use super::settle::{Settled, Settler};
 use crate::broker::{Broker, DeadLetters};
 use crate::metrics::Peer;

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::batch::Batch;
-use super::intake::{SessionLost, count, unless_ended};
+use super::intake::count;
 use super::patience::Patience;
+use super::session::{SessionLost, unless_ended};
 use crate::broker::DeadLetters;
 use crate::event::{Decoded, Reason, Rejection, decode};
 use crate::message;

@@ -147,7 +147,7 @@ async fn lanes(shared: &Shared, broker: &Broker, database: &Database, connection
     failed.unwrap_or_default()
 }
 
-fn reason(ended: Result<Result<(), super::intake::SessionLost>, tokio::task::JoinError>) -> String {
+fn reason(ended: Result<Result<(), super::session::SessionLost>, tokio::task::JoinError>) -> String {
     match ended {
         Ok(Ok(())) => "a lane ended".into(),
         Ok(Err(lost)) => lost.to_string(),
