@@ -42,6 +42,12 @@ impl Health {
         self.lock().insert(peer.name(), reason.to_owned()).is_none()
     }
 
+    /// Whether the peer was away when it was last needed.
+    #[must_use]
+    pub fn is_away(&self, peer: Peer) -> bool {
+        self.lock().contains_key(peer.name())
+    }
+
     /// Why the worker is not ready; empty when it is.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<&'static str, String> {

@@ -87,9 +87,27 @@ begin
 end
 $$;
 
-revoke all on function enrichment_events_lookup(text[]) from public;
-revoke all on function enrichment_event_digest(text, uuid, uuid, text, uuid, uuid, text, text, jsonb, jsonb) from public;
+-- Default privileges (Supabase has some) may have granted these to roles by name: the worker alone asks.
+do $$
+declare
+    granted record;
+begin
+    for granted in
+        select distinct p.oid::regprocedure as function_name, a.grantee
+        from pg_proc p cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where p.oid in (
+            to_regprocedure('enrichment_events_lookup(text[])'),
+            to_regprocedure('enrichment_event_digest(text, uuid, uuid, text, uuid, uuid, text, text, jsonb, jsonb)'))
+          and a.grantee <> p.proowner
+    loop
+        execute format('revoke all on function %s from %s', granted.function_name,
+            case granted.grantee when 0 then 'public' else granted.grantee::regrole::text end);
+    end loop;
+end
+$$;
 grant execute on function enrichment_events_lookup(text[]) to service_role;
 grant execute on function enrichment_event_digest(text, uuid, uuid, text, uuid, uuid, text, text, jsonb, jsonb) to service_role;
+-- The list of migrations is its owner's business, whatever default privileges say.
+alter table if exists __diesel_schema_migrations enable row level security;
 grant insert on enrichment_events to service_role;
 grant select on enrichment_events to authenticated;

@@ -49,16 +49,16 @@ impl Broker {
 
     /// TLS with the certificates that the system trusts, for the greeting that is read by hand.
     #[cfg(feature = "service")]
-    pub(super) fn tls() -> Option<tokio_rustls::TlsConnector> {
+    pub(super) fn tls() -> std::io::Result<tokio_rustls::TlsConnector> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .ok()?
+            .map_err(std::io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Some(std::sync::Arc::new(config).into())
+        Ok(std::sync::Arc::new(config).into())
     }
 
     #[cfg(feature = "service")]

@@ -23,6 +23,80 @@ const PROPERTY_BYTES: usize = 4096;
 /// `frame_max` where the broker sets no limit: RabbitMQ's default.
 const DEFAULT_FRAME_BYTES: usize = 131_072;
 
+/// Letters on their way at the same time: few enough that a slow disk confirms them in time.
+const CHUNK: usize = 100;
+
+/// Headers that say why this letter is one, and nothing about an earlier letter.
+const OWN_HEADERS: [&str; 8] = [
+    "x-cns-reason",
+    "x-cns-detail",
+    "x-cns-field",
+    "x-cns-sqlstate",
+    "x-cns-routing-key",
+    "x-cns-dead-at",
+    "x-cns-worker",
+    "x-cns-headers-left-out",
+];
+
+/// A message that cannot be stored, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter<'a> {
+    /// The key it arrived with.
+    pub routing_key: &'a ShortString,
+    /// Its body.
+    pub body: &'a [u8],
+    /// Its properties.
+    pub properties: &'a BasicProperties,
+    /// Why it cannot be stored.
+    pub rejection: &'a Rejection,
+}
+
+impl<'a> Letter<'a> {
+    /// A letter about a delivery.
+    #[must_use]
+    pub fn about(delivery: &'a Delivery, rejection: &'a Rejection) -> Self {
+        Letter {
+            routing_key: &delivery.routing_key,
+            body: &delivery.data,
+            properties: &delivery.properties,
+            rejection,
+        }
+    }
+
+    /// A copy that outlives its delivery.
+    #[must_use]
+    pub fn keep(&self) -> KeptLetter {
+        KeptLetter {
+            routing_key: self.routing_key.clone(),
+            body: self.body.to_owned(),
+            properties: self.properties.clone(),
+            rejection: self.rejection.clone(),
+        }
+    }
+}
+
+/// See [`Letter::keep`].
+#[derive(Clone, Debug)]
+pub struct KeptLetter {
+    routing_key: ShortString,
+    body: Vec<u8>,
+    properties: BasicProperties,
+    rejection: Rejection,
+}
+
+impl KeptLetter {
+    /// The letter.
+    #[must_use]
+    pub fn letter(&self) -> Letter<'_> {
+        Letter {
+            routing_key: &self.routing_key,
+            body: &self.body,
+            properties: &self.properties,
+            rejection: &self.rejection,
+        }
+    }
+}
+
 /// Publishes dead letters, connecting when there is one to publish.
 #[derive(Debug)]
 pub struct DeadLetters {
@@ -56,23 +130,25 @@ impl DeadLetters {
         DeadLetters { broker, exchange, worker, open: None }
     }
 
-    /// Publishes letters and waits until the broker has confirmed every one.
+    /// Publishes letters, a few at a time, and waits until the broker has confirmed them. `done` grows by those
+    /// that it has confirmed, so that a second try need not send them again.
     ///
     /// # Errors
-    /// Some or none were taken; the connection is given up.
-    pub async fn publish(&mut self, letters: &[(&Delivery, &Rejection)]) -> Result<(), Undelivered> {
-        if letters.is_empty() {
-            return Ok(());
+    /// Not all were taken; the connection is given up.
+    pub async fn publish(&mut self, letters: &[Letter<'_>], done: &mut usize) -> Result<(), Undelivered> {
+        while *done < letters.len() {
+            let chunk = &letters[*done..letters.len().min(*done + CHUNK)];
+            let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.try_publish(chunk)).await;
+            if let Err(error) = published.unwrap_or(Err(Undelivered::Unconfirmed)) {
+                self.open = None;
+                return Err(error);
+            }
+            *done += chunk.len();
         }
-        let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.try_publish(letters)).await;
-        let result = published.unwrap_or(Err(Undelivered::Unconfirmed));
-        if result.is_err() {
-            self.open = None;
-        }
-        result
+        Ok(())
     }
 
-    async fn try_publish(&mut self, letters: &[(&Delivery, &Rejection)]) -> Result<(), Undelivered> {
+    async fn try_publish(&mut self, letters: &[Letter<'_>]) -> Result<(), Undelivered> {
         let (connection, channel) = match self.open.take() {
             Some((connection, channel)) if channel.status().connected() => {
                 self.open.insert((connection, channel))
@@ -89,12 +165,12 @@ impl DeadLetters {
             limit => usize::try_from(limit).unwrap_or(DEFAULT_FRAME_BYTES),
         };
         let mut confirms = Vec::with_capacity(letters.len());
-        for (delivery, rejection) in letters {
+        for letter in letters {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let properties = properties(delivery, rejection, &self.worker, frame_bytes);
+            let properties = properties(letter, &self.worker, frame_bytes);
             let exchange = self.exchange.as_str().into();
-            let key = delivery.routing_key.clone();
-            confirms.push(channel.basic_publish(exchange, key, options, &delivery.data, properties).await?);
+            let key = letter.routing_key.clone();
+            confirms.push(channel.basic_publish(exchange, key, options, letter.body, properties).await?);
         }
         for confirm in confirms {
             match confirm.await? {
@@ -110,13 +186,8 @@ impl DeadLetters {
 }
 
 /// The message's own properties and headers, with the reason beside them.
-fn properties(
-    delivery: &Delivery,
-    rejection: &Rejection,
-    worker: &str,
-    frame_bytes: usize,
-) -> BasicProperties {
-    let original = &delivery.properties;
+fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicProperties {
+    let (original, rejection) = (letter.properties, letter.rejection);
     let mut own = FieldTable::default();
     let mut say = |name: &str, value: &str| {
         own.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
@@ -129,7 +200,7 @@ fn properties(
     if let Some(sqlstate) = &rejection.sqlstate {
         say("x-cns-sqlstate", sqlstate);
     }
-    say("x-cns-routing-key", delivery.routing_key.as_str());
+    say("x-cns-routing-key", letter.routing_key.as_str());
     say("x-cns-dead-at", &Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
     say("x-cns-worker", worker);
     // The broker refuses a foreign user_id, and an expiration would erase the letter.
@@ -144,8 +215,8 @@ fn properties(
     let mut left_out = 0_i64;
     for (name, value) in original.headers().iter().flat_map(|headers| headers.inner()) {
         let bytes = entry_bytes(name, value);
-        if own.contains_key(name.as_str()) {
-            continue;
+        if own.contains_key(name.as_str()) || OWN_HEADERS.contains(&name.as_str()) {
+            continue; // of an earlier letter, or somebody else's invention
         } else if bytes <= room {
             room -= bytes;
             own.insert(name.clone(), value.clone());
@@ -157,10 +228,10 @@ fn properties(
         own.insert("x-cns-headers-left-out".into(), AMQPValue::LongLongInt(left_out));
     }
 
-    let mut letter = BasicProperties::default().with_headers(own);
+    let mut kept = BasicProperties::default().with_headers(own);
     macro_rules! keep {
         ($($get:ident => $with:ident),* $(,)?) => {
-            $(if let Some(value) = original.$get() { letter = letter.$with(value.clone()); })*
+            $(if let Some(value) = original.$get() { kept = kept.$with(value.clone()); })*
         };
     }
     keep!(
@@ -176,7 +247,7 @@ fn properties(
         app_id => with_app_id,
         cluster_id => with_cluster_id,
     );
-    letter
+    kept
 }
 
 fn one_line(text: &str) -> String {

@@ -10,7 +10,7 @@ mod version;
 
 pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
-pub use dead_letters::{DeadLetters, Undelivered};
+pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered};
 #[cfg(feature = "service")]
 pub use topology::{QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]

@@ -32,22 +32,25 @@ pub struct Version {
 }
 
 impl Version {
-    /// Asks the broker. `None` where it does not say.
-    pub async fn ask(broker: &Broker) -> Option<Version> {
+    /// Asks the broker. `Ok(None)` where it greets and does not say.
+    ///
+    /// # Errors
+    /// It did not greet.
+    pub async fn ask(broker: &Broker) -> std::io::Result<Option<Version>> {
         let uri = broker.uri();
         let host = uri.authority.host.as_str();
         let asking = async {
-            let stream = TcpStream::connect((host, uri.authority.port)).await.ok()?;
+            let stream = TcpStream::connect((host, uri.authority.port)).await?;
             let frame = match uri.scheme {
                 AMQPScheme::AMQP => greeting(stream).await?,
                 AMQPScheme::AMQPS => {
-                    let name = ServerName::try_from(host.to_owned()).ok()?;
-                    greeting(Broker::tls()?.connect(name, stream).await.ok()?).await?
+                    let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+                    greeting(Broker::tls()?.connect(name, stream).await?).await?
                 }
             };
-            Version::find(&frame)
+            Ok(Version::find(&frame))
         };
-        tokio::time::timeout(ASK_TIMEOUT, asking).await.ok().flatten()
+        tokio::time::timeout(ASK_TIMEOUT, asking).await.map_err(std::io::Error::other)?
     }
 
     fn find(frame: &[u8]) -> Option<Version> {
@@ -60,15 +63,16 @@ impl Version {
 }
 
 /// The first frame that the broker sends.
-async fn greeting(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<Vec<u8>> {
-    stream.write_all(HEADER).await.ok()?;
-    stream.flush().await.ok()?;
-    let mut frame_header = [0; 7];
-    stream.read_exact(&mut frame_header).await.ok()?;
-    let size = u32::from_be_bytes(frame_header[3..].try_into().ok()?);
-    let mut frame = vec![0; usize::try_from(size).ok()?.min(MAX_GREETING_BYTES)];
-    stream.read_exact(&mut frame).await.ok()?;
-    Some(frame)
+async fn greeting(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<Vec<u8>> {
+    stream.write_all(HEADER).await?;
+    stream.flush().await?;
+    // Type, channel, size; then so many bytes.
+    stream.read_u8().await?;
+    stream.read_u16().await?;
+    let size = usize::try_from(stream.read_u32().await?).unwrap_or(MAX_GREETING_BYTES);
+    let mut frame = vec![0; size.min(MAX_GREETING_BYTES)];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
 }
 
 impl fmt::Display for Version {

@@ -115,22 +115,19 @@ impl Publish {
             let raw = text.as_ref().map(|text| RawValue::from_string(text.clone().into_string()));
             raw.transpose().with_context(|| format!("--{name} is not JSON"))
         };
-        let mut body = serde_json::Map::new();
-        let mut put = |key: &str, value: Option<serde_json::Value>| {
-            value.map(|value| body.insert(key.to_owned(), value));
-        };
-        put("event_type", Some(event_type.into()));
-        put("event_id", self.event_id.clone().map(Into::into));
-        put("bom_id", self.bom_id.map(|id| id.to_string().into()));
-        put("tenant_id", self.tenant_id.map(|id| id.to_string().into()));
-        put("organization_id", self.organization_id.clone().map(Into::into));
-        put("workflow_id", self.workflow_id.clone().map(Into::into));
-        put("project_id", self.project_id.map(|id| id.to_string().into()));
-        put("user_id", self.user_id.map(|id| id.to_string().into()));
-        put("source", self.source.clone().map(Into::into));
-        put("payload", object("payload", &self.payload)?.map(serde_json::to_value).transpose()?);
-        put("state", object("state", &self.state)?.map(serde_json::to_value).transpose()?);
-        Ok(serde_json::to_vec(&body)?)
+        Ok(serde_json::to_vec(&Body {
+            event_id: self.event_id.as_deref(),
+            event_type,
+            bom_id: self.bom_id,
+            tenant_id: self.tenant_id,
+            organization_id: self.organization_id.as_deref(),
+            workflow_id: self.workflow_id.as_deref(),
+            project_id: self.project_id,
+            user_id: self.user_id,
+            source: self.source.as_deref(),
+            payload: object("payload", &self.payload)?,
+            state: object("state", &self.state)?,
+        })?)
     }
 
     fn report(&self, sending: &Sending) -> anyhow::Result<()> {
@@ -146,6 +143,22 @@ impl Publish {
         output::line(&format!("{verb}: {}, failed: {}", sending.done, sending.failed));
         Ok(())
     }
+}
+
+/// What the flags say; what they do not say is null, which counts as absent.
+#[derive(serde::Serialize)]
+struct Body<'a> {
+    event_id: Option<&'a str>,
+    event_type: &'a str,
+    bom_id: Option<Uuid>,
+    tenant_id: Option<Uuid>,
+    organization_id: Option<&'a str>,
+    workflow_id: Option<&'a str>,
+    project_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    source: Option<&'a str>,
+    payload: Option<Box<RawValue>>,
+    state: Option<Box<RawValue>>,
 }
 
 /// Events on their way, and what became of them.

@@ -36,7 +36,12 @@ pub struct Setting {
 #[must_use]
 pub fn masked(secret: &str) -> String {
     match url::Url::parse(secret) {
-        Ok(mut url) if url.has_host() => {
+        // A password with an unescaped #, ? or / in it makes a URL whose parts are not what they seem.
+        Ok(mut url)
+            if url.has_host()
+                && url.fragment().is_none()
+                && !url[url::Position::BeforePath..].contains('@') =>
+        {
             if url.password().is_some() && url.set_password(Some("***")).is_err() {
                 return "***".into();
             }
@@ -77,10 +82,15 @@ pub(super) fn merge(
         let text = std::fs::read_to_string(&path).map_err(|error| {
             vec![format!("CNS_EVENTS_PROFILE = {profile}: cannot read {}: {error}", path.display())]
         })?;
+        // Parsed here first for the sake of its error, which names the line and does not quote it.
+        if let Err(error) = text.parse::<toml::Table>() {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            return Err(vec![format!("{}: line {line}: {}", path.display(), error.message())]);
+        }
         let layer = config::Config::builder()
             .add_source(config::File::from_str(&text, FileFormat::Toml))
             .build()
-            .map_err(|error| vec![format!("{}: {error}", path.display())])?;
+            .map_err(|_| vec![format!("{}: is no TOML that can be read", path.display())])?;
         for (key, value) in flatten(&layer.cache) {
             let shown = show(&key, &text_of(&value));
             match known.get(&key) {
@@ -119,7 +129,8 @@ pub(super) fn merge(
             match std::fs::read_to_string(value) {
                 Ok(text) => (base.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned()),
                 Err(error) => {
-                    problems.push(format!("{name} = {value}: cannot be read: {error}"));
+                    let value = if SECRETS.contains(&base) { "…" } else { value };
+                    problems.push(format!("{name} = {value}: the file it names cannot be read: {error}"));
                     continue;
                 }
             }

@@ -86,4 +86,17 @@ fn no_secret_is_ever_shown() {
     assert!(!format!("{config:?}").contains("hunter2"));
     let broken = [("AMQP_URL", "http://u:hunter2@h"), ("DATABASE_URL", "u:hunter2@h/d")];
     assert!(!refused(&broken).contains("hunter2"), "{}", refused(&broken));
+    let slip = [("CNS_EVENTS__DATABASE__URL_FILE", "postgres://u:hunter2@h/d")];
+    assert!(!refused(&slip).contains("hunter2"), "{}", refused(&slip));
+    for unescaped in
+        ["postgres://u:12#hunter2@h/d", "postgres://u:12?hunter2@h/d", "postgres://u:12/hunter2@h/d"]
+    {
+        assert!(!masked(unescaped).contains("hunter2"), "{}", masked(unescaped));
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.toml"), "[amqp]\nuri = \"amqp://u:hunter2@h\n").unwrap();
+    let environment = [("CNS_EVENTS_PROFILE".into(), "p".into())];
+    let error = Config::from_layers(environment, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("line 2") && !error.contains("hunter2") && error.lines().count() == 1, "{error}");
 }

@@ -4,6 +4,7 @@
 //! rule of its field; `state` and `payload` are never interpreted at all, only checked.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -107,11 +108,12 @@ pub fn decode<'a>(message: &Incoming<'a>, rules: &Rules) -> Result<Decoded<'a>, 
     };
     let project_id = uuid(Field::ProjectId, fields.get(Field::ProjectId))?;
     let user_id = uuid(Field::UserId, fields.get(Field::UserId))?;
-    let (source, source_corrected) = match fields.get(Field::Source).map(RawValue::get) {
-        Some(r#""customer""#) => (Source::Customer, false),
-        Some(r#""staff""#) => (Source::Staff, false),
-        _ => (Source::default(), true),
-    };
+    let (source, source_corrected) =
+        match text(Field::Source, fields.get(Field::Source)).ok().flatten().as_deref() {
+            Some("customer") => (Source::Customer, false),
+            Some("staff") => (Source::Staff, false),
+            _ => (Source::default(), true),
+        };
     let workflow_id = match text(Field::WorkflowId, fields.get(Field::WorkflowId))? {
         Some(id) => Some(limited(Field::WorkflowId.name(), id, 0, MAX_ID_CHARS)?),
         None => None,
@@ -209,7 +211,7 @@ impl Field {
 #[derive(Default)]
 struct Fields<'a> {
     values: [Option<&'a RawValue>; Field::ALL.len()],
-    unknown: Vec<Cow<'a, str>>,
+    unknown: HashSet<Cow<'a, str>>,
     ignored: u64,
     duplicate: Option<String>,
 }
@@ -276,7 +278,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if again {
                 fields.duplicate.get_or_insert_with(|| key.chars().take(MAX_TYPE_CHARS).collect());
             } else if known.is_none() {
-                fields.unknown.push(key);
+                fields.unknown.insert(key);
             }
         }
         Ok(fields)
@@ -371,7 +373,7 @@ fn object<'a>(field: Field, value: Option<&'a RawValue>) -> Result<Cow<'a, RawVa
     Ok(Cow::Borrowed(raw))
 }
 
-fn empty_object() -> &'static RawValue {
+pub(crate) fn empty_object() -> &'static RawValue {
     #[allow(clippy::expect_used)] // "{}" is JSON
     serde_json::from_str("{}").expect("an empty object is JSON")
 }

@@ -77,9 +77,14 @@ fn properties_serve_where_the_body_is_silent() {
 
 #[test]
 fn source_is_corrected_not_refused() {
-    for (source, corrected) in
-        [("\"customer\"", false), ("\"staff\"", false), ("\"system\"", true), ("7", true), ("null", true)]
-    {
+    for (source, corrected) in [
+        ("\"customer\"", false),
+        ("\"st\\u0061ff\"", false),
+        ("\"staff\"", false),
+        ("\"system\"", true),
+        ("7", true),
+        ("null", true),
+    ] {
         let body = with(&format!(r#""source":{source}"#));
         assert_eq!(read(&body).unwrap().source_corrected, corrected, "{source}");
     }
@@ -155,6 +160,12 @@ fn what_is_not_stored_may_hold_anything() {
     let deep = format!(r#""x":{}{}"#, "[".repeat(5000), "]".repeat(5000));
     assert_eq!(read(&with(&deep)).unwrap().ignored_fields, 1);
     assert_eq!(read(&with(r#""x":"\u0000""#)).unwrap().ignored_fields, 1);
+}
+
+#[test]
+fn a_hundred_thousand_unknown_fields_are_counted_in_no_time() {
+    let keys: Vec<String> = (0..100_000).map(|number| format!(r#""{number:x}":0"#)).collect();
+    assert_eq!(read(&with(&keys.join(","))).unwrap().ignored_fields, 100_000);
 }
 
 #[test]

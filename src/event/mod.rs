@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+pub(crate) use decode::empty_object;
 pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode};
 pub use kind::Kind;
 pub use payload::Payload;

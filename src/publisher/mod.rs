@@ -1,7 +1,7 @@
 //! Publishing: persistent, confirmed, and told when no queue took a message.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm};
 
 use crate::broker::Broker;
@@ -11,7 +11,7 @@ use crate::message;
 /// A channel to the exchange, with publisher confirms.
 pub struct Publisher {
     channel: Channel,
-    exchange: String,
+    exchange: ShortString,
     app_id: String,
     // Dropping it would close the channel.
     _connection: Connection,
@@ -26,6 +26,9 @@ pub enum PublishError {
     /// The event cannot be written as JSON.
     #[error("the event cannot be encoded: {0}")]
     Encoding(#[from] serde_json::Error),
+    /// A routing key or an exchange's name longer than the 255 bytes that AMQP has for it.
+    #[error("{0} has more than 255 bytes")]
+    TooLong(&'static str),
     /// The broker has the exchange, but no queue is bound to it.
     #[error("no queue takes this message ({0}): start a worker, which declares the queue")]
     Unroutable(String),
@@ -60,19 +63,13 @@ impl Publisher {
     /// # Errors
     /// As the broker or the network gives them.
     pub async fn connect(broker: &Broker, exchange: &str, app_id: &str) -> Result<Self, PublishError> {
+        let name = short("the exchange's name", exchange)?;
         let connection = broker.connect("publisher").await?;
         let channel = connection.create_channel().await?;
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        channel
-            .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
-            .await?;
+        channel.exchange_declare(name.clone(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Publisher {
-            channel,
-            exchange: exchange.to_owned(),
-            app_id: app_id.to_owned(),
-            _connection: connection,
-        })
+        Ok(Publisher { channel, exchange: name, app_id: app_id.to_owned(), _connection: connection })
     }
 
     /// Hands one event to the connection.
@@ -81,13 +78,17 @@ impl Publisher {
     /// As the broker or the network gives them.
     pub async fn publish(&self, event: &Event<'_>) -> Result<Pending, PublishError> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let key = event.routing_key.as_ref().into();
+        let key = short("the routing key", &event.routing_key)?;
         let properties = message::properties(event, &self.app_id);
-        let exchange = self.exchange.as_str().into();
+        let exchange = self.exchange.clone();
         let confirm =
             self.channel.basic_publish(exchange, key, options, &event.to_json()?, properties).await?;
         Ok(Pending(confirm))
     }
+}
+
+fn short(what: &'static str, text: &str) -> Result<ShortString, PublishError> {
+    ShortString::try_new(text).map_err(|_| PublishError::TooLong(what))
 }
 
 impl std::fmt::Debug for Publisher {

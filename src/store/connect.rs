@@ -53,8 +53,11 @@ impl Database {
         }
         let mut tls = TlsFiles::default();
         let mut verify = false;
+        // What is not about TLS is kept as it is written: the driver knows percent signs, and no plus.
         let mut kept = Vec::new();
-        for (key, value) in url.query_pairs().into_owned() {
+        for raw in url.query().unwrap_or_default().split('&').filter(|raw| !raw.is_empty()) {
+            let Some((key, value)) = url::form_urlencoded::parse(raw.as_bytes()).next() else { continue };
+            let (key, value) = (key.into_owned(), value.into_owned());
             match key.as_str() {
                 "sslmode" => match value.as_str() {
                     "disable" => verify = false,
@@ -64,13 +67,11 @@ impl Database {
                 "sslrootcert" => tls.roots = Some(value.into()),
                 "sslcert" => tls.certificate = Some(value.into()),
                 "sslkey" => tls.key = Some(value.into()),
-                _ => kept.push((key, value)),
+                _ => kept.push(raw.to_owned()),
             }
         }
-        url.set_query(None);
-        if !kept.is_empty() {
-            url.query_pairs_mut().extend_pairs(kept);
-        }
+        let kept = kept.join("&");
+        url.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
         let mut config: Config = url
             .as_str()
             .parse()
@@ -213,6 +214,8 @@ mod tests {
             Database::from_url("postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3")
                 .unwrap();
         assert_eq!(database.config.get_application_name(), Some("x"));
+        let spaced = Database::from_url("postgres://u@h/d?application_name=my%20app").unwrap();
+        assert_eq!(spaced.config.get_application_name(), Some("my app"));
         assert_eq!(database.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
     }
 

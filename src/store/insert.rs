@@ -5,11 +5,12 @@ use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types::{Array, Jsonb, Nullable, SingleValue, Text, Timestamptz, Uuid as SqlUuid};
+use std::borrow::Cow;
 use std::io::Write;
 use uuid::Uuid;
 
 use super::schema::enrichment_events as t;
-use crate::event::Event;
+use crate::event::{Event, Source, empty_object};
 
 diesel::define_sql_function! {
     /// One row for each element.
@@ -31,6 +32,27 @@ impl<'a> Row<'a> {
     #[must_use]
     pub fn new(event: Event<'a>) -> Self {
         Row { id: Uuid::now_v7(), event }
+    }
+
+    /// A row that is only ever rolled back.
+    pub(super) fn probe() -> Self {
+        let id = Uuid::now_v7();
+        let object = Cow::Borrowed(empty_object());
+        Row::new(Event {
+            event_id: format!("cns-events-probe-{id}").into(),
+            event_type: "probe".into(),
+            routing_key: "probe".into(),
+            bom_id: id,
+            tenant_id: id,
+            organization_id: None,
+            project_id: None,
+            user_id: None,
+            source: Source::default(),
+            workflow_id: None,
+            state: object.clone(),
+            payload: object,
+            created_at: Utc::now(),
+        })
     }
 }
 

@@ -107,7 +107,11 @@ async fn drop_half_built_indexes(connection: &mut diesel_async::AsyncPgConnectio
     let invalid: Vec<Name> = diesel::sql_query(
         "select format('%I.%I', n.nspname, c.relname) as name \
          from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace \
-         where i.indrelid = to_regclass('enrichment_events') and not i.indisvalid",
+         where i.indrelid = to_regclass('enrichment_events') and not i.indisvalid \
+         and c.relname in ('enrichment_events_event_id_key', 'idx_enrichment_events_bom_created', \
+         'idx_enrichment_events_tenant_created', 'idx_enrichment_events_workflow_created', \
+         'idx_enrichment_events_payload_path') \
+         and not exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid)",
     )
     .load(connection)
     .await?;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use super::connect::Database;
 use super::failure::Failure;
@@ -37,6 +36,9 @@ pub struct Writer {
     timeout: Duration,
     prepare: bool,
     client: Option<Client>,
+    /// Whether there ever was a connection.
+    known: bool,
+    reconnected: bool,
     insert: Prepared,
     duplicates: Prepared,
 }
@@ -51,6 +53,8 @@ impl Writer {
             timeout,
             prepare,
             client: None,
+            known: false,
+            reconnected: false,
             insert: Prepared::default(),
             duplicates: Prepared::default(),
         }
@@ -94,19 +98,28 @@ impl Writer {
             .collect())
     }
 
-    /// Whether a row could be stored now: inserts one and rolls it back. A ping would also succeed on a server
-    /// that is read-only or full.
+    /// Whether a batch could be stored now: asks about a row, inserts it and rolls it back, by the same two
+    /// statements. A ping would also succeed on a server that is read-only or full, and another insert where
+    /// a column or a privilege is missing.
     ///
     /// # Errors
     /// Why not.
     pub async fn probe(&mut self) -> Result<(), Failure> {
-        let statement = format!(
-            "begin; insert into enrichment_events (id, event_id, event_type, bom_id, tenant_id, source, state, \
-             payload) values ('{id}', 'cns-events-probe-{id}', 'probe', '{id}', '{id}', 'customer', '{{}}', '{{}}') \
-             on conflict do nothing; rollback",
-            id = Uuid::now_v7()
-        );
-        self.bounded(async |client, _| Ok(client.batch_execute(&statement).await?)).await
+        let prepare = self.prepare;
+        let rows = [Row::probe()];
+        let columns = Columns::of(&rows);
+        self.bounded(async |client, writer| {
+            client.batch_execute("begin").await?;
+            writer.insert.execute(client, columns.insert(), prepare).await?;
+            writer.duplicates.rows(client, columns.duplicates(), prepare).await?;
+            Ok(client.batch_execute("rollback").await?)
+        })
+        .await
+    }
+
+    /// Whether a lost connection was made again since this was last asked.
+    pub fn reconnected(&mut self) -> bool {
+        std::mem::take(&mut self.reconnected)
     }
 
     /// Whether the server answers at all.
@@ -129,7 +142,9 @@ impl Writer {
             _ => {
                 self.insert.forget();
                 self.duplicates.forget();
-                within(timeout, async { Ok(self.database.connect().await?) }).await?
+                let client = within(timeout, async { Ok(self.database.connect().await?) }).await?;
+                self.reconnected |= std::mem::replace(&mut self.known, true);
+                client
             }
         };
         let mut statements = Statements { insert: &mut self.insert, duplicates: &mut self.duplicates };

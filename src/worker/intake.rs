@@ -12,6 +12,9 @@ use super::Shared;
 use super::batch::Batch;
 use super::session::{SessionLost, unless_ended};
 
+/// A lane is under load when its last batch had at least this fraction of `worker.batch_size`.
+const LOADED: usize = 16;
+
 /// A channel that consumes.
 struct Subscription {
     channel: Channel,
@@ -68,38 +71,21 @@ impl<'a> Intake<'a> {
         })
     }
 
-    /// Waits for the next message and keeps it. Cancel-safe: what was received is kept.
-    pub(super) async fn receive(&mut self) -> Result<(), SessionLost> {
-        let next = async { Ok::<_, SessionLost>(self.subscription.consumer.next().await) };
-        let first = unless_ended(&self.session, next).await?;
-        self.keep(first)?;
-        // Whatever else has arrived is taken along without waiting.
-        while self.waiting.bytes() <= self.shared.config.worker.buffer_bytes
-            && let Some(more) = self.subscription.consumer.next().now_or_never()
-        {
-            self.keep(more)?;
-        }
-        Ok(())
-    }
-
-    /// Waits until there is a batch. Cancel-safe.
+    /// Waits until there is a batch. Cancel-safe: what was received is kept.
     ///
     /// An idle lane hands a message on at once. One whose last batch was of some size is under load, and waits
     /// a moment for this one to fill: each commit costs the same, however few rows it has.
     pub(super) async fn batch(&mut self) -> Result<Batch, SessionLost> {
-        let (rows, bytes) = (self.shared.config.worker.batch_size, self.shared.config.worker.batch_bytes);
+        let worker = &self.shared.config.worker;
+        let (rows, bytes) = (worker.batch_size, worker.batch_bytes);
+        let linger = Duration::from_millis(worker.linger_ms);
         if self.waiting.is_empty() {
-            if let Some(prefetch) = self.subscription.successor {
-                self.replace(prefetch).await?;
-            }
             self.receive().await?;
         }
-        let full = |waiting: &Batch| waiting.len() >= rows || waiting.bytes() >= bytes;
-        let may_fill = self.subscription.successor.is_none() && !full(&self.waiting);
-        if self.last_batch >= rows.div_ceil(16) && may_fill {
-            let linger = Duration::from_millis(self.shared.config.worker.linger_ms);
+        let loaded = self.last_batch >= rows.div_ceil(LOADED);
+        if loaded && self.subscription.successor.is_none() && !self.full() {
             let filling = async {
-                while !full(&self.waiting) {
+                while !self.full() {
                     self.receive().await?;
                 }
                 Ok::<(), SessionLost>(())
@@ -114,10 +100,23 @@ impl<'a> Intake<'a> {
         Ok(batch)
     }
 
-    /// Whether more may be received while a batch is out.
-    pub(super) fn has_room(&self) -> bool {
-        self.subscription.successor.is_none()
-            && self.out_bytes + self.waiting.bytes() < self.shared.config.worker.buffer_bytes
+    /// Waits for the next message, and takes along what else has arrived, until there is a batch.
+    async fn receive(&mut self) -> Result<(), SessionLost> {
+        let next = async { Ok::<_, SessionLost>(self.subscription.consumer.next().await) };
+        let first = unless_ended(&self.session, next).await?;
+        self.keep(first)?;
+        while !self.full()
+            && let Some(more) = self.subscription.consumer.next().now_or_never()
+        {
+            self.keep(more)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what waits is a batch. The rest stays with the client library until then.
+    fn full(&self) -> bool {
+        let worker = &self.shared.config.worker;
+        self.waiting.len() >= worker.batch_size || self.waiting.bytes() >= worker.batch_bytes
     }
 
     /// The batch that was out is settled: looks whether the prefetch suits the messages there are.
@@ -126,20 +125,20 @@ impl<'a> Intake<'a> {
         let mean_bytes = mean(self.mean_bytes, self.out_bytes, rows);
         self.mean_bytes = Some(mean_bytes);
         self.out_bytes = 0;
-        if self.subscription.successor.is_some() {
-            return Ok(());
-        }
         // Room for messages twice the mean, so that it does not have to be changed again at once.
         let fits = fitting(worker.buffer_bytes / 2, mean_bytes, worker.prefetch);
         let prefetch = self.subscription.prefetch;
-        let overfull = self.waiting.bytes() >= worker.buffer_bytes;
-        if overfull || fits >= prefetch.saturating_mul(2) || fits <= prefetch / 4 {
+        let unsuitable = fits >= prefetch.saturating_mul(2) || fits <= prefetch / 4;
+        if unsuitable && self.subscription.successor.is_none() {
             tracing::debug!(lane = self.lane, from = prefetch, to = fits, mean_bytes, "prefetch changes");
             let session = self.session.clone();
             unless_ended(&session, self.stop_consuming()).await?;
             self.subscription.successor = Some(fits);
         }
-        Ok(())
+        match self.subscription.successor {
+            Some(prefetch) if self.waiting.is_empty() => self.replace(prefetch).await,
+            _ => Ok(()),
+        }
     }
 
     /// Ends the consumer and returns everything unsettled to the queue, quickly: other workers are waiting.

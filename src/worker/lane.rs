@@ -6,12 +6,12 @@ use lapin::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::batch::Batch;
 use super::intake::{Intake, count};
 use super::patience::Patience;
-use super::session::SessionLost;
-use super::settle::{Settled, Settler};
-use crate::broker::{Broker, DeadLetters};
+use super::session::{SessionLost, unless_ended};
+use super::settle::{Outage, Settled, Settler};
+use super::supervise::topology;
+use crate::broker::{Broker, DeadLetters, KeptLetter, Version};
 use crate::metrics::Peer;
 use crate::store::{Database, Writer};
 
@@ -22,8 +22,8 @@ const IDLE_CHECK: Duration = Duration::from_secs(5);
 enum Pause {
     /// The worker stops.
     Shutdown,
-    /// The database was away for too long.
-    Outage,
+    /// A server was away for too long.
+    Outage(Outage),
 }
 
 /// Runs until shutdown, or until the session is lost.
@@ -34,6 +34,7 @@ pub(super) async fn run(
     broker: Broker,
     database: Database,
     session: CancellationToken,
+    version: Option<Version>,
 ) -> Result<(), SessionLost> {
     let config = &shared.config;
     let (timeout, prepare) = (config.database.statement_timeout(), config.database.prepared_statements);
@@ -41,6 +42,7 @@ pub(super) async fn run(
         writer: Writer::new(database, timeout, prepare),
         dead_letters: DeadLetters::new(broker, config.amqp.dead_letter_exchange.clone(), shared.name.clone()),
         session,
+        version,
         shared: shared.clone(),
     };
     loop {
@@ -49,13 +51,17 @@ pub(super) async fn run(
             return Ok(());
         }
         let mut intake = Intake::open(connection, &shared, &settler.session, number).await?;
+        shared.health.reached(Peer::Broker);
         match consume(&mut intake, &mut settler).await {
             Ok(pause) => {
                 intake.give_back().await?;
-                if let Pause::Shutdown = pause {
+                let Pause::Outage(outage) = pause else { return Ok(()) };
+                tracing::warn!(lane = number, "held for too long: everything was returned to the queue");
+                if let Outage::DeadLetters(letter) = outage
+                    && !dead_letters_are_taken(&mut settler, connection, &letter).await
+                {
                     return Ok(());
                 }
-                tracing::warn!(lane = number, "held for too long: everything was returned to the queue");
             }
             Err(lost) => {
                 intake.abandon();
@@ -79,37 +85,13 @@ async fn consume(intake: &mut Intake<'_>, settler: &mut Settler) -> Result<Pause
             }
         };
         let rows = batch.len();
-        match settle(intake, settler, batch).await? {
+        match settler.settle(batch).await? {
             Settled::Done => intake.settled(rows).await?,
-            Settled::Held(batch) => {
+            Settled::Held(batch, outage) => {
                 settler.shared.metrics.in_flight.sub(count(rows));
                 batch.give_back();
                 let stopping = shutdown.is_cancelled();
-                return Ok(if stopping { Pause::Shutdown } else { Pause::Outage });
-            }
-        }
-    }
-}
-
-/// Settles a batch. While it is on its way the next one gathers, as long as there is room for it.
-async fn settle(
-    intake: &mut Intake<'_>,
-    settler: &mut Settler,
-    batch: Batch,
-) -> Result<Settled, SessionLost> {
-    let session = settler.session.clone();
-    let mut settling = std::pin::pin!(settler.settle(batch));
-    loop {
-        tokio::select! {
-            biased;
-            settled = &mut settling => return settled,
-            received = intake.receive(), if intake.has_room() => {
-                if let Err(lost) = received {
-                    // The batch cannot be acknowledged any more, but what is being stored is let finish.
-                    session.cancel();
-                    let _ = settling.await;
-                    return Err(lost);
-                }
+                return Ok(if stopping { Pause::Shutdown } else { Pause::Outage(outage) });
             }
         }
     }
@@ -118,39 +100,54 @@ async fn settle(
 /// Waits until a row could be stored; false when the worker stops or the session ends first.
 async fn database_answers(settler: &mut Settler) -> bool {
     let mut patience = Patience::endless();
-    let (health, metrics) = (settler.shared.health.clone(), settler.shared.metrics.clone());
-    let mut failed = false;
-    loop {
-        match settler.writer.probe().await {
-            Ok(()) => {
-                if health.reached(Peer::Database) && failed {
-                    tracing::info!("the database answers: consuming");
-                }
-                if failed {
-                    metrics.reconnects.with_label_values(&[Peer::Database.name()]).inc();
-                }
-                return true;
-            }
-            Err(failure) => {
-                failed = true;
-                if health.lost(Peer::Database, &failure.to_string()) {
-                    tracing::warn!(%failure, "the database cannot store: waiting for it");
-                }
-            }
+    while let Err(failure) = settler.writer.probe().await {
+        if settler.shared.health.lost(Peer::Database, &failure.to_string()) {
+            tracing::warn!(%failure, "the database cannot store: waiting for it");
         }
-        let pause = patience.pause().unwrap_or(IDLE_CHECK);
-        tokio::select! {
-            () = settler.shared.shutdown.cancelled() => return false,
-            () = settler.session.cancelled() => return false,
-            () = tokio::time::sleep(pause) => {}
+        if !pause(settler, &mut patience).await {
+            return false;
+        }
+    }
+    settler.database_answered();
+    true
+}
+
+/// Waits until a letter that was not taken is taken, and declares what may be missing for it; false when the
+/// worker stops or the session ends first. The message itself is back in the queue: its letter may come twice.
+async fn dead_letters_are_taken(settler: &mut Settler, connection: &Connection, letter: &KeptLetter) -> bool {
+    let mut patience = Patience::endless();
+    loop {
+        let topology = topology(&settler.shared);
+        let declaring = async { Ok::<_, SessionLost>(topology.declare(connection, settler.version).await) };
+        if let Ok(Err(error)) = unless_ended(&settler.session, declaring).await {
+            tracing::debug!(%error, "the topology cannot be declared");
+        }
+        let mut done = 0;
+        match settler.dead_letters.publish(&[letter.letter()], &mut done).await {
+            Ok(()) => return true,
+            Err(error) => drop(settler.shared.health.lost(Peer::Broker, &error.to_string())),
+        }
+        if !pause(settler, &mut patience).await {
+            return false;
         }
     }
 }
 
-/// An idle lane has no commit that would tell.
+/// Waits before the next try; false when there is to be none.
+async fn pause(settler: &Settler, patience: &mut Patience) -> bool {
+    tokio::select! {
+        () = settler.shared.shutdown.cancelled() => false,
+        () = settler.session.cancelled() => false,
+        () = tokio::time::sleep(patience.pause().unwrap_or(IDLE_CHECK)) => true,
+    }
+}
+
+/// An idle lane has no commit that would tell. Where the database was away, answering is not enough.
 async fn check_database(settler: &mut Settler) {
-    match settler.writer.ping().await {
-        Ok(()) => drop(settler.shared.health.reached(Peer::Database)),
+    let away = settler.shared.health.is_away(Peer::Database);
+    let checked = if away { settler.writer.probe().await } else { settler.writer.ping().await };
+    match checked {
+        Ok(()) => settler.database_answered(),
         Err(failure) => {
             if settler.shared.health.lost(Peer::Database, &failure.to_string()) {
                 tracing::warn!(%failure, "the database does not answer");

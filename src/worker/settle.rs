@@ -12,7 +12,7 @@ use super::batch::Batch;
 use super::intake::count;
 use super::patience::Patience;
 use super::session::{SessionLost, unless_ended};
-use crate::broker::DeadLetters;
+use crate::broker::{DeadLetters, KeptLetter, Letter, Version};
 use crate::event::{Decoded, Reason, Rejection, decode};
 use crate::message;
 use crate::metrics::Peer;
@@ -23,7 +23,15 @@ pub(super) enum Settled {
     /// Stored or dead-lettered, and acknowledged.
     Done,
     /// Held for as long as may be: everything goes back to the queue.
-    Held(Batch),
+    Held(Batch, Outage),
+}
+
+/// Who did not take what a batch had for it.
+pub(super) enum Outage {
+    /// The database.
+    Database,
+    /// The dead-letter exchange. This letter is tried again before anything is consumed again.
+    DeadLetters(Box<KeptLetter>),
 }
 
 /// The far side of a lane: where batches go.
@@ -33,6 +41,8 @@ pub(super) struct Settler {
     pub(super) dead_letters: DeadLetters,
     /// Cancelled when the session has ended: nothing of it can be acknowledged any more.
     pub(super) session: CancellationToken,
+    /// The broker's version, where it says.
+    pub(super) version: Option<Version>,
 }
 
 /// A row and the delivery it came from.
@@ -74,25 +84,27 @@ impl Settler {
             batch.abandon();
             return Err(SessionLost::Ended);
         }
-        if settled.is_err() {
-            return Ok(Settled::Held(batch));
+        if let Err(outage) = settled {
+            return Ok(Settled::Held(batch, outage));
         }
         let acked = unless_ended(&self.session, batch.ack()).await;
         self.shared.metrics.in_flight.sub(count(rows));
         acked.map(|()| Settled::Done).inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))
     }
 
-    async fn store(&mut self, deliveries: &[Delivery]) -> Result<(), OutOfPatience> {
+    async fn store(&mut self, deliveries: &[Delivery]) -> Result<(), Outage> {
+        let mut patience = Patience::of(Duration::from_secs(self.shared.config.worker.hold_seconds));
         let (candidates, mut refused) = self.decode(deliveries);
         let (rows, origins): (Vec<Row<'_>>, Vec<usize>) =
             candidates.into_iter().map(|candidate| (candidate.row, candidate.delivery)).unzip();
         if !rows.is_empty() {
-            let rejected = self.persist(&rows).await?;
+            let rejected =
+                self.persist(&rows, &mut patience).await.map_err(|OutOfPatience| Outage::Database)?;
             refused.extend(
                 rejected.into_iter().map(|(row, rejection)| Refused { delivery: origins[row], rejection }),
             );
         }
-        self.bury(deliveries, &refused).await
+        self.bury(deliveries, &refused, &mut patience).await
     }
 
     /// Decodes every delivery. Rows come out sorted by `event_id`: two writers that take their locks in the same
@@ -127,15 +139,16 @@ impl Settler {
     }
 
     /// Stores the rows, however long the database is away; returns those that it will never take.
-    async fn persist(&mut self, rows: &[Row<'_>]) -> Result<Vec<(usize, Rejection)>, OutOfPatience> {
-        let mut patience = self.patience();
+    async fn persist(
+        &mut self,
+        rows: &[Row<'_>],
+        patience: &mut Patience,
+    ) -> Result<Vec<(usize, Rejection)>, OutOfPatience> {
         loop {
             let started = Instant::now();
             let failure = match self.try_persist(rows).await {
                 Ok(persisted) => {
-                    if self.shared.health.reached(Peer::Database) {
-                        tracing::info!("the database answers again");
-                    }
+                    self.database_answered();
                     self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
                     self.count(rows, &persisted);
                     return Ok(persisted.rejected);
@@ -150,7 +163,7 @@ impl Settler {
             if self.shared.health.lost(Peer::Database, &failure.to_string()) {
                 tracing::warn!(rows = rows.len(), %failure, "the database cannot store: holding the batch");
             }
-            self.wait(&mut patience).await?;
+            self.wait(patience).await?;
         }
     }
 
@@ -223,23 +236,29 @@ impl Settler {
     }
 
     /// Publishes the dead letters, however long the broker does not take them.
-    async fn bury(&mut self, deliveries: &[Delivery], refused: &[Refused]) -> Result<(), OutOfPatience> {
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let letters: Vec<_> =
-            refused.iter().map(|refused| (&deliveries[refused.delivery], &refused.rejection)).collect();
-        let mut patience = self.patience();
-        let mut told = false;
-        while let Err(error) = self.dead_letters.publish(&letters).await {
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(letters = letters.len(), %error, "dead letters are not taken: holding the batch");
+    async fn bury(
+        &mut self,
+        deliveries: &[Delivery],
+        refused: &[Refused],
+        patience: &mut Patience,
+    ) -> Result<(), Outage> {
+        let letters: Vec<_> = refused
+            .iter()
+            .map(|refused| Letter::about(&deliveries[refused.delivery], &refused.rejection))
+            .collect();
+        let mut done = 0;
+        while let Err(error) = self.dead_letters.publish(&letters, &mut done).await {
+            if self.shared.health.lost(Peer::Broker, &error.to_string()) {
+                tracing::warn!(letters = letters.len() - done, %error, "dead letters are not taken: holding the batch");
             }
-            self.shared.health.lost(Peer::Broker, &error.to_string());
-            self.wait(&mut patience).await?;
+            if let Err(OutOfPatience) = self.wait(patience).await {
+                return Err(Outage::DeadLetters(Box::new(letters[done].keep())));
+            }
         }
-        self.shared.health.reached(Peer::Broker);
-        for (delivery, rejection) in letters {
+        if !letters.is_empty() {
+            self.shared.health.reached(Peer::Broker);
+        }
+        for Letter { properties, rejection, .. } in letters {
             self.shared.metrics.dead_lettered.with_label_values(&[rejection.reason.name()]).inc();
             // The database's own words may quote a value; they stand in the letter only.
             let detail = match rejection.reason {
@@ -250,7 +269,7 @@ impl Settler {
                 reason = %rejection.reason,
                 field = rejection.field.as_deref(),
                 sqlstate = rejection.sqlstate.as_deref(),
-                message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str()),
+                message_id = properties.message_id().as_ref().map(|id| id.as_str()),
                 detail,
                 "dead-lettered"
             );
@@ -268,8 +287,14 @@ impl Settler {
         }
     }
 
-    fn patience(&self) -> Patience {
-        Patience::of(Duration::from_secs(self.shared.config.worker.hold_seconds))
+    /// The database did what it was asked.
+    pub(super) fn database_answered(&mut self) {
+        if self.writer.reconnected() {
+            self.shared.metrics.reconnects.with_label_values(&[Peer::Database.name()]).inc();
+        }
+        if self.shared.health.reached(Peer::Database) {
+            tracing::info!("the database can store");
+        }
     }
 }
 

@@ -93,7 +93,7 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
     };
     let connection = connecting.map_err(|error| Ended::NoConnection(error.to_string()))?;
     let topology = topology(shared);
-    let version = Version::ask(broker).await;
+    let version = Version::ask(broker).await.map_err(|error| Ended::NoConnection(error.to_string()))?;
     match tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&connection, version)).await {
         Ok(Ok(())) => {}
         Ok(Err(TopologyError::Mismatch(reason))) => return Err(Ended::Mismatch(reason)),
@@ -110,19 +110,27 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
         tracing::info!(queue = topology.queue, lanes, priorities, "consuming");
     }
 
-    let ended = lanes(shared, broker, database, connection).await;
+    let ended = lanes(shared, broker, database, connection, version).await;
     if shared.shutdown.is_cancelled() { Ok(()) } else { Err(Ended::Lost(ended)) }
 }
 
 /// Runs the lanes; returns why the first of them ended.
-async fn lanes(shared: &Shared, broker: &Broker, database: &Database, connection: Connection) -> String {
+async fn lanes(
+    shared: &Shared,
+    broker: &Broker,
+    database: &Database,
+    connection: Connection,
+    version: Option<Version>,
+) -> String {
     let connection = std::sync::Arc::new(connection);
     let ending = CancellationToken::new();
     let mut lanes = JoinSet::new();
     for number in 0..shared.config.worker.lanes {
         let (shared, broker, database) = (shared.clone(), broker.clone(), database.clone());
         let (connection, ending) = (connection.clone(), ending.clone());
-        lanes.spawn(async move { lane::run(shared, number, &connection, broker, database, ending).await });
+        lanes.spawn(async move {
+            lane::run(shared, number, &connection, broker, database, ending, version).await
+        });
     }
     let mut failed = None;
     {
@@ -173,7 +181,8 @@ async fn connection_error(connection: &Connection) -> String {
     }
 }
 
-fn topology(shared: &Shared) -> Topology {
+/// What has to exist on the broker, as configured.
+pub(super) fn topology(shared: &Shared) -> Topology {
     let amqp = &shared.config.amqp;
     Topology {
         exchange: amqp.exchange.clone(),

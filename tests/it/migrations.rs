@@ -139,6 +139,14 @@ async fn an_existing_table_is_migrated_in_place_with_a_writer_at_work() {
     let duplicate = stand.sql.batch_execute("insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) values ('old-1', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')").await;
     assert_eq!(duplicate.unwrap_err().code(), Some(&SqlState::UNIQUE_VIOLATION));
 
+    let asks = "select has_function_privilege($1, 'enrichment_events_lookup(text[])', 'execute')";
+    for (role, may) in [("anon", false), ("authenticated", false), ("service_role", true)] {
+        assert_eq!(stand.sql.query_one(asks, &[&role]).await.unwrap().get::<_, bool>(0), may, "{role}");
+    }
+    stand.sql.batch_execute("begin; set local role anon").await.unwrap();
+    assert_eq!(stand.number("select count(*) from __diesel_schema_migrations").await, 0);
+    stand.sql.batch_execute("rollback").await.unwrap();
+
     // Both write side by side: what the old writer stored is a duplicate for the worker.
     let worker = stand.worker().await;
     stand.publish_all(&[event("old-1"), event("fresh")]).await;

@@ -160,6 +160,68 @@ async fn a_stop_during_an_outage() {
     assert_eq!(stand.rows().await, 0);
 }
 
+/// A privilege goes while the worker runs: the operator's fault, so that nothing is dead-lettered, and when the
+/// hold is over nothing is consumed until a whole batch could be stored again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_privilege_is_held() {
+    let stand = Stand::new("revoke").await;
+    let login = format!("{}_login", stand.name);
+    let make = format!("create role {login} login password 'p' in role service_role");
+    stand.sql.batch_execute(&make).await.unwrap();
+    let mut url = url::Url::parse(&stand.database_url).unwrap();
+    url.set_username(&login).unwrap();
+    url.set_password(Some("p")).unwrap();
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__DATABASE__URL", url.as_str()).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+    });
+    worker.ready().await;
+    for privilege in ["insert on enrichment_events", "execute on function enrichment_events_lookup(text[])"] {
+        let before = stand.rows().await;
+        stand.sql.batch_execute(&format!("revoke {privilege} from service_role")).await.unwrap();
+        // One new, one duplicate: only then is the function asked.
+        stand.publish_all(&[event("same"), event("same"), event(&format!("n{before}"))]).await;
+        until("it says so", async || worker.get("/readyz").is_some_and(|(_, body)| body.contains("42501")))
+            .await;
+        until("it lets go", async || stand.depth(&stand.queue()).await.1 == 0).await;
+        stand.sql.batch_execute(&format!("grant {privilege} to service_role")).await.unwrap();
+        until("all is settled", async || {
+            stand.depth(&stand.queue()).await == (0, 2) && worker.metric("cns_events_in_flight") == 0.0
+        })
+        .await;
+    }
+    assert_eq!(stand.rows().await, 3);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    drop(worker);
+    let drop = format!("drop owned by {login} cascade; drop role {login}");
+    until("the login is gone", async || stand.sql.batch_execute(&drop).await.is_ok()).await;
+}
+
+/// When the hold is over, what is missing for dead letters is declared anew, and nothing is consumed before a
+/// letter was taken: no delivery is spent on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_dead_letter_queues_are_declared_anew() {
+    let stand = Stand::new("redeclare").await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+    });
+    worker.ready().await;
+    stand.channel.queue_delete(stand.dead().into(), Default::default()).await.unwrap();
+    stand.publish(b"not json").await;
+    stand.publish(event("good").as_bytes()).await;
+    until("it lets go", async || worker.log().contains("everything was returned to the queue")).await;
+    let dead_lettered = r#"cns_events_dead_lettered_total{reason="malformed_json"}"#;
+    until("the letter is taken", async || worker.metric(dead_lettered) == 1.0).await;
+    stand.dead_letter().await;
+    until("all is settled", async || {
+        stand.rows().await == 1
+            && stand.depth(&stand.queue()).await.0 == 0
+            && worker.metric("cns_events_in_flight") == 0.0
+    })
+    .await;
+    worker.ready().await;
+    assert!(worker.metric("cns_events_redelivered_total") <= 2.0);
+}
+
 /// Dead letters that no queue takes are held, and the message is not acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_no_queue_takes_is_held() {

@@ -1,5 +1,8 @@
 -- The table that a Python service and Supabase may have left: the facts of it, as far as the migrations care.
 do $$ begin create role authenticated nologin; exception when duplicate_object or unique_violation then null; end $$;
+do $$ begin create role anon nologin; exception when duplicate_object or unique_violation then null; end $$;
+alter default privileges in schema public grant all on functions to anon, authenticated;
+alter default privileges in schema public grant all on tables to anon, authenticated;
 create schema auth;
 create function auth.jwt() returns jsonb language sql stable as $$
     select nullif(current_setting('request.jwt.claims', true), '')::jsonb
