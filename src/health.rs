@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, Peer};
 
+/// The reason before a peer was asked for the first time.
+const NOT_YET: &str = "not reached yet";
+
 /// What is known of the peers: reached, or why not.
 #[derive(Debug)]
 pub struct Health {
@@ -26,7 +29,7 @@ impl Health {
     /// Nothing has been reached yet.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let away = Peer::ALL.map(|peer| (peer.name(), "not reached yet".to_owned())).into();
+        let away = Peer::ALL.map(|peer| (peer.name(), NOT_YET.to_owned())).into();
         Health { metrics, away: Mutex::new(away) }
     }
 
@@ -36,10 +39,10 @@ impl Health {
         self.lock().remove(peer.name()).is_some()
     }
 
-    /// The peer did not answer. Returns whether it was there until now.
+    /// The peer did not answer. Returns whether that is news: it was there until now, or never asked.
     pub fn lost(&self, peer: Peer, reason: &str) -> bool {
         self.metrics.up.with_label_values(&[peer.name()]).set(0);
-        self.lock().insert(peer.name(), reason.to_owned()).is_none()
+        self.lock().insert(peer.name(), reason.to_owned()).is_none_or(|before| before == NOT_YET)
     }
 
     /// Whether the peer was away when it was last needed.

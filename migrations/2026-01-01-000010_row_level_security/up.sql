@@ -2,13 +2,17 @@
 set local lock_timeout = '10s';
 
 -- What makes two rows the same event: every column but id, created_at and routing_key, as PostgreSQL stores them.
+-- The documents by their hashes (two of 64 bits each): their text can be a thousand times what they take, because a
+-- number like 1e131071 has all its zeros there.
 create or replace function enrichment_event_digest(
     event_type text, bom_id uuid, tenant_id uuid, organization_id text, project_id uuid, user_id uuid,
     source text, workflow_id text, state jsonb, payload jsonb
 ) returns text
 language sql stable parallel safe
 as $$
-    select encode(sha256(convert_to(row($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)::text, 'UTF8')), 'hex')
+    select encode(sha256(convert_to(row($1, $2, $3, $4, $5, $6, $7, $8,
+        jsonb_hash_extended($9, 0), jsonb_hash_extended($9, 1),
+        jsonb_hash_extended($10, 0), jsonb_hash_extended($10, 1))::text, 'UTF8')), 'hex')
 $$;
 
 do $$

@@ -14,6 +14,12 @@ const MAX_INTEGER_DIGITS: i64 = 131_072;
 /// Digits that `PostgreSQL`'s numeric holds after the decimal point (`NUMERIC_DSCALE_MAX` in its source).
 const MAX_SCALE: i64 = 16_383;
 
+/// Digits that the numbers of one document may have altogether when they are written out.
+///
+/// `1e131071` takes eight bytes here and 131,072 when it is read back: a document of some thousand of them is
+/// stored, and can then never be read again, because no text in `PostgreSQL` is longer than 1 GB.
+const MAX_WRITTEN_DIGITS: i64 = 16 * 1024 * 1024;
+
 /// `numeric_in` refuses any exponent from here on (`PG_INT32_MAX / 2`), even that of zero.
 const MAX_EXPONENT: i64 = 1_073_741_823;
 
@@ -37,7 +43,9 @@ impl Unstorable {
         match self {
             Unstorable::Nul => "holds a NUL (\\u0000), which PostgreSQL cannot store",
             Unstorable::LoneSurrogate => "holds a lone UTF-16 surrogate, which PostgreSQL cannot store",
-            Unstorable::Number => "holds a number out of the range or scale of PostgreSQL's numeric",
+            Unstorable::Number => {
+                "holds a number, or numbers, out of what PostgreSQL's numeric can hold and give back"
+            }
             Unstorable::Nesting => "is nested deeper than 512 levels",
         }
     }
@@ -62,6 +70,7 @@ fn suspicious(json: &[u8]) -> bool {
 
 fn read_tokens(json: &[u8]) -> Result<(), Unstorable> {
     let mut depth = 0_usize;
+    let mut digits = 0_i64;
     let mut at = 0;
     while at < json.len() {
         match json[at] {
@@ -77,7 +86,14 @@ fn read_tokens(json: &[u8]) -> Result<(), Unstorable> {
                 depth -= 1;
                 at += 1;
             }
-            b'-' | b'0'..=b'9' => at = read_number(json, at)?,
+            b'-' | b'0'..=b'9' => {
+                let (end, written) = read_number(json, at)?;
+                digits += written;
+                if digits > MAX_WRITTEN_DIGITS {
+                    return Err(Unstorable::Number);
+                }
+                at = end;
+            }
             _ => at += 1,
         }
     }
@@ -118,8 +134,9 @@ fn code_unit(json: &[u8], at: usize) -> u32 {
     digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// Reads a number; returns the position behind it. Follows `numeric_in` of `PostgreSQL` 15.
-fn read_number(json: &[u8], mut at: usize) -> Result<usize, Unstorable> {
+/// Reads a number; returns the position behind it, and how many digits it has when written out. Follows
+/// `numeric_in` of `PostgreSQL` 15.
+fn read_number(json: &[u8], mut at: usize) -> Result<(usize, i64), Unstorable> {
     if json[at] == b'-' {
         at += 1;
     }
@@ -160,7 +177,7 @@ fn read_number(json: &[u8], mut at: usize) -> Result<usize, Unstorable> {
     if integer_digits.is_some_and(|digits| digits > MAX_INTEGER_DIGITS) || part - exponent > MAX_SCALE {
         return Err(Unstorable::Number);
     }
-    Ok(at)
+    Ok((at, integer_digits.unwrap_or(1).max(1) + (part - exponent).max(0)))
 }
 
 fn skip_digits(json: &[u8], at: usize) -> usize {
@@ -210,6 +227,8 @@ mod tests {
         ] {
             assert_eq!(check(bad), Err(Unstorable::Number), "{bad}");
         }
+        assert_eq!(check(&format!("[{}1]", "1e131071,".repeat(100))), Ok(()));
+        assert_eq!(check(&format!("[{}1]", "1e131071,".repeat(200))), Err(Unstorable::Number));
         assert_eq!(check(&format!("1{}", "0".repeat(131_071))), Ok(()));
         assert_eq!(check(&format!("1{}", "0".repeat(131_072))), Err(Unstorable::Number));
         assert_eq!(check(&format!("0.{}", "1".repeat(16_384))), Err(Unstorable::Number));

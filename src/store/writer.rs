@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::connect::Database;
-use super::failure::Failure;
+use super::failure::{Class, Failure};
 use super::insert::{Columns, Row};
 use super::statement::Prepared;
 
@@ -110,9 +110,13 @@ impl Writer {
         let columns = Columns::of(&rows);
         self.bounded(async |client, writer| {
             client.batch_execute("begin").await?;
-            writer.insert.execute(client, columns.insert(), prepare).await?;
-            writer.duplicates.rows(client, columns.duplicates(), prepare).await?;
-            Ok(client.batch_execute("rollback").await?)
+            let tried = async {
+                writer.insert.execute(client, columns.insert(), prepare).await?;
+                writer.duplicates.rows(client, columns.duplicates(), prepare).await.map(drop)
+            };
+            let tried = tried.await;
+            client.batch_execute("rollback").await?;
+            tried
         })
         .await
     }
@@ -130,8 +134,8 @@ impl Writer {
         self.bounded(async |client, _| Ok(client.check_connection().await?)).await
     }
 
-    /// Runs one step on the connection within the timeout. A connection that failed is given up: what state it
-    /// is in need not be known.
+    /// Runs one step on the connection within the timeout. A connection that did not answer is given up: what
+    /// state it is in need not be known.
     async fn bounded<T>(
         &mut self,
         step: impl AsyncFnOnce(&Client, &mut Statements<'_>) -> Result<T, Failure>,
@@ -154,7 +158,13 @@ impl Writer {
                 self.client = Some(client);
                 Ok(value)
             }
-            Ok(Err(failure)) => Err(failure),
+            Ok(Err(failure)) => {
+                // A statement that the server refused leaves its connection as good as it was.
+                if failure.sqlstate.is_some() && failure.class != Class::Held("session") {
+                    self.client = Some(client);
+                }
+                Err(failure)
+            }
             Err(_) => {
                 let database = self.database.clone();
                 tokio::spawn(async move { database.cancel(&token).await });

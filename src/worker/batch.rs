@@ -66,6 +66,17 @@ impl Batch {
         }
     }
 
+    /// Tells the broker which of them are done, one by one: the others are about to be returned.
+    pub(super) async fn ack_some(&self, done: &[bool]) -> Result<(), SessionLost> {
+        for (delivery, _) in self.deliveries.iter().zip(done).filter(|(_, done)| **done) {
+            match delivery.acker.ack(BasicAckOptions::default()).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Err(SessionLost::AckLost),
+            }
+        }
+        Ok(())
+    }
+
     /// The lane returns everything of its channel at once (`basic.nack`, multiple, requeue): this was part of it.
     pub(super) fn give_back(self) {
         self.used_up();

@@ -8,6 +8,7 @@ mod batch;
 mod intake;
 mod lane;
 mod patience;
+mod persist;
 mod session;
 mod settle;
 mod supervise;

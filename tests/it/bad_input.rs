@@ -119,6 +119,61 @@ async fn a_row_that_the_database_refuses_does_not_cost_its_neighbours() {
     assert_eq!(worker.metric("cns_events_store_retries_total{reason=\"unknown\"}"), 0.0);
 }
 
+/// An error of the data's class is the table's fault where no row can be stored: nothing is dead-lettered for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_no_row_is_not_the_datas_fault() {
+    let stand = Stand::new("newcolumn").await;
+    let worker = stand.worker().await;
+    stand.sql.batch_execute("alter table enrichment_events add column x int not null").await.unwrap();
+    stand.publish_all(&[event("a"), event("b")]).await;
+    until("it says so", async || worker.get("/readyz").is_some_and(|(_, body)| body.contains("23502"))).await;
+    stand.sql.batch_execute("alter table enrichment_events drop column x").await.unwrap();
+    until("all are stored", async || stand.rows().await == 2).await;
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+}
+
+/// A row that waits for somebody's lock does not hold its neighbours, and is stored when the lock goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_does_not_hold_its_neighbours() {
+    let stand = Stand::new("locked").await;
+    let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) \
+                  values ('e7', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')";
+    stand.declare().await;
+    stand.publish_all(&(0..40).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    let other = crate::stand::connect(&stand.database_url).await;
+    other.batch_execute(&format!("begin; {insert}")).await.unwrap();
+    let worker = stand.start(|command| {
+        command
+            .env("CNS_EVENTS__WORKER__LANES", "1")
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "4")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "500");
+    });
+    until("the neighbours are stored", async || stand.rows().await == 39).await;
+    until("it lets go", async || worker.log().contains("everything was returned to the queue")).await;
+    other.batch_execute("rollback").await.unwrap();
+    until("all are stored", async || stand.rows().await == 40).await;
+    until("all is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    assert_eq!(worker.metric("cns_events_duplicates_total"), 0.0, "what was stored did not come again");
+}
+
+/// Numbers that take little here and much when written out: compared by their hashes, and bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn huge_numbers_can_come_twice() {
+    let stand = Stand::new("huge").await;
+    let worker = stand.worker().await;
+    let huge = |count: usize| {
+        event("huge")
+            .replace(r#""key":"huge""#, &format!(r#""key":"huge","n":[{}1]"#, "1e131071,".repeat(count)))
+    };
+    stand.publish_all(&[huge(100), huge(100), huge(101)]).await;
+    until("they are compared", async || worker.metric("cns_events_duplicates_total") == 2.0).await;
+    assert_eq!(worker.metric("cns_events_conflicts_total"), 1.0);
+    stand.publish(huge(5000).as_bytes()).await;
+    assert_eq!(header(&stand.dead_letter().await, "x-cns-reason").as_deref(), Some("unstorable"));
+}
+
 /// `validation.payload = "reject"` makes a broken payload a dead letter; the default stores and counts it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_payload_policy_is_the_operators() {
