@@ -373,8 +373,10 @@ fn object<'a>(field: Field, value: Option<&'a RawValue>) -> Result<Cow<'a, RawVa
     Ok(Cow::Borrowed(raw))
 }
 
-pub(crate) fn empty_object() -> &'static RawValue {
-    #[allow(clippy::expect_used)] // "{}" is JSON
+/// `{}`: the `state` or `payload` of an event that has none.
+#[must_use]
+pub fn empty_object() -> &'static RawValue {
+    #[allow(clippy::expect_used, clippy::missing_panics_doc)] // "{}" is JSON
     serde_json::from_str("{}").expect("an empty object is JSON")
 }
 

@@ -15,8 +15,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-pub(crate) use decode::empty_object;
-pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode};
+pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode, empty_object};
 pub use kind::Kind;
 pub use payload::Payload;
 pub use rejection::{Reason, Rejection};

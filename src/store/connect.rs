@@ -133,12 +133,18 @@ impl std::fmt::Debug for Database {
 /// A connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server or the network.
+    /// The server or the network; its cause is part of the message.
     #[error("{}", describe(.0))]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(tokio_postgres::Error),
     /// Diesel's set-up of the connection.
     #[error(transparent)]
     Setup(#[from] diesel::ConnectionError),
+}
+
+impl From<tokio_postgres::Error> for ConnectError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        ConnectError::Postgres(error)
+    }
 }
 
 /// An error of the driver with its cause, which `Display` leaves out.
