@@ -61,6 +61,7 @@ struct Event {
     id: String,
     bom: Uuid,
     tenant: Uuid,
+    created_at: String,
     state: String,
     payload: String,
 }
@@ -81,19 +82,34 @@ impl Event {
             n % 500,
             n % 100
         );
+        // A catalogue of 50,000 parts: what belongs to a part comes again with it, stock and price do not.
+        let part = (n as u64).wrapping_mul(0xd134_2543_de82_ef95) as usize % 50_000;
         let payload = format!(
-            r#"{{"mpn":"STM32F{n}VGT6","status":"matched","confidence":0.{:03},"supplier":"DigiKey","match_details":{{"manufacturer":"STMicroelectronics","description":"ARM Cortex-M4 microcontroller, 1 MB flash","lifecycle":"active","stock":{n},"price":"{}.{:02}","currency":"EUR"}}}}"#,
+            r#"{{"mpn":"C{part:05}-{}","status":"matched","confidence":0.{:03},"supplier":"{}","match_details":{{"manufacturer":"Maker {}","description":"Capacitor {part} nF {} V X7R, automotive grade","lifecycle":"{}","stock":{},"price":"{}.{:04}","currency":"EUR"}}}}"#,
+            part % 97,
             n % 1000,
+            ["DigiKey", "Mouser", "Farnell", "Arrow", "Avnet"][n % 5],
+            part % 300,
+            part % 63,
+            ["active", "nrnd", "obsolete", "preview"][part % 4],
+            n.wrapping_mul(7919) % 1_000_000,
             n % 90,
-            n % 100
+            n.wrapping_mul(31) % 10_000
         );
-        Event { id, bom, tenant, state, payload }
+        let created_at = format!(
+            "2026-01-02T{:02}:{:02}:{:02}.{:03}Z",
+            n / 3_600_000 % 24,
+            n / 60_000 % 60,
+            n / 1000 % 60,
+            n % 1000
+        );
+        Event { id, bom, tenant, created_at, state, payload }
     }
 
     fn body(&self) -> Vec<u8> {
         format!(
-            r#"{{"event_id":"{}","event_type":"enrichment_progress","bom_id":"{}","tenant_id":"{}","organization_id":"{}","source":"customer","workflow_id":"enrich-bom-{}","state":{},"payload":{},"created_at":"2026-01-02T03:04:05.678Z"}}"#,
-            self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload
+            r#"{{"event_id":"{}","event_type":"enrichment_progress","bom_id":"{}","tenant_id":"{}","organization_id":"{}","source":"customer","workflow_id":"enrich-bom-{}","state":{},"payload":{},"created_at":"{}"}}"#,
+            self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload, self.created_at
         )
         .into_bytes()
     }
@@ -103,8 +119,8 @@ impl Event {
         use std::fmt::Write as _;
         writeln!(
             out,
-            "{}\t{}\tenrichment_progress\tcns.enrichment.progress\t{}\t{}\t{}\t\\N\t\\N\tcustomer\tenrich-bom-{}\t{}\t{}\t2026-01-02 03:04:05.678+00",
-            Uuid::now_v7(), self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload
+            "{}\t{}\tenrichment_progress\tcns.enrichment.progress\t{}\t{}\t{}\t\\N\t\\N\tcustomer\tenrich-bom-{}\t{}\t{}\t{}",
+            Uuid::now_v7(), self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload, self.created_at
         )
         .unwrap();
     }
