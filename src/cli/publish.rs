@@ -17,7 +17,7 @@ use super::{Failure, output};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, schema};
-use crate::publisher::{Pending, Publisher};
+use crate::publisher::{Pending, PublishError, Publisher};
 
 /// Messages on their way at the same time. Enough to hide the broker's fsync; few enough to stay small.
 const IN_FLIGHT: usize = 1000;
@@ -169,6 +169,8 @@ struct Sending {
     done: u64,
     failed: u64,
     errors: Vec<String>,
+    /// The line at which the connection was lost. Nothing is published after it.
+    lost_at: Option<u64>,
 }
 
 impl Sending {
@@ -177,6 +179,9 @@ impl Sending {
             let line = line.context("cannot read the input")?;
             if !line.trim_ascii().is_empty() {
                 self.line(number, line.trim_ascii(), rules, key).await;
+            }
+            if self.lost_at.is_some() {
+                break;
             }
         }
         Ok(())
@@ -195,7 +200,7 @@ impl Sending {
         };
         match publisher.publish(&event).await {
             Ok(pending) => self.pending.push_back((number, pending)),
-            Err(error) => self.fail(number, &error),
+            Err(error) => self.not_taken(number, &error),
         }
         self.settle(IN_FLIGHT).await;
     }
@@ -206,8 +211,20 @@ impl Sending {
             let Some((number, pending)) = self.pending.pop_front() else { return };
             match pending.confirmed().await {
                 Ok(()) => self.done += 1,
-                Err(error) => self.fail(number, &error),
+                Err(error) => self.not_taken(number, &error),
             }
+        }
+    }
+
+    /// A lost connection is told once, with the line from which on to publish again.
+    fn not_taken(&mut self, number: u64, error: &PublishError) {
+        let PublishError::Broker(lost) = error else { return self.fail(number, error) };
+        self.failed += 1;
+        if self.lost_at.is_none() {
+            self.lost_at = Some(number);
+            self.errors.push(format!(
+                "line {number}: the connection was lost ({lost}); publish again from here on: an event_id makes it safe"
+            ));
         }
     }
 

@@ -7,8 +7,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 /// The first pause, doubled each time.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// The longest pause: how late an end of an outage is noticed at most.
-const LONGEST: Duration = Duration::from_secs(5);
+/// The longest pause before jitter, which may double it: how late the end of an outage is noticed.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// How long something has been tried, and how long to wait before it is tried again.
 #[derive(Debug)]
