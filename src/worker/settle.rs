@@ -165,12 +165,19 @@ impl Settler {
                 tracing::warn!(letters = letters.len() - *done, %error, "dead letters are not taken: holding the batch");
             }
             if let Err(OutOfPatience) = self.wait(patience).await {
+                self.count_letters(&letters[..*done]);
                 return Err(Outage::DeadLetters(Box::new(letters[*done].keep())));
             }
         }
         if !letters.is_empty() {
             self.shared.health.reached(Peer::Broker);
         }
+        self.count_letters(&letters);
+        Ok(())
+    }
+
+    /// Counts and tells what was dead-lettered.
+    fn count_letters(&self, letters: &[Letter<'_>]) {
         for Letter { properties, rejection, .. } in letters {
             self.shared.metrics.dead_lettered.with_label_values(&[rejection.reason.name()]).inc();
             // The database's own words may quote a value; they stand in the letter only.
@@ -189,7 +196,6 @@ impl Settler {
                 "dead-lettered"
             );
         }
-        Ok(())
     }
 
     /// A stopping worker does not hold: what it could not store at once goes back to the queue.
