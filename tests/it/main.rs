@@ -12,6 +12,7 @@
     clippy::print_stdout
 )]
 
+mod relay;
 mod stand;
 
 mod bad_input;

@@ -142,21 +142,16 @@ async fn a_conflict_is_counted_and_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_workers_login_needs_the_insert_and_the_lookup_only() {
     let stand = Stand::new("least").await;
-    let login = format!("{}_login", stand.name);
-    let make = format!("create role {login} login password 'p' in role service_role");
-    stand.sql.batch_execute(&make).await.unwrap();
-    let mut url = url::Url::parse(&stand.database_url).unwrap();
-    url.set_username(&login).unwrap();
-    url.set_password(Some("p")).unwrap();
+    let (login, url) = stand.login("in role service_role").await;
     let worker = stand.start(|command| {
-        command.env("CNS_EVENTS__DATABASE__URL", url.as_str());
+        command.env("CNS_EVENTS__DATABASE__URL", &url);
     });
     worker.ready().await;
     stand.publish_all(&[event("a"), event("b"), event("a"), event("b").replace("org-1", "org-2")]).await;
     until("all are counted", async || worker.metric("cns_events_duplicates_total") == 2.0).await;
     assert_eq!(worker.metric("cns_events_conflicts_total"), 1.0);
     assert_eq!(stand.rows().await, 2);
-    let own = crate::stand::connect(url.as_str()).await;
+    let own = crate::stand::connect(&url).await;
     for forbidden in [
         "select * from enrichment_events",
         "delete from enrichment_events",
@@ -167,11 +162,7 @@ async fn the_workers_login_needs_the_insert_and_the_lookup_only() {
     }
     drop(worker);
     drop(own);
-    until("the login is gone", async || {
-        let drop = format!("drop owned by {login} cascade; drop role {login}");
-        stand.sql.batch_execute(&drop).await.is_ok()
-    })
-    .await;
+    stand.drop_login(&login).await;
 }
 
 /// Tenants are kept apart by the database: with claims, with none, and with empty ones.

@@ -1,6 +1,7 @@
 //! Either server away: at the start, in full flight, and for longer than a batch is held.
 
-use crate::stand::{Relay, Stand, amqp_url, event, until};
+use crate::relay::Relay;
+use crate::stand::{Stand, amqp_url, event, until};
 
 /// The database comes up after the worker: it waits, says so, takes nothing from the queue, and goes on.
 #[tokio::test(flavor = "multi_thread")]
@@ -165,14 +166,9 @@ async fn a_stop_during_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_privilege_is_held() {
     let stand = Stand::new("revoke").await;
-    let login = format!("{}_login", stand.name);
-    let make = format!("create role {login} login password 'p' in role service_role");
-    stand.sql.batch_execute(&make).await.unwrap();
-    let mut url = url::Url::parse(&stand.database_url).unwrap();
-    url.set_username(&login).unwrap();
-    url.set_password(Some("p")).unwrap();
+    let (login, url) = stand.login("in role service_role").await;
     let worker = stand.start(|command| {
-        command.env("CNS_EVENTS__DATABASE__URL", url.as_str()).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+        command.env("CNS_EVENTS__DATABASE__URL", &url).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
     });
     worker.ready().await;
     for privilege in ["insert on enrichment_events", "execute on function enrichment_events_lookup(text[])"] {
@@ -192,8 +188,7 @@ async fn a_missing_privilege_is_held() {
     assert_eq!(stand.rows().await, 3);
     assert_eq!(stand.depth(&stand.dead()).await.0, 0);
     drop(worker);
-    let drop = format!("drop owned by {login} cascade; drop role {login}");
-    until("the login is gone", async || stand.sql.batch_execute(&drop).await.is_ok()).await;
+    stand.drop_login(&login).await;
 }
 
 /// When the hold is over, what is missing for dead letters is declared anew, and nothing is consumed before a

@@ -1,11 +1,10 @@
-//! What every test stands on: a database, names on the broker, worker processes, and a relay that cuts.
+//! What every test stands on: a database, names on the broker, and worker processes.
 
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::message::BasicGetMessage;
@@ -15,9 +14,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use tokio::net::{TcpListener, TcpStream as AsyncTcpStream};
 use tokio_postgres::{Client, NoTls};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long anything may take here. Only a failing test waits that long.
@@ -114,6 +111,23 @@ impl Stand {
             .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0")
             .env("CNS_EVENTS__LOG__FORMAT", "json");
         command
+    }
+
+    /// A login of this test's own, and the URL of the database as that login.
+    pub async fn login(&self, attributes: &str) -> (String, String) {
+        let login = format!("{}_login", self.name);
+        let make = format!("create role {login} login password 'p' {attributes}");
+        self.sql.batch_execute(&make).await.unwrap();
+        let mut url = url::Url::parse(&self.database_url).unwrap();
+        url.set_username(&login).unwrap();
+        url.set_password(Some("p")).unwrap();
+        (login, url.to_string())
+    }
+
+    /// Drops a login, once its connections are gone.
+    pub async fn drop_login(&self, login: &str) {
+        let drop = format!("drop owned by {login} cascade; drop role {login}");
+        until("the login is gone", async || self.sql.batch_execute(&drop).await.is_ok()).await;
     }
 
     /// A worker process; `change` may set more of its environment.
@@ -336,56 +350,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A TCP relay in front of a server, which can be closed and opened like the server itself.
-pub struct Relay {
-    pub port: u16,
-    target: String,
-    open: std::sync::Mutex<Option<CancellationToken>>,
-}
-
-impl Relay {
-    /// A closed relay: connecting to it is refused.
-    pub async fn before(url: &str) -> Arc<Relay> {
-        let url = url::Url::parse(url).unwrap();
-        let default = if url.scheme().starts_with("amqp") { 5672 } else { 5432 };
-        let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(default));
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        Arc::new(Relay { port, target, open: std::sync::Mutex::default() })
-    }
-
-    /// The URL of the server, by way of this relay.
-    pub fn url(&self, url: &str) -> String {
-        let mut url = url::Url::parse(url).unwrap();
-        url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(self.port)).unwrap();
-        url.to_string()
-    }
-
-    pub async fn open(self: &Arc<Self>) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
-        let cut = CancellationToken::new();
-        *self.open.lock().unwrap() = Some(cut.clone());
-        let target = self.target.clone();
-        tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (target, cut) = (target.clone(), cut.clone());
-                tokio::spawn(cut.run_until_cancelled_owned(async move {
-                    if let Ok(mut far) = AsyncTcpStream::connect(&target).await {
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                    }
-                }));
-            }
-        }));
-    }
-
-    /// Cuts every connection, and refuses new ones.
-    pub fn cut(&self) {
-        if let Some(open) = self.open.lock().unwrap().take() {
-            open.cancel();
-        }
     }
 }
 
