@@ -33,9 +33,18 @@ pub mod message;
 #[cfg(feature = "service")]
 pub mod metrics;
 #[cfg(feature = "publisher")]
+#[cfg_attr(not(feature = "service"), allow(dead_code))] // only the worker's patience ends
+mod patience;
+#[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(all(feature = "publisher", not(feature = "opentelemetry")))]
+#[path = "trace/off.rs"]
+mod trace;
+#[cfg(feature = "opentelemetry")]
+#[path = "trace/span.rs"]
+mod trace;
 #[cfg(feature = "service")]
 pub mod worker;
 

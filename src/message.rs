@@ -1,14 +1,26 @@
 //! Between an AMQP message and an event: what stands in the body and what in the properties.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use lapin::message::Delivery;
 use lapin::protocol::BasicProperties;
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use serde::Serialize;
 
-use crate::event::{Event, Incoming};
+use crate::event::{Event, Incoming, Reason, Rejection, Rules, decode};
 
 /// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
 const PERSISTENT: u8 = 2;
+
+/// Bytes of a routing key (a short string of AMQP 0-9-1).
+const MAX_KEY_BYTES: usize = 255;
+
+/// What every routing key begins with: the worker's queue is bound to `cns.#`.
+const KEY_PREFIX: &str = "cns.";
+
+/// The header in which a trace goes on (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// A delivery as the decoder wants it.
 #[must_use]
@@ -24,23 +36,166 @@ pub fn incoming(delivery: &Delivery, received_at: DateTime<Utc>) -> Incoming<'_>
     }
 }
 
-/// The properties of a published event; `app_id` names the producer.
+/// The trace that a message belongs to, as its producer says: the header, where it looks like one (W3C Trace Context,
+/// 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
 #[must_use]
-pub fn properties(event: &Event<'_>, app_id: &str) -> BasicProperties {
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(PERSISTENT)
-        .with_priority(event.priority())
-        .with_app_id(short(app_id))
-        .with_message_id(short(&event.event_id))
-        .with_type(short(&event.event_type));
-    match u64::try_from(event.created_at.timestamp()) {
-        Ok(seconds) => properties.with_timestamp(seconds),
-        Err(_) => properties,
+pub fn traceparent(properties: &BasicProperties) -> Option<&str> {
+    let text = match properties.headers().as_ref()?.inner().get(TRACEPARENT)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?,
+        AMQPValue::ShortString(text) => text.as_str(),
+        _ => return None,
+    };
+    let mut parts = text.splitn(4, '-');
+    let looks_right = [2, 32, 16, 2].iter().all(|length| {
+        parts
+            .next()
+            .is_some_and(|part| part.len() == *length && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    });
+    looks_right.then_some(text)
+}
+
+/// An event as it is published: its body, and what goes beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// One UTF-8 JSON object.
+    pub body: Vec<u8>,
+    /// The key it is published under.
+    pub routing_key: Cow<'static, str>,
+    /// The deduplication key: the property `message_id`.
+    pub event_id: String,
+    /// The property `type`.
+    pub event_type: Cow<'static, str>,
+    /// The property `priority`, 0-9.
+    pub priority: u8,
+    /// The property `timestamp`: seconds since 1970.
+    pub timestamp: i64,
+    /// The header `traceparent` (W3C Trace Context), where there is a trace.
+    pub traceparent: Option<String>,
+}
+
+/// What was made of an event, and how its payload breaks the schema of its type, where it does.
+pub type Written = (Outgoing, Option<String>);
+
+impl Outgoing {
+    /// Writes an event down, and reads it as the worker will: what passes here is stored there.
+    ///
+    /// # Errors
+    /// The reason for which the worker would dead-letter it.
+    pub fn write<P: Serialize>(
+        event: Event<'_, P>,
+        traceparent: Option<String>,
+        rules: &Rules,
+    ) -> Result<Written, Rejection> {
+        let key = event.routing_key.as_ref();
+        if !key.starts_with(KEY_PREFIX) || key.len() > MAX_KEY_BYTES {
+            let detail = format_args!("begins with `cns.` and has at most {MAX_KEY_BYTES} bytes");
+            return Err(Rejection::of(Reason::InvalidField, "routing_key", detail));
+        }
+        let body = event.to_json().map_err(|error| {
+            Rejection::of(Reason::InvalidField, "payload", format_args!("cannot be written as JSON: {error}"))
+        })?;
+        let incoming = Incoming {
+            body: &body,
+            routing_key: key,
+            message_id: None,
+            event_type: None,
+            timestamp: None,
+            received_at: event.created_at,
+        };
+        let violation = decode(&incoming, rules)?.schema_violation;
+        let priority = event.priority();
+        let event_type = match event.kind() {
+            Some(kind) => Cow::Borrowed(kind.name()),
+            None => Cow::Owned(event.event_type.into_owned()),
+        };
+        let outgoing = Outgoing {
+            body,
+            routing_key: Cow::Owned(event.routing_key.into_owned()),
+            event_id: event.event_id.into_owned(),
+            event_type,
+            priority,
+            timestamp: event.created_at.timestamp(),
+            traceparent,
+        };
+        Ok((outgoing, violation))
+    }
+
+    /// The properties of the contract; `app_id` names the producer.
+    #[must_use]
+    pub fn properties(&self, app_id: &ShortString) -> BasicProperties {
+        let mut properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(PERSISTENT)
+            .with_priority(self.priority)
+            .with_app_id(app_id.clone())
+            .with_message_id(short(&self.event_id))
+            .with_type(short(&self.event_type));
+        if let Ok(seconds) = u64::try_from(self.timestamp) {
+            properties = properties.with_timestamp(seconds);
+        }
+        if let Some(traceparent) = &self.traceparent {
+            let mut headers = FieldTable::default();
+            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(LongString::from(traceparent.as_str())));
+            properties = properties.with_headers(headers);
+        }
+        properties
+    }
+
+    /// What it takes in memory, about (bytes).
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let beside = self.routing_key.len() + self.event_id.len() + self.event_type.len();
+        self.body.capacity() + beside + self.traceparent.as_ref().map_or(0, String::len) + size_of::<Self>()
     }
 }
 
 /// A short string holds 255 bytes. What does not fit stands whole in the body.
 fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{PayloadPolicy, Workflow, empty_object, payload::CacheHit};
+
+    const RULES: Rules = Rules { max_message_bytes: 1024, payload: PayloadPolicy::Warn };
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn written(change: impl FnOnce(&mut Event<'_, CacheHit<'_>>)) -> Result<Written, Rejection> {
+        let workflow = Workflow::new(uuid::Uuid::nil(), "org", "w");
+        let mut event =
+            workflow.event(CacheHit { cache: "parts".into(), key: "LM358".into() }, empty_object());
+        change(&mut event);
+        Outgoing::write(event, Some(TRACE.into()), &RULES)
+    }
+
+    #[test]
+    fn an_event_has_the_properties_of_the_contract() {
+        let (outgoing, violation) = written(|_| ()).unwrap();
+        assert_eq!(violation, None);
+        let properties = outgoing.properties(&"app".into());
+        assert_eq!(properties.delivery_mode(), &Some(2));
+        assert_eq!(properties.priority(), &Some(2));
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), outgoing.event_id);
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "cache_hit");
+        assert!(properties.timestamp().is_some_and(|at| at > 1_700_000_000));
+        assert_eq!(traceparent(&properties), Some(TRACE));
+        let odd = Outgoing { traceparent: Some(format!("{TRACE}-and more")), ..outgoing };
+        assert_eq!(traceparent(&odd.properties(&"app".into())), None);
+    }
+
+    #[test]
+    fn what_the_worker_would_refuse_is_refused_here() {
+        let refused =
+            |change: fn(&mut Event<'_, CacheHit<'_>>)| written(change).map(|_| ()).unwrap_err().to_string();
+        assert!(refused(|event| event.routing_key = "other.key".into()).contains("routing_key begins with"));
+        assert!(
+            refused(|event| event.routing_key = format!("cns.{}", "x".repeat(252)).into()).contains("255")
+        );
+        assert!(refused(|event| event.event_id = "x".repeat(256).into()).contains("256 characters"));
+        assert!(refused(|event| event.payload.key = "\0".into()).contains("unstorable"));
+        assert!(refused(|event| event.payload.key = "x".repeat(2000).into()).contains("too_large"));
+    }
 }

@@ -1,9 +1,9 @@
 //! `cns-events publish`
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::Utc;
@@ -14,13 +14,15 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Failure, output};
-use crate::broker::Broker;
 use crate::config::Config;
 use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, schema};
-use crate::publisher::{Pending, PublishError, Publisher};
+use crate::publisher::{Flushed, NotLogged, Publisher, PublisherConfig};
 
-/// Messages on their way at the same time. Enough to hide the broker's fsync; few enough to stay small.
-const IN_FLIGHT: usize = 1000;
+/// Events that are read and not confirmed, at most: enough to keep the broker busy.
+const BUFFER_EVENTS: usize = 10_000;
+
+/// Their bytes, at most.
+const BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct Publish {
@@ -63,6 +65,12 @@ pub(super) struct Publish {
     /// A file of JSON lines, each one event as the contract has it; stdin where neither it nor --type is given
     #[arg(long, short, value_name = "FILE", conflicts_with = "event_type")]
     file: Option<PathBuf>,
+    /// A folder for what the broker does not take in time; the next run with it sends that first
+    #[arg(long, value_name = "FOLDER", conflicts_with = "dry_run")]
+    spool: Option<PathBuf>,
+    /// How long the broker may take nothing, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    timeout: u64,
     /// Validate only, publish nothing
     #[arg(long)]
     dry_run: bool,
@@ -75,15 +83,18 @@ impl Publish {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
         let rules =
             Rules { max_message_bytes: config.worker.max_message_bytes, payload: PayloadPolicy::Reject };
-        let mut sending = Sending::default();
-        if !self.dry_run {
-            let broker =
-                Broker::new(config.amqp.uri.expose(), "cns-events publish").map_err(anyhow::Error::from)?;
-            let publisher = Publisher::connect(&broker, &config.amqp.exchange, "cns-events")
-                .await
-                .context("cannot reach the broker")?;
-            sending.publisher = Some(publisher);
-        }
+        let bytes = self.file.as_ref().and_then(|file| std::fs::metadata(file).ok()).map(|of| of.len());
+        let bar = if self.event_type.is_some() { ProgressBar::hidden() } else { progress(bytes) };
+        let mut sending = Sending {
+            publisher: if self.dry_run { None } else { Some(self.publisher(config)?) },
+            timeout: Duration::from_secs(self.timeout),
+            bar: bar.clone(),
+            taken: 0,
+            failed: 0,
+            errors: Vec::new(),
+            unconfirmed: VecDeque::new(),
+            stuck: false,
+        };
         match (&self.event_type, &self.file) {
             (Some(event_type), _) => {
                 let body = self.body(event_type)?;
@@ -92,21 +103,29 @@ impl Publish {
             (None, Some(path)) => {
                 let file =
                     std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                let bar = progress(file.metadata().map(|of| of.len()).ok());
                 let lines = BufReader::new(bar.wrap_read(file));
                 sending.lines(lines, &rules, self.routing_key.as_deref()).await?;
-                bar.finish_and_clear();
             }
             (None, None) => {
-                let bar = progress(None);
                 let lines = BufReader::new(bar.wrap_read(std::io::stdin()));
                 sending.lines(lines, &rules, self.routing_key.as_deref()).await?;
-                bar.finish_and_clear();
             }
         }
-        sending.settle(0).await;
-        self.report(&sending)?;
+        let outcome = sending.finish().await;
+        bar.finish_and_clear();
+        self.report(&sending, &outcome)?;
         if sending.failed > 0 { Err(Failure::Said) } else { Ok(()) }
+    }
+
+    fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
+        let mut publisher = PublisherConfig::new(config.amqp.uri.expose(), "cns-events")
+            .exchange(&config.amqp.exchange)
+            .buffer(BUFFER_EVENTS, BUFFER_BYTES)
+            .max_message_bytes(config.worker.max_message_bytes);
+        if let Some(folder) = &self.spool {
+            publisher = publisher.spool(folder);
+        }
+        Publisher::start(publisher).context("cannot publish")
     }
 
     /// The body that the flags describe.
@@ -130,17 +149,23 @@ impl Publish {
         })?)
     }
 
-    fn report(&self, sending: &Sending) -> anyhow::Result<()> {
+    fn report(&self, sending: &Sending, outcome: &Outcome) -> anyhow::Result<()> {
         let verb = if self.dry_run { "valid" } else { "published" };
+        let Outcome { recovered, in_spool } = outcome;
         if self.json {
-            return output::json(
-                &json!({ verb: sending.done, "failed": sending.failed, "errors": sending.errors }),
-            );
+            return output::json(&json!({
+                verb: sending.taken, "failed": sending.failed, "errors": sending.errors,
+                "recovered": recovered, "in_spool": in_spool,
+            }));
         }
         for error in &sending.errors {
             output::complain(error);
         }
-        output::line(&format!("{verb}: {}, failed: {}", sending.done, sending.failed));
+        let recovered = match recovered {
+            0 => String::new(),
+            events => format!(", from the spool: {events}"),
+        };
+        output::line(&format!("{verb}: {}, failed: {}{recovered}", sending.taken, sending.failed));
         Ok(())
     }
 }
@@ -162,15 +187,18 @@ struct Body<'a> {
 }
 
 /// Events on their way, and what became of them.
-#[derive(Default)]
 struct Sending {
     publisher: Option<Publisher>,
-    pending: VecDeque<(u64, Pending)>,
-    done: u64,
+    timeout: Duration,
+    bar: ProgressBar,
+    /// Accepted by the publisher, or valid in a dry run.
+    taken: u64,
     failed: u64,
     errors: Vec<String>,
-    /// The line at which the connection was lost. Nothing is published after it.
-    lost_at: Option<u64>,
+    /// The lines of the last events that were accepted: as many as can be unconfirmed.
+    unconfirmed: VecDeque<(String, u64)>,
+    /// The broker took nothing for too long. Nothing is read after it.
+    stuck: bool,
 }
 
 impl Sending {
@@ -180,14 +208,14 @@ impl Sending {
             if !line.trim_ascii().is_empty() {
                 self.line(number, line.trim_ascii(), rules, key).await;
             }
-            if self.lost_at.is_some() {
+            if self.stuck {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Validates one body, and publishes it. A bad one is told and does not stop the rest.
+    /// Validates one body, and hands it over. A bad one is told and does not stop the rest.
     async fn line(&mut self, number: u64, body: &[u8], rules: &Rules, key: Option<&str>) {
         let fresh_id = Uuid::now_v7().to_string();
         let event = match event(body, &fresh_id, rules, key) {
@@ -195,42 +223,68 @@ impl Sending {
             Err(rejection) => return self.fail(number, &rejection),
         };
         let Some(publisher) = &self.publisher else {
-            self.done += 1;
+            self.taken += 1;
             return;
         };
-        match publisher.publish(&event).await {
-            Ok(pending) => self.pending.push_back((number, pending)),
-            Err(error) => self.not_taken(number, &error),
-        }
-        self.settle(IN_FLIGHT).await;
-    }
-
-    /// Waits until no more than `left` are on their way.
-    async fn settle(&mut self, left: usize) {
-        while self.pending.len() > left {
-            let Some((number, pending)) = self.pending.pop_front() else { return };
-            match pending.confirmed().await {
-                Ok(()) => self.done += 1,
-                Err(error) => self.not_taken(number, &error),
+        self.bar.set_message(publisher.outage().unwrap_or_default());
+        let event_id = event.event_id.clone().into_owned();
+        match publisher.log_wait(event, Instant::now() + self.timeout).await {
+            Ok(()) => {
+                self.taken += 1;
+                self.unconfirmed.push_back((event_id, number));
+                if self.unconfirmed.len() > BUFFER_EVENTS {
+                    self.unconfirmed.pop_front();
+                }
             }
+            Err(NotLogged::Invalid(rejection)) => self.fail(number, &rejection),
+            Err(NotLogged::NoRoom | NotLogged::Closed) => self.stuck = true,
         }
     }
 
-    /// A lost connection is told once, with the line from which on to publish again.
-    fn not_taken(&mut self, number: u64, error: &PublishError) {
-        let PublishError::Broker(lost) = error else { return self.fail(number, error) };
-        self.failed += 1;
-        if self.lost_at.is_none() {
-            self.lost_at = Some(number);
+    /// Waits for the broker's confirms. What it has not confirmed in time is told once, with the line from which on to
+    /// publish again.
+    async fn finish(&mut self) -> Outcome {
+        let Some(publisher) = self.publisher.take() else { return Outcome::default() };
+        self.bar.set_message(publisher.outage().unwrap_or_default());
+        let flushed = publisher.flush(self.timeout).await;
+        let why = if flushed.left == 0 && !self.stuck { None } else { Some(trouble(&publisher)) };
+        let Flushed { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
+        let outcome = Outcome { recovered: publisher.stats().recovered, in_spool };
+        let Some(why) = why else { return outcome };
+        self.taken = self.taken.saturating_sub(left);
+        self.failed += left;
+        if in_spool > 0 {
+            self.errors.push(format!("{in_spool} events wait in the spool ({why}); `cns-events publish` with the same --spool sends them"));
+        }
+        let lost: HashSet<_> = lost.iter().map(String::as_str).collect();
+        let first = self.unconfirmed.iter().find(|(event_id, _)| lost.contains(event_id.as_str()));
+        if let Some((_, line)) = first {
             self.errors.push(format!(
-                "line {number}: the connection was lost ({lost}); publish again from here on: an event_id makes it safe"
+                "line {line}: not confirmed: {why}; publish again from here on: an event_id makes it safe"
             ));
         }
+        outcome
     }
 
     fn fail(&mut self, number: u64, why: &dyn std::fmt::Display) {
         self.failed += 1;
         self.errors.push(format!("line {number}: {why}"));
+    }
+}
+
+/// What else is worth a word.
+#[derive(Default)]
+struct Outcome {
+    recovered: u64,
+    in_spool: u64,
+}
+
+/// Why events are not confirmed.
+fn trouble(publisher: &Publisher) -> String {
+    match (publisher.outage(), publisher.stats().returned) {
+        (Some(outage), _) => outage,
+        (None, 0) => "the broker confirms too slowly".to_owned(),
+        (None, _) => "no queue takes them: start a worker, which declares the queue".to_owned(),
     }
 }
 
@@ -251,18 +305,9 @@ fn event<'a>(
     };
     let mut event = decode(&message, rules)?.event;
     if key.is_none() {
-        event.routing_key = match event.kind() {
-            Some(kind) => schema::routing_key(kind, event.payload.get())
-                .unwrap_or_else(|_| Cow::Owned(unnamed_key(kind.name()))),
-            None => Cow::Owned(unnamed_key(&event.event_type)),
-        };
+        event.routing_key = schema::routing_key(&event.event_type, event.payload.get());
     }
     Ok(event)
-}
-
-/// The key of a type that the contract gives none: its words under `cns.`
-fn unnamed_key(event_type: &str) -> String {
-    format!("cns.{}", event_type.replace('_', "."))
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -272,8 +317,8 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
     }
     let bar = bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
     let style = match bytes {
-        Some(_) => "{bar:40} {bytes}/{total_bytes}, {eta} left",
-        None => "{spinner} {bytes} read",
+        Some(_) => "{bar:40} {bytes}/{total_bytes}, {eta} left {msg}",
+        None => "{spinner} {bytes} read {msg}",
     };
     bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -5,6 +5,7 @@ mod kind;
 pub mod payload;
 mod rejection;
 pub mod schema;
+mod state;
 mod storable;
 mod workflow;
 
@@ -12,13 +13,14 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode, empty_object};
 pub use kind::Kind;
 pub use payload::Payload;
 pub use rejection::{Reason, Rejection};
+pub use state::WorkflowState;
 pub use storable::MAX_NESTING;
 pub use workflow::Workflow;
 
@@ -34,6 +36,9 @@ pub const MAX_ID_CHARS: usize = 255;
 
 /// Characters of an `event_type`, as the table has them.
 pub const MAX_TYPE_CHARS: usize = 100;
+
+/// Room for a usual body (bytes), so that writing one rarely has to move it.
+const BODY_BYTES: usize = 768;
 
 /// Who caused an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -59,9 +64,10 @@ impl Source {
 
 /// One event: what a producer publishes and what the table holds.
 ///
-/// `state` and `payload` are JSON objects kept as the text they came in: they are checked, never rebuilt.
+/// `state` and `payload` are JSON objects. An event that was read keeps them as the text they came in: they are
+/// checked, never rebuilt. One that is about to be published has a typed payload `P`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Event<'a> {
+pub struct Event<'a, P = Cow<'a, RawValue>> {
     /// The deduplication key, 1-255 characters.
     pub event_id: Cow<'a, str>,
     /// 1-100 characters; any type is stored, known ([`Kind`]) or not.
@@ -90,12 +96,12 @@ pub struct Event<'a> {
     /// The workflow's state as the producer knows it.
     pub state: Cow<'a, RawValue>,
     /// What happened.
-    pub payload: Cow<'a, RawValue>,
+    pub payload: P,
     /// When it happened.
     pub created_at: DateTime<Utc>,
 }
 
-impl Event<'_> {
+impl<'a, P: Serialize> Event<'a, P> {
     /// The known type of this event, if it is one.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
@@ -111,9 +117,34 @@ impl Event<'_> {
     /// The message body: one UTF-8 JSON object.
     ///
     /// # Errors
-    /// None that a value of this type can cause; serde's signature has one.
+    /// Where the payload cannot be serialized; one that was read always can.
     pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        serde_json::to_writer(&mut body, self)?;
+        Ok(body)
+    }
+
+    /// The same event with its payload written out.
+    ///
+    /// # Errors
+    /// Where the payload cannot be serialized.
+    pub fn written(self) -> Result<Event<'a>, serde_json::Error> {
+        let payload = Cow::Owned(to_raw_value(&self.payload)?);
+        Ok(Event {
+            event_id: self.event_id,
+            event_type: self.event_type,
+            routing_key: self.routing_key,
+            bom_id: self.bom_id,
+            tenant_id: self.tenant_id,
+            organization_id: self.organization_id,
+            project_id: self.project_id,
+            user_id: self.user_id,
+            source: self.source,
+            workflow_id: self.workflow_id,
+            state: self.state,
+            payload,
+            created_at: self.created_at,
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,32 @@ pub trait Payload: Serialize {
     fn kind(&self) -> Kind;
     /// The key it is published under.
     fn routing_key(&self) -> Cow<'static, str>;
+}
+
+/// The JSON Schema of a type that is read by hand.
+macro_rules! schema_of {
+    ($name:ty, $word:literal, $schema:tt) => {
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                Cow::Borrowed($word)
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+impl<P: Payload> Payload for &P {
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+    fn routing_key(&self) -> Cow<'static, str> {
+        (**self).routing_key()
+    }
 }
 
 macro_rules! payload {
@@ -36,6 +63,8 @@ macro_rules! payload {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "&'_ RawValue", bound(deserialize = "'de: 'a"))]
 pub struct Object<'a>(Cow<'a, RawValue>);
+
+schema_of!(Object<'_>, "Object", { "type": "object" });
 
 impl<'a> TryFrom<&'a RawValue> for Object<'a> {
     type Error = &'static str;
@@ -65,6 +94,16 @@ impl Object<'_> {
 #[serde(try_from = "f64")]
 pub struct RiskScore(f64);
 
+schema_of!(RiskScore, "RiskScore", { "type": "number", "minimum": 0, "maximum": 100 });
+
+impl RiskScore {
+    /// A value that nobody has checked: what breaks the schema is found when the event is written.
+    #[must_use]
+    pub const fn unchecked(value: f64) -> Self {
+        RiskScore(value)
+    }
+}
+
 impl TryFrom<f64> for RiskScore {
     type Error = &'static str;
 
@@ -90,6 +129,16 @@ impl RiskScore {
 #[serde(try_from = "f64")]
 pub struct Confidence(f64);
 
+schema_of!(Confidence, "Confidence", { "type": "number", "minimum": 0, "maximum": 1 });
+
+impl Confidence {
+    /// A value that nobody has checked: what breaks the schema is found when the event is written.
+    #[must_use]
+    pub const fn unchecked(value: f64) -> Self {
+        Confidence(value)
+    }
+}
+
 impl TryFrom<f64> for Confidence {
     type Error = &'static str;
 
@@ -103,6 +152,16 @@ impl TryFrom<f64> for Confidence {
 #[serde(try_from = "f64")]
 pub struct Milliseconds(f64);
 
+schema_of!(Milliseconds, "Milliseconds", { "type": "number", "minimum": 0 });
+
+impl Milliseconds {
+    /// A value that nobody has checked: what breaks the schema is found when the event is written.
+    #[must_use]
+    pub const fn unchecked(value: f64) -> Self {
+        Milliseconds(value)
+    }
+}
+
 impl TryFrom<f64> for Milliseconds {
     type Error = &'static str;
 
@@ -112,7 +171,7 @@ impl TryFrom<f64> for Milliseconds {
 }
 
 /// The severity of a risk alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Score 60 to below 80 is high, below 60 medium.
@@ -124,7 +183,7 @@ pub enum Severity {
 }
 
 /// How the enrichment of one line ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchStatus {
     /// A supplier knows the part.
@@ -138,7 +197,7 @@ pub enum MatchStatus {
 }
 
 /// `processing_started`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessingStarted<'a> {
     /// Lines of the BOM.
     pub total_items: u64,
@@ -149,7 +208,7 @@ pub struct ProcessingStarted<'a> {
 payload!(ProcessingStarted, ProcessingStarted, "cns.processing.started");
 
 /// `stage_started`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StageStarted<'a> {
     /// `parsing`, `enrichment`, `risk_analysis` or another word.
     #[serde(borrow)]
@@ -166,7 +225,7 @@ impl Payload for StageStarted<'_> {
 }
 
 /// `stage_completed`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StageCompleted<'a> {
     /// The word that [`StageStarted`] used.
     #[serde(borrow)]
@@ -188,7 +247,7 @@ impl Payload for StageCompleted<'_> {
 }
 
 /// `enrichment_progress`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EnrichmentProgress<'a> {
     /// The manufacturer's part number as the BOM has it.
     #[serde(borrow)]
@@ -208,7 +267,7 @@ pub struct EnrichmentProgress<'a> {
 payload!(EnrichmentProgress, EnrichmentProgress, "cns.enrichment.progress");
 
 /// `risk_alert`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RiskAlert<'a> {
     /// The component at risk.
     #[serde(borrow)]
@@ -218,8 +277,9 @@ pub struct RiskAlert<'a> {
     /// Follows from the score unless given, see [`RiskScore::severity`].
     pub severity: Severity,
     /// What the score is made of.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub risk_factors: Option<&'a RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub risk_factors: Option<Cow<'a, RawValue>>,
 }
 
 impl Payload for RiskAlert<'_> {
@@ -236,7 +296,7 @@ impl Payload for RiskAlert<'_> {
 }
 
 /// `workflow_paused`; who paused it stands in the envelope's `user_id`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowPaused<'a> {
     /// Why.
     #[serde(borrow)]
@@ -245,7 +305,7 @@ pub struct WorkflowPaused<'a> {
 payload!(WorkflowPaused, WorkflowPaused, "cns.workflow.paused");
 
 /// `workflow_resumed`; who resumed it stands in the envelope's `user_id`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowResumed<'a> {
     /// Why.
     #[serde(borrow)]
@@ -254,7 +314,7 @@ pub struct WorkflowResumed<'a> {
 payload!(WorkflowResumed, WorkflowResumed, "cns.workflow.resumed");
 
 /// `error`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorRaised<'a> {
     /// What went wrong.
     #[serde(borrow)]
@@ -269,7 +329,7 @@ pub struct ErrorRaised<'a> {
 payload!(ErrorRaised, Error, "cns.error");
 
 /// `component_matched`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ComponentMatched<'a> {
     /// The part number as the BOM has it.
     #[serde(borrow)]
@@ -290,7 +350,7 @@ pub struct ComponentMatched<'a> {
 payload!(ComponentMatched, ComponentMatched, "cns.component.matched");
 
 /// `api_call_made`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ApiCallMade<'a> {
     /// Whose API.
     #[serde(borrow)]
@@ -308,7 +368,7 @@ pub struct ApiCallMade<'a> {
 payload!(ApiCallMade, ApiCallMade, "cns.api.call");
 
 /// `cache_hit`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CacheHit<'a> {
     /// Which cache.
     #[serde(borrow)]
@@ -320,7 +380,7 @@ pub struct CacheHit<'a> {
 payload!(CacheHit, CacheHit, "cns.cache.hit");
 
 /// `cache_miss`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CacheMiss<'a> {
     /// Which cache.
     #[serde(borrow)]

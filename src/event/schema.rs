@@ -44,17 +44,16 @@ pub fn check(kind: Kind, payload: &str) -> Result<(), String> {
     with_type!(kind, payload, read)
 }
 
-/// The key under which an event of a known type is published, read from its payload.
-///
-/// # Errors
-/// As [`check`].
-pub fn routing_key(kind: Kind, payload: &str) -> Result<Cow<'static, str>, String> {
-    fn read<'a, T: Deserialize<'a> + Payload>(payload: &'a str) -> Result<Cow<'static, str>, String> {
-        serde_json::from_str::<T>(payload)
-            .map(|payload| payload.routing_key())
-            .map_err(|_| explain::<T>(payload))
+/// The key under which an event is published whose producer names none: that of its type, read from the payload
+/// where it says more; for a type that the contract does not know, its words under `cns.`
+#[must_use]
+pub fn routing_key(event_type: &str, payload: &str) -> Cow<'static, str> {
+    fn read<'a, T: Deserialize<'a> + Payload>(payload: &'a str) -> Option<Cow<'static, str>> {
+        serde_json::from_str::<T>(payload).ok().map(|payload| payload.routing_key())
     }
-    with_type!(kind, payload, read)
+    Kind::from_name(event_type)
+        .and_then(|kind| with_type!(kind, payload, read))
+        .unwrap_or_else(|| Cow::Owned(format!("cns.{}", event_type.replace('_', "."))))
 }
 
 /// Reads the payload once more to say which field is wrong; only a failed check comes here.
@@ -99,6 +98,14 @@ mod tests {
         assert_eq!(wrong, "payload.stage: expected a string");
         let word = check(Kind::EnrichmentProgress, r#"{"mpn":"x","status":"hunter2"}"#).unwrap_err();
         assert!(!word.contains("hunter2"), "{word}");
+    }
+
+    #[test]
+    fn every_type_has_a_key() {
+        let alert = r#"{"component_id":"c","risk_score":91,"severity":"critical"}"#;
+        assert_eq!(routing_key("risk_alert", alert), "cns.risk.alert.critical");
+        assert_eq!(routing_key("risk_alert", "{}"), "cns.risk.alert");
+        assert_eq!(routing_key("price_changed", "{}"), "cns.price.changed");
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::Utc;
-use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Event, Payload, Source, tenant_of};
@@ -45,28 +44,35 @@ impl Workflow {
     }
 
     /// An event of this workflow, with an id of its own and the time of now.
-    ///
-    /// # Errors
-    /// Where `state` cannot be serialized.
-    pub fn event<P: Payload>(
-        &self,
-        payload: &P,
-        state: &impl Serialize,
-    ) -> Result<Event<'static>, serde_json::Error> {
-        Ok(Event {
+    #[must_use]
+    pub fn event<'w, P: Payload>(&'w self, payload: P, state: &'w RawValue) -> Event<'w, P> {
+        let (event_type, routing_key) = (Cow::Borrowed(payload.kind().name()), payload.routing_key());
+        self.event_of_type(event_type, routing_key, payload, state)
+    }
+
+    /// An event of any type, known or not, under a key of the caller's.
+    #[must_use]
+    pub fn event_of_type<'w, P>(
+        &'w self,
+        event_type: Cow<'w, str>,
+        routing_key: Cow<'w, str>,
+        payload: P,
+        state: &'w RawValue,
+    ) -> Event<'w, P> {
+        Event {
             event_id: Cow::Owned(Uuid::now_v7().to_string()),
-            event_type: Cow::Borrowed(payload.kind().name()),
-            routing_key: payload.routing_key(),
+            event_type,
+            routing_key,
             bom_id: self.bom_id,
             tenant_id: self.tenant_id,
-            organization_id: Some(Cow::Owned(self.organization_id.clone())),
+            organization_id: Some(Cow::Borrowed(&self.organization_id)),
             project_id: self.project_id,
             user_id: self.user_id,
             source: self.source,
-            workflow_id: Some(Cow::Owned(self.workflow_id.clone())),
-            state: Cow::Owned(to_raw_value(state)?),
-            payload: Cow::Owned(to_raw_value(payload)?),
+            workflow_id: Some(Cow::Borrowed(&self.workflow_id)),
+            state: Cow::Borrowed(state),
+            payload,
             created_at: Utc::now(),
-        })
+        }
     }
 }

@@ -25,20 +25,22 @@ pub struct Row<'a> {
     pub id: Uuid,
     /// What is stored.
     pub event: Event<'a>,
+    /// The trace that it belongs to: for the log, not for the table.
+    pub traceparent: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
     /// Gives an event its row.
     #[must_use]
-    pub fn new(event: Event<'a>) -> Self {
-        Row { id: Uuid::now_v7(), event }
+    pub fn new(event: Event<'a>, traceparent: Option<&'a str>) -> Self {
+        Row { id: Uuid::now_v7(), event, traceparent }
     }
 
     /// A row that is only ever rolled back.
     pub(super) fn probe() -> Self {
         let id = Uuid::now_v7();
         let object = Cow::Borrowed(empty_object());
-        Row::new(Event {
+        let event = Event {
             event_id: format!("cns-events-probe-{id}").into(),
             event_type: "probe".into(),
             routing_key: "probe".into(),
@@ -52,7 +54,8 @@ impl<'a> Row<'a> {
             state: object.clone(),
             payload: object,
             created_at: Utc::now(),
-        })
+        };
+        Row::new(event, None)
     }
 }
 

@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::intake::{Intake, count};
-use super::patience::Patience;
 use super::session::{SessionLost, unless_ended};
 use super::settle::{Outage, Settled, Settler};
 use super::supervise::topology;
 use crate::broker::{Broker, DeadLetters, KeptLetter, Version};
 use crate::metrics::Peer;
+use crate::patience::Patience;
 use crate::store::{Database, Writer};
 
 /// How often an idle lane asks whether the database is still there.

@@ -7,7 +7,6 @@
 mod batch;
 mod intake;
 mod lane;
-mod patience;
 mod persist;
 mod session;
 mod settle;

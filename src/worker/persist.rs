@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use super::patience::Patience;
 use super::settle::{OutOfPatience, Settler};
 use crate::event::{Reason, Rejection};
 use crate::metrics::Peer;
+use crate::patience::Patience;
 use crate::store::{Class, Duplicate, Failure, Row};
 
 /// How far the rows of a batch have come. It outlives a try: what is stored is not stored again.
@@ -125,8 +125,10 @@ impl Settler {
             new[duplicate.index] = false;
             if duplicate.conflicts() {
                 metrics.conflicts.inc();
+                let row = &rows[duplicate.index];
                 tracing::warn!(
-                    event_id = %rows[duplicate.index].event.event_id.escape_debug(),
+                    event_id = %row.event.event_id.escape_debug(),
+                    traceparent = row.traceparent,
                     stored = duplicate.stored,
                     received = duplicate.received,
                     "conflict: this event_id is stored with other data; the stored event stays"

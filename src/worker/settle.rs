@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::batch::Batch;
 use super::intake::count;
-use super::patience::Patience;
 use super::persist::Progress;
 use super::session::{SessionLost, unless_ended};
 use crate::broker::{DeadLetters, KeptLetter, Letter, Version};
 use crate::event::{Decoded, Reason, Rejection, decode};
 use crate::message;
 use crate::metrics::Peer;
+use crate::patience::Patience;
 use crate::store::{Row, Writer};
 
 /// What became of a batch.
@@ -134,12 +134,13 @@ impl Settler {
                     if ignored_fields > 0 {
                         metrics.ignored_fields.inc_by(ignored_fields);
                     }
+                    let traceparent = message::traceparent(&delivery.properties);
                     if let Some(violation) = schema_violation {
                         let kind = event.kind().map_or("other", |kind| kind.name());
                         metrics.schema_violations.with_label_values(&[kind]).inc();
-                        tracing::debug!(event_id = %event.event_id.escape_debug(), %violation, "payload breaks its schema");
+                        tracing::debug!(event_id = %event.event_id.escape_debug(), %violation, traceparent, "payload breaks its schema");
                     }
-                    candidates.push(Candidate { row: Row::new(event), delivery: index });
+                    candidates.push(Candidate { row: Row::new(event, traceparent), delivery: index });
                 }
                 Err(rejection) => refused.push(Refused { delivery: index, rejection }),
             }
@@ -192,6 +193,7 @@ impl Settler {
                 field = field.map(AsRef::as_ref),
                 sqlstate = rejection.sqlstate.as_deref(),
                 message_id = properties.message_id().as_ref().map(|id| tracing::field::display(id.as_str().escape_debug())),
+                traceparent = message::traceparent(properties),
                 detail,
                 "dead-lettered"
             );

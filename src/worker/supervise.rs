@@ -7,11 +7,11 @@ use lapin::{Connection, Event};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::patience::Patience;
 use super::{Shared, lane};
 use crate::broker::{Broker, Topology, TopologyError, Version};
 use crate::config::Declare;
 use crate::metrics::Peer;
+use crate::patience::Patience;
 use crate::store::{Database, UrlError};
 
 /// A session that lived this long was a good one: the next is tried at once.

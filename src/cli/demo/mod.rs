@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use chrono::Utc;
 use clap::Args;
 use indicatif::ProgressBar;
+use lapin::Connection;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use super::Failure;
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::event::{Event, Workflow};
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, PublisherConfig};
 use crate::store::Database;
 use crate::store::read::TenantReader;
 use bom::Bom;
@@ -63,8 +64,9 @@ impl Demo {
         reader.count(bom_id).await.context("cannot read the table: has `cns-events migrate` been run?")?;
         let broker = Broker::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
 
-        let events = self.publish(&broker, config, events).await?;
-        self.wait(&broker, config, &mut reader, bom_id, events.len()).await?;
+        let connection = broker.connect("demo").await.context("cannot reach the broker (amqp.uri)")?;
+        let events = self.publish(config, events).await?;
+        self.wait(&connection, config, &mut reader, bom_id, events.len()).await?;
         let report = report::Report::gather(&mut reader, &workflow, &bom, &events, COPIES).await?;
         if self.json {
             report.print_json(config)?
@@ -76,29 +78,31 @@ impl Demo {
 
     /// Publishes every event twice, in the workflow's order, from several connections at once; the copies of an
     /// event go through different connections. Returns the events with the times they were published at.
-    async fn publish(
+    async fn publish<'w>(
         &self,
-        broker: &Broker,
         config: &Config,
-        mut events: Vec<Event<'static>>,
-    ) -> anyhow::Result<Vec<Event<'static>>> {
+        mut events: Vec<Event<'w>>,
+    ) -> anyhow::Result<Vec<Event<'w>>> {
         let mut publishers = Vec::new();
         for _ in 0..self.connections {
-            let publisher = Publisher::connect(broker, &config.amqp.exchange, "cns-events-demo").await;
-            publishers.push(publisher.context("cannot reach the broker (amqp.uri)")?);
+            let publisher = PublisherConfig::new(config.amqp.uri.expose(), "cns-events-demo");
+            publishers.push(Publisher::start(publisher.exchange(&config.amqp.exchange))?);
         }
         let bar = if self.json { ProgressBar::hidden() } else { ProgressBar::new(events.len() as u64) };
-        let mut pending = Vec::new();
         for (number, event) in events.iter_mut().enumerate() {
             event.created_at = Utc::now();
             for copy in 0..COPIES {
-                let publisher = &publishers[(number + copy) % publishers.len()];
-                pending.push(publisher.publish(event).await.context("publishing failed")?);
+                publishers[(number + copy) % publishers.len()].log(event.clone());
             }
             bar.inc(1);
         }
-        for confirm in pending {
-            confirm.confirmed().await.context("publishing failed")?;
+        for publisher in publishers {
+            let closed = publisher.close(Duration::from_secs(self.timeout)).await;
+            if closed.left > 0 {
+                let why =
+                    publisher.outage().unwrap_or_else(|| "no queue takes them: start a worker".to_owned());
+                bail!("{} messages were not confirmed after {} s: {why}", closed.left, self.timeout);
+            }
         }
         bar.finish_and_clear();
         Ok(events)
@@ -107,13 +111,12 @@ impl Demo {
     /// Waits until every event is stored and the queue is empty.
     async fn wait(
         &self,
-        broker: &Broker,
+        connection: &Connection,
         config: &Config,
         reader: &mut TenantReader,
         bom_id: Uuid,
         events: usize,
     ) -> anyhow::Result<()> {
-        let connection = broker.connect("demo").await.context("cannot reach the broker")?;
         let channel = connection.create_channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let deadline = Instant::now() + Duration::from_secs(self.timeout);

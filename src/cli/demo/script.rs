@@ -2,7 +2,9 @@
 //!
 //! What suppliers answer is made up from the part number, the same each time; the events are the real ones.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Value, json, value::to_raw_value};
 
 use super::bom::{Bom, Line};
 use crate::event::payload::{
@@ -10,7 +12,7 @@ use crate::event::payload::{
     Object, ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused,
     WorkflowResumed,
 };
-use crate::event::{Event, Workflow};
+use crate::event::{Event, Payload, Workflow, WorkflowState, empty_object};
 
 /// What a supplier would say about a part.
 struct Answer {
@@ -43,7 +45,7 @@ impl Answer {
 /// Writes the events down, one after the other.
 struct Script<'a> {
     workflow: &'a Workflow,
-    events: Vec<Event<'static>>,
+    events: Vec<Event<'a>>,
     status: &'static str,
     stage: &'static str,
     total: usize,
@@ -52,13 +54,16 @@ struct Script<'a> {
 }
 
 impl Script<'_> {
-    fn log(&mut self, payload: &impl crate::event::Payload) -> Result<(), serde_json::Error> {
-        let percent = (self.completed + self.failed) * 100 / self.total.max(1);
-        let state: Value = json!({
-            "status": self.status, "current_stage": self.stage, "total_items": self.total,
-            "completed_items": self.completed, "failed_items": self.failed, "percent": percent,
-        });
-        self.events.push(self.workflow.event(payload, &state)?);
+    fn log(&mut self, payload: &impl Payload) -> Result<(), serde_json::Error> {
+        let state = WorkflowState {
+            status: self.status.into(),
+            current_stage: Some(self.stage.into()),
+            ..WorkflowState::running(self.total as u64, self.completed as u64, self.failed as u64)
+        };
+        let state = to_raw_value(&state)?;
+        let mut event = self.workflow.event(payload, empty_object()).written()?;
+        event.state = Cow::Owned(state);
+        self.events.push(event);
         Ok(())
     }
 
@@ -118,7 +123,7 @@ impl Script<'_> {
 }
 
 /// The whole workflow of a BOM, in order.
-pub(super) fn write(workflow: &Workflow, bom: &Bom) -> Result<Vec<Event<'static>>, serde_json::Error> {
+pub(super) fn write<'w>(workflow: &'w Workflow, bom: &Bom) -> Result<Vec<Event<'w>>, serde_json::Error> {
     let total = bom.lines.len();
     let mut script = Script {
         workflow,

@@ -12,24 +12,24 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// How long something has been tried, and how long to wait before it is tried again.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     pauses: ExponentialBackoff,
     deadline: Option<Instant>,
 }
 
 impl Patience {
     /// Tries for ever.
-    pub(super) fn endless() -> Self {
+    pub(crate) fn endless() -> Self {
         Patience { pauses: pauses(), deadline: None }
     }
 
     /// Tries until `limit` is over.
-    pub(super) fn of(limit: Duration) -> Self {
+    pub(crate) fn of(limit: Duration) -> Self {
         Patience { pauses: pauses(), deadline: Some(Instant::now() + limit) }
     }
 
     /// How long to wait before the next try; `None` when patience is at its end.
-    pub(super) fn pause(&mut self) -> Option<Duration> {
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
         let pause = self.pauses.next().unwrap_or(LONGEST);
         match self.deadline {
             Some(deadline) if Instant::now() + pause >= deadline => None,

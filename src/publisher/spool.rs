@@ -1,0 +1,378 @@
+//! Events on disk: in order, until the broker has them.
+//!
+//! One redb file for each process that uses the folder. A commit is on the disk when it returns, and a file that was
+//! not closed opens as it was after its last commit.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
+
+use crate::event::Kind;
+use crate::message::Outgoing;
+
+/// Routing key, `event_id`, `event_type`, priority, timestamp, traceparent (empty for none), body.
+type Stored = (&'static str, &'static str, &'static str, u8, i64, &'static str, &'static [u8]);
+
+/// Events by their place in the order.
+const EVENTS: TableDefinition<'_, u64, Stored> = TableDefinition::new("events");
+
+/// `bytes`: of all events in the table.
+const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
+
+/// What redb may cache (bytes): the spool is written and read once, in order.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Processes that may use one folder at once.
+const MAX_FILES: usize = 64;
+
+/// A file that has grown beyond this (bytes) gives its space back once it is empty.
+const COMPACT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SpoolError {
+    /// The folder or the file.
+    #[error("{path}: {error}")]
+    File { path: PathBuf, error: std::io::Error },
+    /// The store in the file.
+    #[error("{path}: {error}")]
+    Store { path: PathBuf, error: Box<redb::Error> },
+    /// It holds as much as it may.
+    #[error("the spool is full ({0} bytes)")]
+    Full(u64),
+    /// Every file of the folder is another process's.
+    #[error("{0}: {MAX_FILES} processes use this folder already")]
+    Crowded(PathBuf),
+}
+
+/// An event of the spool, and its place in the order.
+pub(super) struct Kept {
+    pub(super) key: u64,
+    pub(super) message: Outgoing,
+}
+
+/// The file of this process.
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    /// `None` after a failure: redb wants to be opened again.
+    open: Option<Database>,
+    max_bytes: u64,
+    /// Where the next event is written.
+    next: u64,
+    /// Where reading goes on.
+    unread: u64,
+    events: u64,
+    bytes: u64,
+}
+
+impl Spool {
+    /// Opens the first file of the folder that no other process has open, and makes folder and file where they are
+    /// missing. A file that is no store any more is put aside, and said.
+    pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| SpoolError::File { path: folder.to_owned(), error })?;
+        (0..MAX_FILES)
+            .find_map(|number| Self::open_file(file(folder, number), max_bytes).transpose())
+            .unwrap_or_else(|| Err(SpoolError::Crowded(folder.to_owned())))
+    }
+
+    /// `None` where another process has it open.
+    fn open_file(path: PathBuf, max_bytes: u64) -> Result<Option<Self>, SpoolError> {
+        let mut spool = Spool { path, open: None, max_bytes, next: 0, unread: 0, events: 0, bytes: 0 };
+        match spool.reopen() {
+            Ok(()) => Ok(Some(spool)),
+            Err(redb::Error::DatabaseAlreadyOpen) => Ok(None),
+            Err(redb::Error::Corrupted(why)) => {
+                let aside = spool.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
+                std::fs::rename(&spool.path, &aside)
+                    .map_err(|error| SpoolError::File { path: spool.path.clone(), error })?;
+                tracing::error!(kept = %aside.display(), why, "the spool file is damaged: it is put aside, and a new one begun");
+                spool.reopen().map_err(|error| spool.failed(error)).map(|()| Some(spool))
+            }
+            Err(error) => Err(spool.failed(error)),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), redb::Error> {
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(&self.path).map_err(|error| {
+                match error {
+                    // What is no redb file at all is as useless as a damaged one.
+                    DatabaseError::Storage(redb::StorageError::Io(error))
+                        if error.kind() == std::io::ErrorKind::InvalidData =>
+                    {
+                        redb::Error::Corrupted(error.to_string())
+                    }
+                    error => error.into(),
+                }
+            })?;
+        let write = database.begin_write()?;
+        {
+            let events = write.open_table(EVENTS)?;
+            let totals = write.open_table(TOTALS)?;
+            self.events = events.len()?;
+            self.bytes = totals.get("bytes")?.map_or(0, |bytes| bytes.value());
+            self.next = events.last()?.map_or(self.next, |(key, _)| self.next.max(key.value() + 1));
+        }
+        write.commit()?;
+        self.open = Some(database);
+        Ok(())
+    }
+
+    /// Takes over what the other files of the folder hold whose processes are gone. The files stay, empty: removing one
+    /// could race with a process that is opening it.
+    pub(super) fn adopt(&mut self) -> Result<(), SpoolError> {
+        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        for number in 0..MAX_FILES {
+            let path = file(&folder, number);
+            if path == self.path || !path.exists() {
+                continue;
+            }
+            let Some(mut other) = Self::open_file(path, u64::MAX)? else { continue };
+            while other.has_unread() {
+                let kept = other.read(1000, 16 * 1024 * 1024)?;
+                self.append(kept.iter().map(|kept| &kept.message))?;
+                other.remove(&kept.iter().map(|kept| kept.key).collect::<Vec<_>>())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes events behind the others. They are on the disk when this returns.
+    pub(super) fn append<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'a Outgoing>,
+    ) -> Result<(), SpoolError> {
+        self.change(&[], messages)
+    }
+
+    /// Forgets events.
+    pub(super) fn remove(&mut self, keys: &[u64]) -> Result<(), SpoolError> {
+        self.change(keys, [])?;
+        let large = || std::fs::metadata(&self.path).is_ok_and(|of| of.len() > COMPACT_BYTES);
+        if self.events == 0
+            && large()
+            && let Some(database) = &mut self.open
+        {
+            let _ = database.compact(); // only space is at stake
+        }
+        Ok(())
+    }
+
+    /// Puts an event behind the others, in one step.
+    pub(super) fn put_last(&mut self, key: u64, message: &Outgoing) -> Result<(), SpoolError> {
+        self.change(&[key], [message])
+    }
+
+    fn change<'a>(
+        &mut self,
+        keys: &[u64],
+        messages: impl IntoIterator<Item = &'a Outgoing>,
+    ) -> Result<(), SpoolError> {
+        let (mut next, mut bytes) = (self.next, self.bytes);
+        let max_bytes = self.max_bytes;
+        let changed = self.with(|database| {
+            let mut write = database.begin_write()?;
+            write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+            let events = {
+                let mut table = write.open_table(EVENTS)?;
+                for key in keys {
+                    if let Some(removed) = table.remove(key)? {
+                        bytes = bytes.saturating_sub(removed.value().6.len() as u64);
+                    }
+                }
+                for message in messages {
+                    table.insert(next, row(message))?;
+                    next += 1;
+                    bytes += message.body.len() as u64;
+                }
+                write.open_table(TOTALS)?.insert("bytes", bytes)?;
+                table.len()?
+            };
+            if bytes > max_bytes {
+                write.abort()?;
+                return Ok(None);
+            }
+            write.commit()?;
+            Ok(Some(events))
+        })?;
+        let Some(events) = changed else { return Err(SpoolError::Full(max_bytes)) };
+        (self.next, self.bytes, self.events) = (next, bytes, events);
+        Ok(())
+    }
+
+    /// Reads on, within both limits; the first event whatever its size.
+    pub(super) fn read(&mut self, max_events: usize, max_bytes: usize) -> Result<Vec<Kept>, SpoolError> {
+        let from = self.unread;
+        let kept = self.with(|database| {
+            let table = database.begin_read()?.open_table(EVENTS)?;
+            let mut kept: Vec<Kept> = Vec::new();
+            let mut bytes = 0;
+            for entry in table.range(from..)?.take(max_events) {
+                let (key, row) = entry?;
+                let message = message(row.value());
+                bytes += message.size();
+                if !kept.is_empty() && bytes > max_bytes {
+                    break;
+                }
+                kept.push(Kept { key: key.value(), message });
+            }
+            Ok(kept)
+        })?;
+        self.unread = kept.last().map_or(self.next, |last| last.key + 1);
+        Ok(kept)
+    }
+
+    /// Reads from the beginning again.
+    pub(super) fn rewind(&mut self) {
+        self.unread = 0;
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.events > 0 && self.unread < self.next
+    }
+
+    /// How many it holds.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.events).unwrap_or(usize::MAX)
+    }
+
+    /// Does something with the store, and opens it anew first where it failed before.
+    fn with<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, SpoolError> {
+        if self.open.is_none() {
+            self.reopen().map_err(|error| self.failed(error))?;
+        }
+        let Some(database) = &self.open else { return Err(self.failed(redb::Error::PreviousIo)) };
+        act(database).map_err(|error| {
+            self.open = None;
+            self.failed(error)
+        })
+    }
+
+    fn failed(&self, error: redb::Error) -> SpoolError {
+        SpoolError::Store { path: self.path.clone(), error: Box::new(error) }
+    }
+}
+
+fn file(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("events-{number}.redb"))
+}
+
+fn row(message: &Outgoing) -> (&str, &str, &str, u8, i64, &str, &[u8]) {
+    (
+        &message.routing_key,
+        &message.event_id,
+        &message.event_type,
+        message.priority,
+        message.timestamp,
+        message.traceparent.as_deref().unwrap_or_default(),
+        &message.body,
+    )
+}
+
+fn message(row: (&str, &str, &str, u8, i64, &str, &[u8])) -> Outgoing {
+    let (routing_key, event_id, event_type, priority, timestamp, traceparent, body) = row;
+    Outgoing {
+        body: body.to_vec(),
+        routing_key: Cow::Owned(routing_key.to_owned()),
+        event_id: event_id.to_owned(),
+        event_type: match Kind::from_name(event_type) {
+            Some(kind) => Cow::Borrowed(kind.name()),
+            None => Cow::Owned(event_type.to_owned()),
+        },
+        priority,
+        timestamp,
+        traceparent: (!traceparent.is_empty()).then(|| traceparent.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: usize) -> Outgoing {
+        Outgoing {
+            body: vec![b'x'; 1000],
+            routing_key: Cow::Borrowed("cns.test"),
+            event_id: id.to_string(),
+            event_type: Cow::Borrowed("test"),
+            priority: 5,
+            timestamp: -1,
+            traceparent: id.is_multiple_of(2).then(|| "00-1-2-01".to_owned()),
+        }
+    }
+
+    fn ids(kept: &[Kept]) -> Vec<&str> {
+        kept.iter().map(|kept| kept.message.event_id.as_str()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_order_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made/here");
+        let events: Vec<_> = (0..5).map(event).collect();
+        let mut spool = Spool::open(&folder, u64::MAX).unwrap();
+        spool.append(&events).unwrap();
+        let first = spool.read(2, usize::MAX).unwrap();
+        assert_eq!((ids(&first), &first[0].message), (vec!["0", "1"], &events[0]));
+        spool.remove(&[first[0].key]).unwrap();
+        spool.put_last(first[1].key, &first[1].message).unwrap();
+        drop(spool);
+
+        let mut spool = Spool::open(&folder, u64::MAX).unwrap();
+        assert_eq!(spool.len(), 4);
+        assert_eq!(ids(&spool.read(100, 1).unwrap()), ["2"], "one at least, whatever its size");
+        assert_eq!(ids(&spool.read(100, usize::MAX).unwrap()), ["3", "4", "1"]);
+        assert!(!spool.has_unread());
+        spool.rewind();
+        assert_eq!(spool.read(100, usize::MAX).unwrap().len(), 4);
+        spool.append([&event(9)]).unwrap();
+        assert_eq!(ids(&spool.read(100, usize::MAX).unwrap()), ["9"]);
+    }
+
+    #[test]
+    fn its_size_is_bounded_and_room_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 2500).unwrap();
+        spool.append([&event(1), &event(2)]).unwrap();
+        assert!(matches!(spool.append([&event(3)]), Err(SpoolError::Full(2500))));
+        assert_eq!(spool.len(), 2);
+        let kept = spool.read(1, usize::MAX).unwrap();
+        spool.remove(&[kept[0].key]).unwrap();
+        spool.append([&event(3)]).unwrap();
+        assert_eq!(ids(&spool.read(10, usize::MAX).unwrap()), ["2", "3"]);
+    }
+
+    #[test]
+    fn processes_share_a_folder_and_adopt_what_others_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Spool::open(folder.path(), u64::MAX).unwrap();
+        let mut second = Spool::open(folder.path(), u64::MAX).unwrap();
+        first.append([&event(1)]).unwrap();
+        second.append([&event(2), &event(3)]).unwrap();
+        first.adopt().unwrap();
+        assert_eq!(first.len(), 1, "a living process keeps its own");
+        drop(second);
+        first.adopt().unwrap();
+        assert_eq!(ids(&first.read(10, usize::MAX).unwrap()), ["1", "2", "3"]);
+        assert_eq!(Spool::open(folder.path(), u64::MAX).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("events-0.redb"), vec![7_u8; 100_000]).unwrap();
+        let spool = Spool::open(folder.path(), u64::MAX).unwrap();
+        assert_eq!(spool.len(), 0);
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|of| of.unwrap().file_name()).collect();
+        assert!(names.iter().any(|name| name.to_string_lossy().contains("broken")), "{names:?}");
+        assert!(Spool::open(Path::new("/proc/nowhere"), 1).is_err());
+    }
+}
