@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain ci fmt lint publisher-only docs
+.PHONY: help demo test services stop env run migrate drain publishing contract ci fmt lint publisher-only features docs
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -35,16 +35,25 @@ migrate: ## bring the schema of the private database up to date
 drain: ## drain speed beside COPY (DRAIN="--events 20000 --rounds 1 --queue classic")
 	@cargo bench --bench drain --no-run && $(WITH_SERVERS) cargo bench --bench drain -- $(DRAIN)
 
-ci: fmt lint publisher-only docs test ## what the continuous integration runs
+publishing: ## what a call costs, and confirmed events/s beside bare lapin (PUBLISHING="--rounds 1")
+	@cargo bench --bench publish --bench call --no-run && $(WITH_SERVERS) cargo bench --bench publish -- $(PUBLISHING) && cargo bench --bench call
+
+contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
+	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract
+
+ci: fmt lint publisher-only docs test features ## what the continuous integration runs
 
 fmt:
 	cargo fmt --check
 
 lint:
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
 
 publisher-only:
-	cargo clippy --no-default-features --features publisher -- -D warnings
+	cargo clippy --no-default-features --features publisher --lib --examples -- -D warnings
+
+features: # what the default features do not have
+	cargo test --all-features --lib trace::
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps

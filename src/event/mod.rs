@@ -1,5 +1,6 @@
 //! The contract as types: what an event is, how it is read and written, and why one is refused. No I/O.
 
+pub mod contract;
 mod decode;
 mod kind;
 pub mod payload;
@@ -12,6 +13,7 @@ mod workflow;
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
@@ -41,7 +43,7 @@ pub const MAX_TYPE_CHARS: usize = 100;
 const BODY_BYTES: usize = 768;
 
 /// Who caused an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The customer portal, and everything that does not say otherwise.
@@ -66,11 +68,13 @@ impl Source {
 ///
 /// `state` and `payload` are JSON objects. An event that was read keeps them as the text they came in: they are
 /// checked, never rebuilt. One that is about to be published has a typed payload `P`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Event<'a, P = Cow<'a, RawValue>> {
     /// The deduplication key, 1-255 characters.
+    #[schemars(length(min = 1, max = 255))]
     pub event_id: Cow<'a, str>,
     /// 1-100 characters; any type is stored, known ([`Kind`]) or not.
+    #[schemars(length(min = 1, max = 100))]
     pub event_type: Cow<'a, str>,
     /// The key the message is published under, or arrived with. Travels beside the body, not in it.
     #[serde(skip)]
@@ -92,8 +96,10 @@ pub struct Event<'a, P = Cow<'a, RawValue>> {
     pub source: Source,
     /// The workflow, 0-255 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
     pub workflow_id: Option<Cow<'a, str>>,
     /// The workflow's state as the producer knows it.
+    #[schemars(with = "payload::Object<'_>")]
     pub state: Cow<'a, RawValue>,
     /// What happened.
     pub payload: P,
@@ -112,6 +118,24 @@ impl<'a, P: Serialize> Event<'a, P> {
     #[must_use]
     pub fn priority(&self) -> u8 {
         self.kind().map_or(5, |kind| kind.priority(&self.routing_key))
+    }
+
+    /// Whether the event can be stored without anything in it that needs a second look; `body` is what it was written as,
+    /// and its state and payload are objects. `false` says nothing: decode the body to know.
+    pub(crate) fn is_plain(&self, body: &[u8], rules: &Rules) -> bool {
+        // No string holds a quote that is not escaped, so that this is the key, which stands behind all other strings but
+        // the time.
+        let Some(objects) = memchr::memmem::find(body, b",\"state\":{") else { return false };
+        let (strings, objects) = body.split_at(objects);
+        // Bytes are never fewer than characters. A NUL is written with a backslash, which is not plain.
+        (1..=MAX_ID_CHARS).contains(&self.event_id.len())
+            && (1..=MAX_TYPE_CHARS).contains(&self.event_type.len())
+            && self.workflow_id.as_ref().is_none_or(|id| id.len() <= MAX_ID_CHARS)
+            && self.routing_key.len() <= MAX_ID_CHARS
+            && !self.routing_key.contains('\0')
+            && body.len() <= rules.max_message_bytes
+            && memchr::memchr(b'\\', strings).is_none()
+            && !storable::suspicious(objects)
     }
 
     /// The message body: one UTF-8 JSON object.

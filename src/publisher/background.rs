@@ -11,7 +11,6 @@ use super::flight::Parcel;
 use super::sender::Sender;
 use super::shared::{Phase, Shared, Told};
 use super::spool::{Spool, SpoolError};
-use super::stats::Stats;
 
 /// How long the broker may be away before that is an outage: a reconnect need not touch the disk.
 const OUTAGE_AFTER: Duration = Duration::from_secs(1);
@@ -32,6 +31,15 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, when: SpoolWhen) -> Self {
+        let found = spool.as_ref().map_or(0, Spool::len);
+        shared.counts.in_spool.set(found);
+        shared.counts.recovered.add(found);
+        if found > 0 {
+            tracing::info!(
+                events = found,
+                "events of an earlier process are in the spool: they are sent first"
+            );
+        }
         Store { shared, spool: spool.map(RefCell::new), when, away_since: Cell::new(Some(Instant::now())) }
     }
 
@@ -50,20 +58,21 @@ impl Store {
         Ok(taken.into_iter().map(Parcel::from).collect())
     }
 
-    /// These are confirmed.
+    /// These are confirmed. Those of the spool count when they are forgotten there: until then they may be sent again.
     pub(super) fn confirmed(&self, parcels: &[Parcel]) -> Result<(), SpoolError> {
-        self.shared.line.release(parcels.iter().filter(|parcel| parcel.key.is_none()).map(|of| &of.message));
-        self.shared.counts.confirmed.add(parcels.len());
-        self.shared.progress.notify_waiters();
+        let from_line = parcels.iter().filter(|parcel| parcel.key.is_none());
+        self.shared.line.release(from_line.map(|parcel| &parcel.message));
         let keys: Vec<_> = parcels.iter().filter_map(|parcel| parcel.key).collect();
-        match &self.spool {
-            Some(spool) if !keys.is_empty() => {
-                let removed = spool.borrow_mut().remove(&keys);
-                self.shared.counts.in_spool.set(spool.borrow().len());
-                removed
-            }
-            _ => Ok(()),
+        self.shared.counts.confirmed.add(parcels.len() - keys.len());
+        if let Some(spool) = &self.spool
+            && !keys.is_empty()
+        {
+            spool.borrow_mut().remove(&keys)?;
+            self.shared.counts.in_spool.set(spool.borrow().len());
+            self.shared.counts.confirmed.add(keys.len());
         }
+        self.shared.progress.notify_waiters();
+        Ok(())
     }
 
     /// These have to be sent again, before all others and in their order.
@@ -91,7 +100,7 @@ impl Store {
     /// The broker takes events.
     pub(super) fn reached(&self) {
         self.away_since.set(None);
-        self.shared.line.set_spooling(self.when == SpoolWhen::Always);
+        self.shared.line.call_keeper();
         if self.shared.set_outage(None) {
             tracing::info!("the broker takes events");
         }
@@ -102,22 +111,19 @@ impl Store {
         if self.away_since.get().is_none() {
             self.away_since.set(Some(Instant::now()));
         }
-        self.shared.line.set_spooling(self.when != SpoolWhen::BufferFull);
+        self.shared.line.call_keeper();
         if self.shared.set_outage(Some(reason.to_owned())) {
             tracing::warn!(reason, "the broker is away: events are kept, and sent when it is back");
         }
     }
 
-    /// Whether the line's events belong on the disk.
-    fn wants_spooling(&self) -> bool {
-        let line = &self.shared.line;
-        let for_long = || self.away_since.get().is_some_and(|since| since.elapsed() >= OUTAGE_AFTER);
-        let due = match self.when {
+    /// Whether every event belongs on the disk.
+    fn spooling(&self) -> bool {
+        match self.when {
             SpoolWhen::Always => true,
-            SpoolWhen::Outage => for_long() || line.is_crowded(),
-            SpoolWhen::BufferFull => line.is_crowded(),
-        };
-        due && line.waiting() > 0
+            SpoolWhen::Outage => self.away_since.get().is_some_and(|since| since.elapsed() >= OUTAGE_AFTER),
+            SpoolWhen::BufferFull => false,
+        }
     }
 
     /// Moves the line to the spool.
@@ -138,9 +144,8 @@ impl Store {
     /// Keeps events on disk whenever they belong there.
     async fn keep(&self) {
         let Some(spool) = &self.spool else { return std::future::pending().await };
-        self.recover(spool);
         loop {
-            if self.wants_spooling() {
+            if self.shared.line.wants_keeper(self.spooling()) {
                 if let Err(error) = self.spool(spool) {
                     self.shared.spool_trouble(error.to_string());
                     tokio::time::sleep(SPOOL_RETRY).await;
@@ -152,27 +157,10 @@ impl Store {
             let outage_begins = self.away_since.get().map(|since| since + OUTAGE_AFTER);
             let outage_begins = outage_begins.filter(|at| *at > Instant::now());
             tokio::select! {
-                () = self.shared.line.keep.notified() => {}
+                () = self.shared.line.something_to_keep() => {}
                 () = tokio::time::sleep_until(outage_begins.unwrap_or_else(Instant::now)), if outage_begins.is_some() => {}
             }
         }
-    }
-
-    /// Takes over what earlier processes left.
-    fn recover(&self, spool: &RefCell<Spool>) {
-        if let Err(error) = spool.borrow_mut().adopt() {
-            self.shared.spool_trouble(error.to_string());
-        }
-        let found = spool.borrow().len();
-        self.shared.counts.in_spool.set(found);
-        self.shared.counts.recovered.add(found);
-        if found > 0 {
-            tracing::info!(
-                events = found,
-                "events of an earlier process are in the spool: they are sent first"
-            );
-        }
-        self.shared.line.work.notify_one();
     }
 
     /// Resolves when the sender has to end.
@@ -194,8 +182,9 @@ impl Store {
         }
     }
 
-    /// What is in memory goes to the disk, where there is a spool. Returns the `event_id`s that could not be kept.
-    fn finish(&self) -> Vec<String> {
+    /// What is in memory goes to the disk, where there is a spool; then the spool is another's. Returns the `event_id`s that
+    /// could not be kept.
+    fn finish(self) -> Vec<String> {
         if let Some(spool) = &self.spool
             && let Err(error) = self.spool(spool)
         {
@@ -212,6 +201,15 @@ impl Store {
     }
 }
 
+/// How nice this thread, and the client library's that it starts, are to the threads that log events.
+const NICENESS: i32 = 10;
+
+/// Lets the callers' threads go first where both want a processor: each time that sending took one from them would be
+/// a slow call. Where the system does not allow it, nothing but that is lost.
+pub(super) fn yield_to_callers() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
 /// Runs until the publisher is closed, or abandoned and empty.
 pub(super) async fn run(store: Store, sender: Sender) {
     tokio::select! {
@@ -219,9 +217,8 @@ pub(super) async fn run(store: Store, sender: Sender) {
         () = store.keep() => {}
         () = store.shared.tell() => {}
     }
-    store.shared.tell_now(&mut Told::default());
+    let shared = store.shared.clone();
+    shared.tell_now(&mut Told::default());
     let left = store.finish();
-    let Stats { confirmed, dropped, .. } = store.shared.stats();
-    tracing::debug!(confirmed, dropped, "the publisher has ended");
-    store.shared.ended.send_replace(Some(left));
+    shared.ended.send_replace(Some(left));
 }

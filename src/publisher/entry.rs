@@ -27,11 +27,20 @@ pub struct Entry<'w, P: Serialize> {
     traceparent: Option<String>,
     /// A value that was given and is none.
     refused: Option<Rejection>,
+    /// Whether the payload is known to have the schema of its type: the compiler knows it of all but numbers.
+    typed: bool,
 }
 
 impl<'w, P: Serialize> Entry<'w, P> {
     pub(super) fn new(publisher: &'w Publisher, event: Event<'w, P>) -> Self {
-        Entry { publisher, event: Some(event), traceparent: trace::traceparent(), refused: None }
+        let traceparent = trace::traceparent();
+        Entry { publisher, event: Some(event), traceparent, refused: None, typed: true }
+    }
+
+    /// An entry whose payload may have another schema than its type.
+    pub(super) fn unsure(mut self) -> Self {
+        self.typed = false;
+        self
     }
 
     /// An entry whose payload could not be made.
@@ -92,7 +101,7 @@ impl<'w, P: Serialize> Entry<'w, P> {
             self.publisher.refuse(&event.event_type, event.bom_id, &rejection);
             return Err(rejection.into());
         }
-        let message = self.publisher.write(event, self.traceparent.take());
+        let message = self.publisher.write(event, self.traceparent.take(), self.typed);
         self.publisher.accept_within(message, deadline).await
     }
 }
@@ -101,7 +110,7 @@ impl<P: Serialize> Drop for Entry<'_, P> {
     fn drop(&mut self) {
         let Some(event) = self.event.take() else { return };
         match self.refused.take() {
-            None => self.publisher.accept(event, self.traceparent.take()),
+            None => self.publisher.accept(event, self.traceparent.take(), self.typed),
             Some(rejection) => self.publisher.refuse(&event.event_type, event.bom_id, &rejection),
         }
     }
@@ -134,7 +143,9 @@ impl<'w> Entry<'w, StageCompleted<'w>> {
 impl<'w> Entry<'w, EnrichmentProgress<'w>> {
     /// How sure the match is, 0-1.
     pub fn confidence(self, confidence: f64) -> Self {
-        self.payload(|payload| payload.confidence = Some(Confidence::unchecked(confidence)))
+        let (confidence, sure) = checked(confidence, Confidence::unchecked);
+        let entry = self.payload(|payload| payload.confidence = Some(confidence));
+        if sure { entry } else { entry.unsure() }
     }
 
     /// Who answered.
@@ -190,7 +201,9 @@ impl<'w> Entry<'w, ComponentMatched<'w>> {
 
     /// How sure the match is, 0-1.
     pub fn confidence(self, confidence: f64) -> Self {
-        self.payload(|payload| payload.confidence = Some(Confidence::unchecked(confidence)))
+        let (confidence, sure) = checked(confidence, Confidence::unchecked);
+        let entry = self.payload(|payload| payload.confidence = Some(confidence));
+        if sure { entry } else { entry.unsure() }
     }
 
     /// Who answered.
@@ -209,6 +222,11 @@ impl<'w> Entry<'w, ApiCallMade<'w>> {
     pub fn duration(self, duration: std::time::Duration) -> Self {
         self.payload(|payload| payload.duration_ms = Some(milliseconds(duration)))
     }
+}
+
+/// A number that is kept as it is given, and whether its type allows it.
+pub(super) fn checked<T: TryFrom<f64>>(value: f64, unchecked: impl FnOnce(f64) -> T) -> (T, bool) {
+    T::try_from(value).map_or_else(|_| (unchecked(value), false), |value| (value, true))
 }
 
 /// A length of time as payloads have it.

@@ -1,12 +1,19 @@
 //! The line in which events wait for the background task: the one thing that callers touch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::message::Outgoing;
+
+/// How often the keeper looks for events while it has to keep all of them: what comes in between is one commit.
+const KEEPER_TICK: Duration = Duration::from_millis(5);
+
+/// After that long without an event nobody looks any more, and the next caller has to wake them.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// Bounded in events and bytes. What the sender has taken and the broker has not confirmed still counts: it may
 /// have to come back.
@@ -15,23 +22,28 @@ pub(super) struct Line {
     state: Mutex<State>,
     max_events: usize,
     max_bytes: usize,
-    /// Whether the keeper wants to know of every event.
-    spooling: AtomicBool,
     /// There is something to send.
     pub(super) work: Notify,
-    /// There is something to spool.
-    pub(super) keep: Notify,
+    /// There is something to keep.
+    keep: Notify,
     /// There is room again.
     pub(super) room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Arc<Outgoing>>,
+    /// Sizes and events. To ask an event for its size would be a cache miss for each, while callers wait for the lock.
+    waiting: VecDeque<(usize, Arc<Outgoing>)>,
     waiting_bytes: usize,
     held: usize,
     held_bytes: usize,
     closed: bool,
+    /// The keeper has to keep every event.
+    spooling: bool,
+    /// The sender has to be woken.
+    sender_sleeps: bool,
+    /// The keeper has to be woken.
+    keeper_sleeps: bool,
 }
 
 /// An event was not accepted.
@@ -49,7 +61,6 @@ impl Line {
             state: Mutex::default(),
             max_events,
             max_bytes,
-            spooling: AtomicBool::new(false),
             work: Notify::new(),
             keep: Notify::new(),
             room: Notify::new(),
@@ -64,7 +75,7 @@ impl Line {
     /// Accepts an event, or gives it back. Never waits for anything but another caller.
     pub(super) fn push(&self, message: Arc<Outgoing>) -> Result<(), NoPlace> {
         let size = message.size();
-        let crowded = {
+        let (wake_sender, wake_keeper) = {
             let mut state = self.lock();
             if state.closed {
                 return Err(NoPlace::Closed);
@@ -75,28 +86,73 @@ impl Line {
             state.held += 1;
             state.held_bytes += size;
             state.waiting_bytes += size;
-            state.waiting.push_back(message);
-            self.crowded(&state)
+            state.waiting.push_back((size, message));
+            let wants_keeper = state.keeper_sleeps && self.keeper_wanted(&state);
+            state.keeper_sleeps &= !wants_keeper;
+            (std::mem::take(&mut state.sender_sleeps), wants_keeper)
         };
-        self.work.notify_one();
-        if crowded || self.spooling.load(Ordering::Relaxed) {
+        if wake_sender {
+            self.work.notify_one();
+        }
+        if wake_keeper {
             self.keep.notify_one();
         }
         Ok(())
     }
 
-    /// Half of either bound: the spool needs the other half for what comes while it writes.
-    fn crowded(&self, state: &State) -> bool {
-        state.waiting.len() > self.max_events / 2 || state.waiting_bytes > self.max_bytes / 2
+    /// Resolves when there may be something to send. Looks at every tick while events keep coming: to wake the sender
+    /// costs a caller several microseconds.
+    pub(super) async fn something_to_send(&self, tick: Duration) {
+        self.look(&self.work, tick, |_| true, |state| &mut state.sender_sleeps).await;
     }
 
-    pub(super) fn is_crowded(&self) -> bool {
-        self.crowded(&self.lock())
+    /// Resolves when there may be something to keep.
+    pub(super) async fn something_to_keep(&self) {
+        let wanted = |state: &State| self.keeper_wanted(state);
+        self.look(&self.keep, KEEPER_TICK, wanted, |state| &mut state.keeper_sleeps).await;
     }
 
-    /// Whether every event is the keeper's.
-    pub(super) fn set_spooling(&self, spooling: bool) {
-        self.spooling.store(spooling, Ordering::Relaxed);
+    /// Looks for wanted events at every tick, and after a quiet while sleeps until somebody calls.
+    async fn look(
+        &self,
+        call: &Notify,
+        tick: Duration,
+        wanted: impl Fn(&State) -> bool,
+        sleeps: impl Fn(&mut State) -> &mut bool,
+    ) {
+        let quiet = Instant::now() + QUIET;
+        loop {
+            let asleep = Instant::now() >= quiet;
+            {
+                let mut state = self.lock();
+                if !state.waiting.is_empty() && wanted(&state) {
+                    return;
+                }
+                *sleeps(&mut state) = asleep;
+            }
+            tokio::select! {
+                () = call.notified() => return,
+                () = tokio::time::sleep(tick), if !asleep => {}
+            }
+        }
+    }
+
+    /// All events are the keeper's, or the line is half full by either bound: the spool needs the other half for what
+    /// comes while it writes.
+    fn keeper_wanted(&self, state: &State) -> bool {
+        let crowded = state.waiting.len() > self.max_events / 2 || state.waiting_bytes > self.max_bytes / 2;
+        !state.waiting.is_empty() && (state.spooling || crowded)
+    }
+
+    /// Whether there are events to keep; `spooling` says whether all of them are.
+    pub(super) fn wants_keeper(&self, spooling: bool) -> bool {
+        let mut state = self.lock();
+        state.spooling = spooling;
+        self.keeper_wanted(&state)
+    }
+
+    /// Makes the keeper look at once.
+    pub(super) fn call_keeper(&self) {
         self.keep.notify_one();
     }
 
@@ -105,17 +161,19 @@ impl Line {
         let mut state = self.lock();
         if state.waiting.len() <= max_events && state.waiting_bytes <= max_bytes {
             state.waiting_bytes = 0;
-            return std::mem::take(&mut state.waiting).into();
+            let all = std::mem::take(&mut state.waiting);
+            drop(state);
+            return all.into_iter().map(|(_, message)| message).collect();
         }
         let mut taken = Vec::new();
         let mut bytes = 0;
         while taken.len() < max_events {
-            let Some(size) = state.waiting.front().map(|message| message.size()) else { break };
+            let Some(size) = state.waiting.front().map(|(size, _)| *size) else { break };
             if bytes > 0 && bytes + size > max_bytes {
                 break;
             }
             bytes += size;
-            taken.extend(state.waiting.pop_front());
+            taken.extend(state.waiting.pop_front().map(|(_, message)| message));
         }
         state.waiting_bytes -= bytes;
         taken
@@ -123,10 +181,11 @@ impl Line {
 
     /// Puts taken events back to where they were. Their order is theirs.
     pub(super) fn put_back(&self, messages: Vec<Arc<Outgoing>>) {
+        let sized: Vec<_> = messages.into_iter().map(|message| (message.size(), message)).collect();
         let mut state = self.lock();
-        for message in messages.into_iter().rev() {
-            state.waiting_bytes += message.size();
-            state.waiting.push_front(message);
+        for (size, message) in sized.into_iter().rev() {
+            state.waiting_bytes += size;
+            state.waiting.push_front((size, message));
         }
         drop(state);
         self.work.notify_one();
@@ -135,9 +194,10 @@ impl Line {
 
     /// Puts a taken event at the end, so that it does not hold up the others.
     pub(super) fn put_last(&self, message: Arc<Outgoing>) {
+        let size = message.size();
         let mut state = self.lock();
-        state.waiting_bytes += message.size();
-        state.waiting.push_back(message);
+        state.waiting_bytes += size;
+        state.waiting.push_back((size, message));
     }
 
     /// Taken events are safe elsewhere: their room is free.

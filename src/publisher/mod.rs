@@ -111,7 +111,7 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
-    rules: Rules,
+    max_message_bytes: usize,
 }
 
 impl Drop for Handle {
@@ -190,11 +190,11 @@ impl Publisher {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = sender::Sender { broker, exchange, app_id };
         let store = background::Store::new(shared.clone(), spool, spool_when);
-        std::thread::Builder::new()
-            .name("cns-publisher".to_owned())
-            .spawn(move || runtime.block_on(background::run(store, sender)))?;
-        let rules = Rules { max_message_bytes, payload: PayloadPolicy::Warn };
-        Ok(Publisher { handle: Arc::new(Handle { shared, rules }) })
+        std::thread::Builder::new().name("cns-publisher".to_owned()).spawn(move || {
+            background::yield_to_callers();
+            runtime.block_on(background::run(store, sender));
+        })?;
+        Ok(Publisher { handle: Arc::new(Handle { shared, max_message_bytes }) })
     }
 
     /// What all events of a workflow have in common, set once. The tenant follows from the organization unless it is
@@ -211,7 +211,7 @@ impl Publisher {
 
     /// Logs any event. Returns at once.
     pub fn log<P: Serialize>(&self, event: Event<'_, P>) {
-        self.accept(event, trace::traceparent());
+        self.accept(event, trace::traceparent(), false);
     }
 
     /// Logs any event, and waits for room until the deadline where there is none. Needs a tokio runtime.
@@ -223,12 +223,12 @@ impl Publisher {
         event: Event<'_, P>,
         deadline: Instant,
     ) -> Result<(), NotLogged> {
-        let message = self.write(event, trace::traceparent());
+        let message = self.write(event, trace::traceparent(), false);
         self.accept_within(message, deadline).await
     }
 
-    pub(crate) fn accept<P: Serialize>(&self, event: Event<'_, P>, traceparent: Option<String>) {
-        let Ok(message) = self.write(event, traceparent) else { return };
+    fn accept<P: Serialize>(&self, event: Event<'_, P>, traceparent: Option<String>, typed: bool) {
+        let Ok(message) = self.write(event, traceparent, typed) else { return };
         let shared = &self.handle.shared;
         match shared.line.push(message) {
             Ok(()) => shared.counts.accepted.add(1),
@@ -241,11 +241,13 @@ impl Publisher {
         &self,
         event: Event<'_, P>,
         traceparent: Option<String>,
+        typed: bool,
     ) -> Result<Arc<Outgoing>, Rejection> {
         let bom_id = event.bom_id;
         // A name that a caller made up may be as bad as what it names.
         let kind = event.kind().map_or("other", |kind| kind.name());
-        match Outgoing::write(event, traceparent, &self.handle.rules) {
+        let rules = Rules { max_message_bytes: self.handle.max_message_bytes, payload: PayloadPolicy::Warn };
+        match Outgoing::write(event, traceparent, typed, &rules) {
             Ok((message, violation)) => {
                 if let Some(violation) = violation {
                     self.handle.shared.violation(format!("{kind} of BOM {bom_id}: {violation}"));
@@ -259,7 +261,7 @@ impl Publisher {
         }
     }
 
-    pub(crate) fn refuse(&self, kind: &str, bom_id: Uuid, rejection: &Rejection) {
+    fn refuse(&self, kind: &str, bom_id: Uuid, rejection: &Rejection) {
         self.handle.shared.invalid(format!("{kind} of BOM {bom_id}: {rejection}"));
     }
 

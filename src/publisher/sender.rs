@@ -23,6 +23,16 @@ const WINDOW_EVENTS: usize = 4096;
 /// Bytes in flight at most, or one message: the client library copies them into frames.
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 
+/// How long the sender waits for more where a few events come one by one. Each look of the sender takes processor time that
+/// callers want too.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The same where many come.
+const BUSY_TICK: Duration = Duration::from_millis(4);
+
+/// Events of one look that are many.
+const BUSY: usize = 8;
+
 /// How long the broker may confirm nothing at all before the session is given up.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -138,11 +148,12 @@ impl Sender {
         let mut fails = pin!(fails(events));
         let mut sending = FuturesUnordered::new();
         let mut window = 1;
-        let mut not_before: Option<Instant> = None;
+        // When the next message may go: after one that was not taken, and where events come one by one.
+        let (mut paused_until, mut next_look) = (None, Instant::now());
         let mut last_confirm = Instant::now();
         loop {
-            let paused = not_before.is_some_and(|at| at > Instant::now());
-            while !paused
+            let not_before = paused_until.unwrap_or(next_look);
+            while not_before <= Instant::now()
                 && flight.events() < window
                 && (flight.bytes() < WINDOW_BYTES || flight.events() == 0)
             {
@@ -155,6 +166,7 @@ impl Sender {
                 if flight.events() == 0 {
                     last_confirm = Instant::now();
                 }
+                next_look = Instant::now() + if parcels.len() < BUSY { TICK } else { BUSY_TICK };
                 for parcel in parcels {
                     let message = parcel.message.clone();
                     let number = flight.add(parcel);
@@ -162,13 +174,15 @@ impl Sender {
                 }
             }
             store.shared.counts.in_flight.set(flight.events());
-            let wants_work = !paused && flight.events() < window;
+            let not_before = paused_until.unwrap_or(next_look);
+            let early = not_before > Instant::now();
+            let room = flight.events() < window;
             let first = tokio::select! {
                 biased;
                 fails = &mut fails => return fails,
                 Some(first) = sending.next(), if !sending.is_empty() => first,
-                () = store.shared.line.work.notified(), if wants_work => continue,
-                () = tokio::time::sleep_until(not_before.unwrap_or_else(Instant::now)), if paused => continue,
+                () = store.shared.line.something_to_send(TICK), if room && !early => continue,
+                () = tokio::time::sleep_until(not_before), if room && early => continue,
                 () = tokio::time::sleep_until(last_confirm + CONFIRM_TIMEOUT), if flight.events() > 0 => {
                     return Fails::Lost(format!("nothing was confirmed for {} s", CONFIRM_TIMEOUT.as_secs()));
                 }
@@ -183,12 +197,12 @@ impl Sender {
             }
             match settle(store, judged) {
                 Ok(true) => {
-                    (window, not_before) = (WINDOW_EVENTS, None);
+                    (window, paused_until) = (WINDOW_EVENTS, None);
                     *patience = Patience::endless();
                 }
                 Ok(false) => {
                     window = 1;
-                    not_before = Some(Instant::now() + patience.pause().unwrap_or(CLOSE_TIMEOUT));
+                    paused_until = Some(Instant::now() + patience.pause().unwrap_or(CLOSE_TIMEOUT));
                 }
                 Err(lost) => return Fails::Lost(lost),
             }

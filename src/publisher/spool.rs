@@ -71,14 +71,19 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Opens the first file of the folder that no other process has open, and makes folder and file where they are
-    /// missing. A file that is no store any more is put aside, and said.
+    /// Opens the first file of the folder that no other process has open, and takes over what the other files hold whose
+    /// processes are gone. Makes folder and file where they are missing. A file that is no store any more is put aside,
+    /// and said.
     pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
         std::fs::create_dir_all(folder)
             .map_err(|error| SpoolError::File { path: folder.to_owned(), error })?;
-        (0..MAX_FILES)
+        let mut spool = (0..MAX_FILES)
             .find_map(|number| Self::open_file(file(folder, number), max_bytes).transpose())
-            .unwrap_or_else(|| Err(SpoolError::Crowded(folder.to_owned())))
+            .unwrap_or_else(|| Err(SpoolError::Crowded(folder.to_owned())))?;
+        if let Err(error) = spool.adopt(folder) {
+            tracing::error!(%error, "what other processes left in the spool folder stays there");
+        }
+        Ok(spool)
     }
 
     /// `None` where another process has it open.
@@ -124,12 +129,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Takes over what the other files of the folder hold whose processes are gone. The files stay, empty: removing one
-    /// could race with a process that is opening it.
-    pub(super) fn adopt(&mut self) -> Result<(), SpoolError> {
-        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+    /// The files that are emptied stay: removing one could race with a process that is opening it.
+    fn adopt(&mut self, folder: &Path) -> Result<(), SpoolError> {
         for number in 0..MAX_FILES {
-            let path = file(&folder, number);
+            let path = file(folder, number);
             if path == self.path || !path.exists() {
                 continue;
             }
@@ -356,11 +359,11 @@ mod tests {
         let mut second = Spool::open(folder.path(), u64::MAX).unwrap();
         first.append([&event(1)]).unwrap();
         second.append([&event(2), &event(3)]).unwrap();
-        first.adopt().unwrap();
-        assert_eq!(first.len(), 1, "a living process keeps its own");
-        drop(second);
-        first.adopt().unwrap();
-        assert_eq!(ids(&first.read(10, usize::MAX).unwrap()), ["1", "2", "3"]);
+        let third = Spool::open(folder.path(), u64::MAX).unwrap();
+        assert_eq!(third.len(), 0, "a living process keeps its own");
+        drop((first, second, third));
+        let mut one = Spool::open(folder.path(), u64::MAX).unwrap();
+        assert_eq!(ids(&one.read(10, usize::MAX).unwrap()), ["1", "2", "3"]);
         assert_eq!(Spool::open(folder.path(), u64::MAX).unwrap().len(), 0);
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Publisher;
-use super::entry::{Entry, milliseconds, object};
+use super::entry::{Entry, checked, milliseconds, object};
 use crate::event::payload::{
     ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, MatchStatus,
     Payload, ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused,
@@ -121,10 +121,11 @@ impl WorkflowPublisher {
         component_id: impl Into<Cow<'w, str>>,
         risk_score: f64,
     ) -> Entry<'w, RiskAlert<'w>> {
-        let risk_score = RiskScore::unchecked(risk_score);
+        let (risk_score, sure) = checked(risk_score, RiskScore::unchecked);
         let severity = risk_score.severity();
         let component_id = component_id.into();
-        self.entry(RiskAlert { component_id, risk_score, severity, risk_factors: None })
+        let entry = self.entry(RiskAlert { component_id, risk_score, severity, risk_factors: None });
+        if sure { entry } else { entry.unsure() }
     }
 
     /// `workflow_paused`: why; who is [`Entry::user`].
@@ -208,7 +209,7 @@ impl WorkflowPublisher {
         };
         let routing_key = schema::routing_key(&event_type, payload.get());
         let event = self.workflow.event_of_type(event_type, routing_key, payload, self.current_state());
-        let entry = Entry::new(&self.publisher, event);
+        let entry = Entry::new(&self.publisher, event).unsure();
         match rejection {
             Some(rejection) => entry.refuse(rejection),
             None => entry,

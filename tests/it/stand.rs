@@ -362,7 +362,12 @@ pub fn event(id: &str) -> String {
 
 /// A header of a dead letter, as text.
 pub fn header(letter: &BasicGetMessage, name: &str) -> Option<String> {
-    match letter.properties.headers().as_ref()?.inner().get(name)? {
+    header_of(&letter.properties, name)
+}
+
+/// A header of a message, as text.
+pub fn header_of(properties: &BasicProperties, name: &str) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(name)? {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         other => Some(format!("{other:?}")),
     }

@@ -1,0 +1,115 @@
+use super::*;
+use crate::event::{Incoming, PayloadPolicy, Rules, decode, schema};
+
+/// The documents under docs/contract are those of the code. `CNS_EVENTS_WRITE_CONTRACT=1` writes them.
+#[test]
+fn the_documents_are_current() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/contract");
+    for (name, document) in documents() {
+        let (path, text) = (folder.join(&name), format!("{document:#}\n"));
+        if std::env::var_os("CNS_EVENTS_WRITE_CONTRACT").is_some() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let current = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(current == text, "docs/contract/{name} is not current: run `make contract`");
+    }
+}
+
+#[test]
+fn addresses_are_the_keys_that_events_are_published_under() {
+    for kind in Kind::ALL {
+        let payload = match kind {
+            Kind::StageStarted => r#"{"stage":"{stage}"}"#,
+            Kind::StageCompleted => r#"{"stage":"{stage}","duration_ms":1}"#,
+            Kind::RiskAlert => r#"{"component_id":"c","risk_score":1,"severity":"medium"}"#,
+            Kind::ProcessingStarted => r#"{"total_items":1}"#,
+            Kind::EnrichmentProgress => r#"{"mpn":"x","status":"cached"}"#,
+            Kind::WorkflowPaused | Kind::WorkflowResumed => r#"{"reason":"x"}"#,
+            Kind::Error => r#"{"error_message":"x"}"#,
+            Kind::ComponentMatched => r#"{"mpn":"x","matched_mpn":"y"}"#,
+            Kind::ApiCallMade => r#"{"supplier":"x","endpoint":"y"}"#,
+            Kind::CacheHit | Kind::CacheMiss => r#"{"cache":"x","key":"y"}"#,
+        };
+        assert_eq!(address(kind).replace("{severity}", "medium"), schema::routing_key(kind.name(), payload));
+    }
+}
+
+/// A JSON Schema and the worker agree about every one of these, field by field.
+#[test]
+fn the_schemas_say_what_the_worker_does() {
+    let good = json!({
+        "event_id": "e", "event_type": "enrichment_progress", "bom_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "organization_id": "org", "source": "staff", "workflow_id": "w", "state": { "percent": 1 },
+        "payload": { "mpn": "x", "status": "matched", "confidence": 0.5, "supplier": null, "more": [1] },
+        "created_at": "2026-01-02T03:04:05+01:00",
+    });
+    let long = |length: usize| json!("x".repeat(length));
+    let changes = [
+        ("event_id", json!(1)),
+        ("event_id", json!("")),
+        ("event_id", long(255)),
+        ("event_id", long(256)),
+        ("event_type", json!("cache_hit")),
+        ("bom_id", json!(null)),
+        ("bom_id", json!("x")),
+        ("tenant_id", json!("x")),
+        ("tenant_id", json!(null)),
+        ("organization_id", json!(null)),
+        ("organization_id", json!("")),
+        ("project_id", json!("x")),
+        ("project_id", json!("6f9619ff-8b86-4d01-b42d-00cf4fc964ff")),
+        ("user_id", json!(null)),
+        ("user_id", json!(5)),
+        ("workflow_id", long(255)),
+        ("workflow_id", long(256)),
+        ("workflow_id", json!("")),
+        ("state", json!([])),
+        ("state", json!(null)),
+        ("state", json!({})),
+        ("payload", json!({ "mpn": "x" })),
+        ("payload", json!({ "mpn": "x", "status": "maybe" })),
+        ("payload", json!({ "mpn": 1, "status": "cached" })),
+        ("payload", json!({ "mpn": "x", "status": "cached", "confidence": 2 })),
+        ("payload", json!({ "mpn": "x", "status": "cached", "match_details": [] })),
+        ("payload", json!("x")),
+        ("created_at", json!("yesterday")),
+        ("created_at", json!(null)),
+        ("unknown", json!(1)),
+    ];
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&event_schema(Some(Kind::EnrichmentProgress)))
+        .unwrap();
+    let rules = Rules { max_message_bytes: 1 << 20, payload: PayloadPolicy::Reject };
+    let worker_stores = |event: &Value| {
+        let body = event.to_string();
+        let incoming = Incoming {
+            body: body.as_bytes(),
+            routing_key: "cns.x",
+            message_id: Some("m"),
+            event_type: None,
+            timestamp: None,
+            received_at: chrono::Utc::now(),
+        };
+        decode(&incoming, &rules).is_ok_and(|decoded| decoded.event.event_type == "enrichment_progress")
+    };
+    assert!(worker_stores(&good) && validator.is_valid(&good));
+    for (field, value) in changes {
+        let mut event = good.clone();
+        event[field] = value;
+        assert_eq!(validator.is_valid(&event), worker_stores(&event), "{field}: {}", event[field]);
+    }
+}
+
+/// Each type's schema knows its required fields, and takes what a producer of ours writes.
+#[test]
+fn every_schema_is_one() {
+    for kind in Kind::ALL {
+        jsonschema::meta::validate(&event_schema(Some(kind))).unwrap();
+        assert!(!payload_schema(kind)["required"].as_array().unwrap().is_empty(), "{kind}");
+        let validator = jsonschema::validator_for(&payload_schema(kind)).unwrap();
+        assert!(!validator.is_valid(&json!({})), "{kind}");
+        assert!(schema::check(kind, "{}").is_err(), "{kind}");
+    }
+}
