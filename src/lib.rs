@@ -11,7 +11,7 @@
 //! - [`event`]: the contract as types, without I/O.
 //! - [`message`]: between an AMQP message and an event.
 //! - [`broker`]: connections, topology, dead letters. Never names Diesel.
-//! - [`publisher`]: for producers.
+//! - [`publisher`]: for producers: takes an event at once, and sees to it that it arrives.
 //! - [`worker`]: supervise → lane → batch → settle.
 //! - [`store`]: the table. Never names lapin.
 //! - [`config`], [`metrics`], [`health`], [`cli`]: around it.
@@ -53,3 +53,11 @@ pub const REVISION: &str = match option_env!("CNS_EVENTS_REVISION") {
     Some(revision) => revision,
     None => "unknown",
 };
+
+// The Rust of the documentation compiles.
+#[cfg(all(doctest, feature = "publisher"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
+#[cfg(all(doctest, feature = "publisher"))]
+#[doc = include_str!("../docs/publishing.md")]
+mod publishing {}

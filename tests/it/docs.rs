@@ -43,7 +43,9 @@ async fn the_python_example_publishes() {
 /// Every key of the configuration stands in the README's or the file's own words, and every file linked exists.
 #[test]
 fn links_lead_somewhere() {
-    for document in ["README.md", "CONTRIBUTING.md", "docs/architecture.md"] {
+    for document in
+        ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/publishing.md", "docs/adr/README.md"]
+    {
         let folder = Path::new(document).parent().unwrap();
         for link in read(document).split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
             let target = link.0.split('#').next().unwrap();

@@ -299,6 +299,44 @@ async fn what_the_broker_refuses_is_sent_again() {
     stand.channel.queue_purge(stand.queue().into(), QueuePurgeOptions::default()).await.unwrap();
 }
 
+/// A memory alarm is an outage like any other: events are kept, and sent when it is over. It needs the private broker's own
+/// tool; against another broker there is nothing to show.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_is_an_outage() {
+    let stand = Stand::empty("alarm").await;
+    stand.foreign_queue().await;
+    let private = Command::new("scripts/services").arg("env").env_remove("AMQP_URL").output().unwrap();
+    if !String::from_utf8_lossy(&private.stdout).contains(&amqp_url()) {
+        eprintln!("this is not the private broker: its alarm was not raised");
+        return;
+    }
+    let watermark = |limit: &str| {
+        let set = Command::new("scripts/services")
+            .args(["rabbitmqctl", "-q", "set_vm_memory_high_watermark", limit])
+            .output()
+            .unwrap();
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let publisher = Publisher::start(stand.publisher_config(&amqp_url()).spool(folder.path())).unwrap();
+    let workflow = workflow(&publisher);
+    log_numbered(&workflow, 0..100);
+    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
+    watermark("0.000001");
+    log_numbered(&workflow, 100..1000);
+    let seen = async {
+        until("the alarm is seen", async || publisher.outage().is_some_and(|why| why.contains("blocks")))
+            .await;
+        until("events go to the disk", async || publisher.stats().in_spool > 0).await;
+    };
+    // Whatever happens, the alarm ends: the other tests have the same broker.
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    watermark("0.4");
+    seen.expect("the alarm is an outage");
+    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
+    assert_eq!(stand.drained().await, (0..1000).collect::<Vec<_>>());
+}
+
 /// Without a spool the newest are dropped past the bound; who would rather wait, waits until the deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_buffer_is_bounded() {
