@@ -45,13 +45,16 @@ pub fn traceparent(properties: &BasicProperties) -> Option<&str> {
         AMQPValue::ShortString(text) => text.as_str(),
         _ => return None,
     };
+    is_traceparent(text).then_some(text)
+}
+
+fn is_traceparent(text: &str) -> bool {
     let mut parts = text.splitn(4, '-');
-    let looks_right = [2, 32, 16, 2].iter().all(|length| {
+    [2, 32, 16, 2].iter().all(|length| {
         parts
             .next()
             .is_some_and(|part| part.len() == *length && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    });
-    looks_right.then_some(text)
+    })
 }
 
 /// An event as it is published: its body, and what goes beside it.
@@ -95,9 +98,10 @@ impl Outgoing {
             let detail = format_args!("begins with `cns.` and has at most {MAX_KEY_BYTES} bytes");
             return Err(Rejection::of(Reason::InvalidField, "routing_key", detail));
         }
-        let body = event.to_json().map_err(|error| {
-            Rejection::of(Reason::InvalidField, "payload", format_args!("cannot be written as JSON: {error}"))
-        })?;
+        // The serializer's own words may quote the value.
+        let body = event
+            .to_json()
+            .map_err(|_| Rejection::of(Reason::InvalidField, "payload", "cannot be written as JSON"))?;
         let incoming = Incoming {
             body: &body,
             routing_key: key,
@@ -123,7 +127,8 @@ impl Outgoing {
             event_type,
             priority,
             timestamp: event.created_at.timestamp(),
-            traceparent,
+            // Callers pass on what their own callers sent.
+            traceparent: traceparent.filter(|text| is_traceparent(text)),
         };
         Ok((outgoing, violation))
     }
@@ -199,12 +204,14 @@ mod tests {
         #[test]
         fn a_plain_event_is_one_that_the_worker_stores(
             id in ".{0,300}", kind in ".{0,120}", organization in ".{0,3}", workflow in ".{0,300}", key in ".{0,400}",
+            seconds in -70_000_000_000_i64..300_000_000_000,
         ) {
             let mut workflow = Workflow::new(uuid::Uuid::nil(), organization, workflow);
             workflow.tenant_id = uuid::Uuid::nil();
             let payload = CacheHit { cache: "parts".into(), key: key.into() };
             let mut event = workflow.event_of_type(kind.into(), "cns.x".into(), payload, empty_object());
             event.event_id = id.into();
+            event.created_at = DateTime::from_timestamp(seconds, 0).unwrap();
             let read = Outgoing::write(event.clone(), None, false, &RULES).map(|_| ());
             proptest::prop_assert_eq!(Outgoing::write(event, None, true, &RULES).map(|_| ()), read);
         }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Failure, output};
 use crate::config::Config;
 use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, schema};
-use crate::publisher::{Flushed, NotLogged, Publisher, PublisherConfig};
+use crate::publisher::{Closed, NotLogged, Publisher, PublisherConfig};
 
 /// Events that are read and not confirmed, at most: enough to keep the broker busy.
 const BUFFER_EVENTS: usize = 10_000;
@@ -120,7 +120,7 @@ impl Publish {
     fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
         let mut publisher = PublisherConfig::new(config.amqp.uri.expose(), "cns-events")
             .exchange(&config.amqp.exchange)
-            .buffer(BUFFER_EVENTS, BUFFER_BYTES)
+            .buffer(BUFFER_EVENTS, BUFFER_BYTES.max(config.worker.max_message_bytes))
             .max_message_bytes(config.worker.max_message_bytes);
         if let Some(folder) = &self.spool {
             publisher = publisher.spool(folder);
@@ -248,7 +248,7 @@ impl Sending {
         self.bar.set_message(publisher.outage().unwrap_or_default());
         let flushed = publisher.flush(self.timeout).await;
         let why = if flushed.left == 0 && !self.stuck { None } else { Some(trouble(&publisher)) };
-        let Flushed { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
+        let Closed { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
         let outcome = Outcome { recovered: publisher.stats().recovered, in_spool };
         let Some(why) = why else { return outcome };
         self.taken = self.taken.saturating_sub(left);

@@ -12,7 +12,7 @@ mod workflow;
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -133,6 +133,8 @@ impl<'a, P: Serialize> Event<'a, P> {
             && self.workflow_id.as_ref().is_none_or(|id| id.len() <= MAX_ID_CHARS)
             && self.routing_key.len() <= MAX_ID_CHARS
             && !self.routing_key.contains('\0')
+            // RFC 3339 has years of four digits.
+            && (0..=9999).contains(&self.created_at.year())
             && body.len() <= rules.max_message_bytes
             && memchr::memchr(b'\\', strings).is_none()
             && !storable::suspicious(objects)

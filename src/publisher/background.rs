@@ -1,6 +1,7 @@
 //! The background task: a sender, a keeper of the spool, and somebody who tells of troubles, on a thread of their own.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use tokio::time::Instant;
 use super::config::SpoolWhen;
 use super::flight::Parcel;
 use super::sender::Sender;
-use super::shared::{Phase, Shared, Told};
+use super::shared::{Phase, Shared};
 use super::spool::{Spool, SpoolError};
 
 /// How long the broker may be away before that is an outage: a reconnect need not touch the disk.
-const OUTAGE_AFTER: Duration = Duration::from_secs(1);
+pub(super) const OUTAGE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long what is left is sent when the last handle is gone.
 const ABANDONED_FOR: Duration = Duration::from_secs(5);
@@ -21,12 +22,26 @@ const ABANDONED_FOR: Duration = Duration::from_secs(5);
 /// How long the spool is left alone after it has failed.
 const SPOOL_RETRY: Duration = Duration::from_millis(500);
 
-/// Where events come from and where they go back to, as the background task sees it.
+/// What one commit of the spool takes at most: a long one would keep the sender waiting.
+const COMMIT_EVENTS: usize = 4096;
+
+/// The same in bytes.
+const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where events come from and where they go back to, as the background task sees it. The oldest are in `first`, then
+/// come those of the spool that are not read, then those of the line.
 pub(super) struct Store {
     pub(super) shared: Arc<Shared>,
     spool: Option<RefCell<Spool>>,
     when: SpoolWhen,
     away_since: Cell<Option<Instant>>,
+    /// To be sent before anything else.
+    first: RefCell<VecDeque<Parcel>>,
+    /// Not taken by the broker; the sender tries them now and then.
+    pub(super) aside: RefCell<VecDeque<Parcel>>,
+    /// Confirmed, and not forgotten by the spool yet.
+    to_forget: RefCell<Vec<u64>>,
+    spool_failed: Cell<Option<Instant>>,
 }
 
 impl Store {
@@ -40,76 +55,122 @@ impl Store {
                 "events of an earlier process are in the spool: they are sent first"
             );
         }
-        Store { shared, spool: spool.map(RefCell::new), when, away_since: Cell::new(Some(Instant::now())) }
+        Store {
+            shared,
+            spool: spool.map(RefCell::new),
+            when,
+            away_since: Cell::new(Some(Instant::now())),
+            first: RefCell::default(),
+            aside: RefCell::default(),
+            to_forget: RefCell::default(),
+            spool_failed: Cell::new(None),
+        }
     }
 
-    /// The next events to send. Those of the spool are older than those of the line.
-    pub(super) fn next(&self, max_events: usize, max_bytes: usize) -> Result<Vec<Parcel>, SpoolError> {
-        if let Some(spool) = &self.spool {
+    /// The next events to send.
+    pub(super) fn next(&self, max_events: usize, max_bytes: usize) -> Vec<Parcel> {
+        let mut first = self.first.borrow_mut();
+        if !first.is_empty() {
+            let mut bytes = 0;
+            let fits = |parcel: &&Parcel| {
+                bytes += parcel.message.size();
+                bytes <= max_bytes
+            };
+            let count = first.iter().take(max_events).take_while(fits).count().max(1);
+            return first.drain(..count).collect();
+        }
+        if let Some(spool) = self.usable_spool() {
             if spool.borrow().has_unread() {
-                let kept = spool.borrow_mut().read(max_events, max_bytes)?;
-                return Ok(kept.into_iter().map(Parcel::from).collect());
+                let read = spool.borrow_mut().read(max_events, max_bytes);
+                match self.spool_result(read) {
+                    Some(kept) if !kept.is_empty() => return kept.into_iter().map(Parcel::from).collect(),
+                    _ => {}
+                }
             }
             if self.when == SpoolWhen::Always {
-                return Ok(Vec::new());
+                return Vec::new();
             }
         }
         let taken = self.shared.line.take(max_events, max_bytes);
-        Ok(taken.into_iter().map(Parcel::from).collect())
+        taken.into_iter().map(Parcel::from).collect()
     }
 
-    /// These are confirmed. Those of the spool count when they are forgotten there: until then they may be sent again.
-    pub(super) fn confirmed(&self, parcels: &[Parcel]) -> Result<(), SpoolError> {
+    /// Resolves when [`next`](Store::next) may have something.
+    pub(super) async fn something_to_send(&self, tick: Duration) {
+        if self.when == SpoolWhen::Always && self.usable_spool().is_some() {
+            self.shared.line.work.notified().await;
+        } else {
+            self.shared.line.something_to_send(tick).await;
+        }
+    }
+
+    /// The spool, unless it has just failed: a bad disk does not stop what can go without it.
+    fn usable_spool(&self) -> Option<&RefCell<Spool>> {
+        let failed = self.spool_failed.get().is_some_and(|at| at.elapsed() < SPOOL_RETRY);
+        self.spool.as_ref().filter(|_| !failed)
+    }
+
+    /// Remembers and tells of a failure.
+    fn spool_result<T>(&self, result: Result<T, SpoolError>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                self.spool_failed.set(Some(Instant::now()));
+                self.shared.spool_trouble(error.to_string());
+            })
+            .ok()
+    }
+
+    /// These are confirmed.
+    pub(super) fn confirmed(&self, parcels: &[Parcel]) {
         let from_line = parcels.iter().filter(|parcel| parcel.key.is_none());
         self.shared.line.release(from_line.map(|parcel| &parcel.message));
-        let keys: Vec<_> = parcels.iter().filter_map(|parcel| parcel.key).collect();
-        self.shared.counts.confirmed.add(parcels.len() - keys.len());
-        if let Some(spool) = &self.spool
+        self.to_forget.borrow_mut().extend(parcels.iter().filter_map(|parcel| parcel.key));
+        self.forget();
+        self.shared.counts.confirmed.add(parcels.len());
+        self.shared.progress.notify_waiters();
+    }
+
+    /// Removes from the spool what is confirmed.
+    fn forget(&self) {
+        let mut keys = self.to_forget.borrow_mut();
+        if let Some(spool) = self.usable_spool()
             && !keys.is_empty()
         {
-            spool.borrow_mut().remove(&keys)?;
-            self.shared.counts.in_spool.set(spool.borrow().len());
-            self.shared.counts.confirmed.add(keys.len());
-        }
-        self.shared.progress.notify_waiters();
-        Ok(())
-    }
-
-    /// These have to be sent again, before all others and in their order.
-    pub(super) fn recall(&self, parcels: Vec<Parcel>) {
-        self.shared.counts.resent.add(parcels.len());
-        if let Some(spool) = &self.spool {
-            spool.borrow_mut().rewind();
-        }
-        let from_line = parcels.into_iter().filter(|parcel| parcel.key.is_none());
-        self.shared.line.put_back(from_line.map(|parcel| parcel.message).collect());
-    }
-
-    /// This one has to be sent again, after all others.
-    pub(super) fn put_last(&self, parcel: Parcel) -> Result<(), SpoolError> {
-        self.shared.counts.resent.add(1);
-        match (&self.spool, parcel.key) {
-            (Some(spool), Some(key)) => spool.borrow_mut().put_last(key, &parcel.message),
-            _ => {
-                self.shared.line.put_last(parcel.message);
-                Ok(())
+            let removed = spool.borrow_mut().remove(&keys);
+            if self.spool_result(removed).is_some() {
+                keys.clear();
             }
         }
+        if let Some(spool) = &self.spool {
+            self.shared.counts.in_spool.set(spool.borrow().len().saturating_sub(keys.len()));
+        }
+    }
+
+    /// These were in flight, and have to be sent again.
+    pub(super) fn recall(&self, parcels: Vec<Parcel>) {
+        self.shared.counts.resent.add(parcels.len());
+        self.first(parcels);
+    }
+
+    /// These are sent before all others, in their order.
+    pub(super) fn first(&self, parcels: Vec<Parcel>) {
+        let mut first = self.first.borrow_mut();
+        parcels.into_iter().rev().for_each(|parcel| first.push_front(parcel));
+        self.shared.line.call_keeper();
     }
 
     /// The broker takes events.
     pub(super) fn reached(&self) {
         self.away_since.set(None);
-        self.shared.line.call_keeper();
         if self.shared.set_outage(None) {
             tracing::info!("the broker takes events");
         }
     }
 
-    /// The broker takes nothing.
-    pub(super) fn away(&self, reason: &str) {
+    /// The broker takes nothing, since then.
+    pub(super) fn away(&self, reason: &str, since: Instant) {
         if self.away_since.get().is_none() {
-            self.away_since.set(Some(Instant::now()));
+            self.away_since.set(Some(since));
         }
         self.shared.line.call_keeper();
         if self.shared.set_outage(Some(reason.to_owned())) {
@@ -126,34 +187,66 @@ impl Store {
         }
     }
 
-    /// Moves the line to the spool.
-    fn spool(&self, spool: &RefCell<Spool>) -> Result<(), SpoolError> {
-        let taken = self.shared.line.take(usize::MAX, usize::MAX);
+    /// Moves events of the line to the spool, a commit at a time.
+    fn spool_line(&self, spool: &RefCell<Spool>) -> Result<(), SpoolError> {
+        let room = spool.borrow().room();
+        let taken = self.shared.line.take(COMMIT_EVENTS, COMMIT_BYTES.min(room));
         let appended = spool.borrow_mut().append(taken.iter().map(AsRef::as_ref));
         if let Err(error) = appended {
             self.shared.line.put_back(taken);
             return Err(error);
         }
-        self.shared.line.release(&taken);
-        self.shared.counts.spooled.add(taken.len());
-        self.shared.counts.in_spool.set(spool.borrow().len());
+        self.spooled(spool, &taken);
         self.shared.line.work.notify_one();
         Ok(())
+    }
+
+    /// Whether there are events in memory that the line has no more.
+    fn has_unkept(&self) -> bool {
+        let unkept = |parcels: &VecDeque<Parcel>| parcels.iter().any(|parcel| parcel.key.is_none());
+        unkept(&self.first.borrow()) || unkept(&self.aside.borrow())
+    }
+
+    /// Writes what was taken from the line and not confirmed to the spool. It is older than what is there.
+    fn spool_unkept(&self, spool: &RefCell<Spool>) -> Result<(), SpoolError> {
+        for parcels in [&self.first, &self.aside] {
+            let mut parcels = parcels.borrow_mut();
+            let unkept = || parcels.iter().filter(|parcel| parcel.key.is_none());
+            let messages: Vec<_> = unkept().map(|parcel| parcel.message.clone()).collect();
+            if messages.is_empty() {
+                continue;
+            }
+            let places = spool.borrow_mut().prepend(messages.iter().map(AsRef::as_ref))?..;
+            let unkept = parcels.iter_mut().filter(|parcel| parcel.key.is_none());
+            unkept.zip(places).for_each(|(parcel, place)| parcel.key = Some(place));
+            self.spooled(spool, &messages);
+        }
+        Ok(())
+    }
+
+    fn spooled(&self, spool: &RefCell<Spool>, messages: &[Arc<crate::message::Outgoing>]) {
+        self.shared.line.release(messages);
+        self.shared.counts.spooled.add(messages.len());
+        let to_forget = self.to_forget.borrow().len();
+        self.shared.counts.in_spool.set(spool.borrow().len().saturating_sub(to_forget));
     }
 
     /// Keeps events on disk whenever they belong there.
     async fn keep(&self) {
         let Some(spool) = &self.spool else { return std::future::pending().await };
         loop {
-            if self.shared.line.wants_keeper(self.spooling()) {
-                if let Err(error) = self.spool(spool) {
-                    self.shared.spool_trouble(error.to_string());
+            let spooling = self.spooling();
+            let unkept = spooling && self.has_unkept();
+            if unkept || self.shared.line.wants_keeper(spooling) {
+                let kept = if unkept { self.spool_unkept(spool) } else { self.spool_line(spool) };
+                if self.spool_result(kept).is_none() {
                     tokio::time::sleep(SPOOL_RETRY).await;
                 }
                 // The sender shares this thread.
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.forget();
             let outage_begins = self.away_since.get().map(|since| since + OUTAGE_AFTER);
             let outage_begins = outage_begins.filter(|at| *at > Instant::now());
             tokio::select! {
@@ -185,40 +278,68 @@ impl Store {
     /// What is in memory goes to the disk, where there is a spool; then the spool is another's. Returns the `event_id`s that
     /// could not be kept.
     fn finish(self) -> Vec<String> {
-        if let Some(spool) = &self.spool
-            && let Err(error) = self.spool(spool)
-        {
-            tracing::error!(%error, "the spool does not take the events that are left");
+        if let Some(spool) = &self.spool {
+            self.spool_failed.set(None);
+            let mut kept = self.spool_unkept(spool);
+            while kept.is_ok() && self.shared.line.waiting() > 0 {
+                kept = self.spool_line(spool);
+            }
+            if let Err(error) = kept {
+                tracing::error!(%error, "the spool does not take all events that are left");
+            }
+            self.forget();
         }
-        let left = self.shared.line.take(usize::MAX, usize::MAX);
-        if !left.is_empty() {
+        let memory = self.first.take().into_iter().chain(self.aside.take());
+        let first = memory.filter(|parcel| parcel.key.is_none());
+        let line = self.shared.line.take(usize::MAX, usize::MAX);
+        let lost: Vec<_> =
+            first.map(|parcel| parcel.message).chain(line).map(|of| of.event_id.clone()).collect();
+        if !lost.is_empty() {
             tracing::error!(
-                events = left.len(),
+                events = lost.len(),
                 "the publisher ends with events that the broker has not confirmed"
             );
         }
-        left.iter().map(|message| message.event_id.clone()).collect()
+        lost
     }
 }
 
 /// How nice this thread, and the client library's that it starts, are to the threads that log events.
+#[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
 /// Lets the callers' threads go first where both want a processor: each time that sending took one from them would be
-/// a slow call. Where the system does not allow it, nothing but that is lost.
+/// a slow call. Where the system does not allow it, or knows it for whole processes only, nothing but that is lost.
 pub(super) fn yield_to_callers() {
+    #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+}
+
+/// Says that the thread is gone, however it went.
+struct Gone(Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if self.0.ended.borrow().is_none() {
+            tracing::error!("the publisher's thread failed: this is a bug. Nothing is published any more");
+            let left = self.0.line.take(usize::MAX, usize::MAX);
+            self.0.ended.send_replace(Some(left.iter().map(|message| message.event_id.clone()).collect()));
+        }
+        self.0.line.close();
+        self.0.set_outage(Some("the publisher has ended".to_owned()));
+    }
 }
 
 /// Runs until the publisher is closed, or abandoned and empty.
 pub(super) async fn run(store: Store, sender: Sender) {
+    let shared = store.shared.clone();
+    let _gone = Gone(shared.clone());
     tokio::select! {
         () = sender.run(&store) => {}
         () = store.keep() => {}
-        () = store.shared.tell() => {}
+        () = shared.tell() => {}
     }
-    let shared = store.shared.clone();
-    shared.tell_now(&mut Told::default());
-    let left = store.finish();
-    shared.ended.send_replace(Some(left));
+    let lost = store.finish();
+    shared.tell_now();
+    shared.ended.send_replace(Some(lost));
 }

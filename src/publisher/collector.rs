@@ -1,5 +1,7 @@
 //! A publisher's numbers for Prometheus.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge};
@@ -11,6 +13,7 @@ use super::{Publisher, Stats};
 /// The names are those of [`Stats`], as `cns_events_publisher_…`. It keeps the publisher open.
 pub struct PublisherCollector {
     publisher: Publisher,
+    scraping: Mutex<()>,
     counters: Vec<(IntCounter, Value)>,
     gauges: Vec<(IntGauge, Value)>,
 }
@@ -34,6 +37,7 @@ impl PublisherCollector {
         let gauge = |name: &str, help: &str| IntGauge::new(format!("cns_events_publisher_{name}"), help);
         Ok(PublisherCollector {
             publisher: publisher.clone(),
+            scraping: Mutex::default(),
             counters: vec![
                 (counter("accepted_total", "Events taken over from callers.")?, |stats| stats.accepted),
                 (counter("invalid_total", "Events that the worker could not store, refused.")?, |stats| {
@@ -72,6 +76,8 @@ impl Collector for PublisherCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        // Two scrapes at once would both add what has been added since the last.
+        let _one = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = self.publisher.stats();
         for (counter, value) in &self.counters {
             counter.inc_by(value(&stats).saturating_sub(counter.get()));

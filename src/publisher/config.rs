@@ -24,14 +24,15 @@ pub struct PublisherConfig {
     pub(super) buffer_bytes: usize,
     pub(super) max_message_bytes: usize,
     pub(super) spool_folder: Option<PathBuf>,
-    pub(super) spool_when: SpoolWhen,
+    pub(super) spool_when: Option<SpoolWhen>,
     pub(super) spool_bytes: u64,
 }
 
 /// When events go to the spool folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SpoolWhen {
-    /// Every event, before it is sent: none is lost that was on the disk when the producer was killed.
+    /// Every event, before it is sent. A kill costs what came in the last milliseconds: since the last commit.
     Always,
     /// As soon as the broker has been away for a second, and wherever the buffer is half full.
     #[default]
@@ -53,7 +54,7 @@ impl PublisherConfig {
             buffer_bytes: 64 * 1024 * 1024,
             max_message_bytes: 1024 * 1024,
             spool_folder: None,
-            spool_when: SpoolWhen::default(),
+            spool_when: None,
             spool_bytes: 1024 * 1024 * 1024,
         }
     }
@@ -84,9 +85,9 @@ impl PublisherConfig {
         self
     }
 
-    /// When events go to the spool.
+    /// When events go to the spool; [`SpoolWhen::Outage`] unless set. Needs a [folder](PublisherConfig::spool).
     pub fn spool_when(mut self, when: SpoolWhen) -> Self {
-        self.spool_when = when;
+        self.spool_when = Some(when);
         self
     }
 

@@ -1,6 +1,7 @@
 //! One event, on its way to being logged.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -13,7 +14,8 @@ use crate::event::payload::{
     ApiCallMade, ComponentMatched, Confidence, EnrichmentProgress, ErrorRaised, Milliseconds, Object,
     Payload, ProcessingStarted, RiskAlert, Severity, StageCompleted,
 };
-use crate::event::{Event, Reason, Rejection};
+use crate::event::{Event, Kind, Reason, Rejection};
+use crate::message::Outgoing;
 use crate::trace;
 
 /// An event that is logged when this value goes, at the end of the statement that made it.
@@ -47,6 +49,17 @@ impl<'w, P: Serialize> Entry<'w, P> {
     pub(super) fn refuse(mut self, rejection: Rejection) -> Self {
         self.refused.get_or_insert(rejection);
         self
+    }
+
+    /// A number that was given, and whether its type allows it. One that JSON has no word for is refused.
+    pub(super) fn number(self, field: &'static str, value: f64, sure: bool) -> Self {
+        match (sure, value.is_finite()) {
+            (true, _) => self,
+            (false, true) => self.unsure(),
+            (false, false) => {
+                self.refuse(Rejection::of(Reason::InvalidField, field, "is not a finite number"))
+            }
+        }
     }
 
     fn with(mut self, set: impl FnOnce(&mut Event<'w, P>)) -> Self {
@@ -91,27 +104,40 @@ impl<'w, P: Serialize> Entry<'w, P> {
         self
     }
 
-    /// Logs it now, and waits for room until the deadline where there is none. Needs a tokio runtime.
+    /// Logs it now, and waits for room until the deadline where there is none: not for the broker's confirm. Needs a tokio
+    /// runtime. Where the future is dropped before it is done, the event is dropped and counted.
     ///
     /// # Errors
     /// Why it was not accepted.
-    pub async fn wait(mut self, deadline: Instant) -> Result<(), NotLogged> {
-        let Some(event) = self.event.take() else { return Ok(()) };
-        if let Some(rejection) = self.refused.take() {
-            self.publisher.refuse(&event.event_type, event.bom_id, &rejection);
-            return Err(rejection.into());
+    pub fn wait(mut self, deadline: Instant) -> impl Future<Output = Result<(), NotLogged>> + use<'w, P> {
+        let publisher = self.publisher;
+        let written = self.take().map(|written| publisher.accept_within(written, deadline));
+        async move {
+            match written {
+                Some(accepted) => accepted.await,
+                None => Ok(()),
+            }
         }
-        let message = self.publisher.write(event, self.traceparent.take(), self.typed);
-        self.publisher.accept_within(message, deadline).await
+    }
+
+    /// What there is to log, if it was not taken before.
+    fn take(&mut self) -> Option<Result<Arc<Outgoing>, Rejection>> {
+        let event = self.event.take()?;
+        Some(match self.refused.take() {
+            None => self.publisher.write(event, self.traceparent.take(), self.typed),
+            Some(rejection) => {
+                let kind = event.kind().map_or("other", Kind::name);
+                self.publisher.refuse(kind, event.bom_id, &rejection);
+                Err(rejection)
+            }
+        })
     }
 }
 
 impl<P: Serialize> Drop for Entry<'_, P> {
     fn drop(&mut self) {
-        let Some(event) = self.event.take() else { return };
-        match self.refused.take() {
-            None => self.publisher.accept(event, self.traceparent.take(), self.typed),
-            Some(rejection) => self.publisher.refuse(&event.event_type, event.bom_id, &rejection),
+        if let Some(Ok(message)) = self.take() {
+            self.publisher.accept(message);
         }
     }
 }
@@ -135,7 +161,7 @@ impl<'w> Entry<'w, StageCompleted<'w>> {
     pub fn metrics(self, metrics: &impl Serialize) -> Self {
         match Object::from_value(metrics) {
             Ok(metrics) => self.payload(|payload| payload.metrics = Some(metrics)),
-            Err(error) => self.refuse(not_an_object("metrics", &error)),
+            Err(_) => self.refuse(not_an_object("metrics")),
         }
     }
 }
@@ -143,9 +169,9 @@ impl<'w> Entry<'w, StageCompleted<'w>> {
 impl<'w> Entry<'w, EnrichmentProgress<'w>> {
     /// How sure the match is, 0-1.
     pub fn confidence(self, confidence: f64) -> Self {
-        let (confidence, sure) = checked(confidence, Confidence::unchecked);
-        let entry = self.payload(|payload| payload.confidence = Some(confidence));
-        if sure { entry } else { entry.unsure() }
+        let sure = Confidence::try_from(confidence).is_ok();
+        let entry = self.payload(|payload| payload.confidence = Some(Confidence::unchecked(confidence)));
+        entry.number("confidence", confidence, sure)
     }
 
     /// Who answered.
@@ -157,7 +183,7 @@ impl<'w> Entry<'w, EnrichmentProgress<'w>> {
     pub fn match_details(self, details: &impl Serialize) -> Self {
         match Object::from_value(details) {
             Ok(details) => self.payload(|payload| payload.match_details = Some(details)),
-            Err(error) => self.refuse(not_an_object("match_details", &error)),
+            Err(_) => self.refuse(not_an_object("match_details")),
         }
     }
 }
@@ -173,7 +199,9 @@ impl<'w> Entry<'w, RiskAlert<'w>> {
     pub fn risk_factors(self, factors: &impl Serialize) -> Self {
         match to_raw_value(factors) {
             Ok(factors) => self.payload(|payload| payload.risk_factors = Some(Cow::Owned(factors))),
-            Err(error) => self.refuse(not_an_object("risk_factors", &error)),
+            Err(_) => {
+                self.refuse(Rejection::of(Reason::InvalidField, "risk_factors", "cannot be written as JSON"))
+            }
         }
     }
 }
@@ -188,7 +216,7 @@ impl<'w> Entry<'w, ErrorRaised<'w>> {
     pub fn details(self, details: &impl Serialize) -> Self {
         match Object::from_value(details) {
             Ok(details) => self.payload(|payload| payload.error_details = Some(details)),
-            Err(error) => self.refuse(not_an_object("error_details", &error)),
+            Err(_) => self.refuse(not_an_object("error_details")),
         }
     }
 }
@@ -201,9 +229,9 @@ impl<'w> Entry<'w, ComponentMatched<'w>> {
 
     /// How sure the match is, 0-1.
     pub fn confidence(self, confidence: f64) -> Self {
-        let (confidence, sure) = checked(confidence, Confidence::unchecked);
-        let entry = self.payload(|payload| payload.confidence = Some(confidence));
-        if sure { entry } else { entry.unsure() }
+        let sure = Confidence::try_from(confidence).is_ok();
+        let entry = self.payload(|payload| payload.confidence = Some(Confidence::unchecked(confidence)));
+        entry.number("confidence", confidence, sure)
     }
 
     /// Who answered.
@@ -224,11 +252,6 @@ impl<'w> Entry<'w, ApiCallMade<'w>> {
     }
 }
 
-/// A number that is kept as it is given, and whether its type allows it.
-pub(super) fn checked<T: TryFrom<f64>>(value: f64, unchecked: impl FnOnce(f64) -> T) -> (T, bool) {
-    T::try_from(value).map_or_else(|_| (unchecked(value), false), |value| (value, true))
-}
-
 /// A length of time as payloads have it.
 pub(super) fn milliseconds(duration: std::time::Duration) -> Milliseconds {
     Milliseconds::unchecked(duration.as_micros() as f64 / 1000.0)
@@ -238,11 +261,11 @@ pub(super) fn milliseconds(duration: std::time::Duration) -> Milliseconds {
 pub(super) fn object(field: &'static str, value: &impl Serialize) -> Result<Box<RawValue>, Rejection> {
     match to_raw_value(value) {
         Ok(raw) if raw.get().starts_with('{') => Ok(raw),
-        Ok(_) => Err(not_an_object(field, &"not an object")),
-        Err(error) => Err(not_an_object(field, &error)),
+        _ => Err(not_an_object(field)),
     }
 }
 
-fn not_an_object(field: &'static str, why: &dyn std::fmt::Display) -> Rejection {
-    Rejection::of(Reason::InvalidField, field, format_args!("cannot be written as a JSON object: {why}"))
+/// The serializer's own words may quote the value.
+fn not_an_object(field: &'static str) -> Rejection {
+    Rejection::of(Reason::InvalidField, field, "cannot be written as a JSON object")
 }

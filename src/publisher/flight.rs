@@ -12,7 +12,7 @@ use crate::message::Outgoing;
 #[derive(Clone, Debug)]
 pub(super) struct Parcel {
     pub(super) message: Arc<Outgoing>,
-    /// Its place in the spool; `None` where it is from the line.
+    /// Its place in the spool; `None` where it is in memory only.
     pub(super) key: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Judged {
     pub(super) returned: Vec<Parcel>,
     /// The broker refused them.
     pub(super) refused: Vec<Parcel>,
-    /// Why the broker returned or refused the last of them.
+    /// Why the broker returned the last of them.
     pub(super) why: String,
     /// The channel is gone.
     pub(super) lost: Option<String>,
@@ -53,6 +53,8 @@ pub(super) struct Flight {
     first: u64,
     events: usize,
     bytes: usize,
+    /// Bodies that came back, until the confirm of their own message is seen.
+    returned: HashSet<Vec<u8>>,
 }
 
 impl Flight {
@@ -84,29 +86,33 @@ impl Flight {
         Some(parcel)
     }
 
-    /// Tells the confirmed from the others. `ended` has to be all that is known at this moment: the client library
-    /// hands a returned message to any of those that one ack covers, the first that it comes upon, so that only the
-    /// body says whose it is.
+    /// Tells the confirmed from the others.
+    ///
+    /// The client library hands a returned message to whichever confirm it resolves first after it came back, so that only
+    /// the body says whose it is. That confirm is the message's own or an earlier one: `ended` has to hold all that have
+    /// been resolved by now.
     pub(super) fn judge(&mut self, ended: Vec<Ended>) -> Judged {
         let mut judged = Judged::default();
-        let mut returned = HashSet::new();
-        let mut confirmations = Vec::with_capacity(ended.len());
+        let mut verdicts = Vec::with_capacity(ended.len());
         for (number, result) in ended {
-            match result {
-                Ok(Confirmation::Ack(back)) => {
-                    confirmations.push((number, true));
-                    if let Some(back) = back {
-                        judged.why = format!("{} {}", back.reply_code, back.reply_text);
-                        returned.insert(back.delivery.data);
-                    }
+            let (taken, back) = match result {
+                Ok(Confirmation::Ack(back)) => (true, back),
+                Ok(Confirmation::Nack(back)) => (false, back),
+                Ok(Confirmation::NotRequested) => (false, None),
+                Err(error) => {
+                    judged.lost = Some(error.to_string());
+                    continue;
                 }
-                Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => confirmations.push((number, false)),
-                Err(error) => judged.lost = Some(error.to_string()),
+            };
+            verdicts.push((number, taken));
+            if let Some(back) = back {
+                judged.why = format!("{} {}", back.reply_code, back.reply_text);
+                self.returned.insert(back.delivery.data);
             }
         }
-        for (number, taken) in confirmations {
+        for (number, taken) in verdicts {
             let Some(parcel) = self.remove(number) else { continue };
-            if !returned.is_empty() && returned.contains(&parcel.message.body) {
+            if !self.returned.is_empty() && self.returned.remove(&parcel.message.body) {
                 judged.returned.push(parcel);
             } else if taken {
                 judged.confirmed.push(parcel);
@@ -121,5 +127,60 @@ impl Flight {
     pub(super) fn recall(&mut self) -> Vec<Parcel> {
         let flight = std::mem::take(self);
         flight.parcels.into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::message::BasicReturnMessage;
+    use std::borrow::Cow;
+
+    fn flight(bodies: &[&str]) -> Flight {
+        let mut flight = Flight::default();
+        for body in bodies {
+            let message = Outgoing {
+                body: body.as_bytes().to_vec(),
+                routing_key: Cow::Borrowed("cns.test"),
+                event_id: (*body).to_owned(),
+                event_type: Cow::Borrowed("test"),
+                priority: 0,
+                timestamp: 0,
+                traceparent: None,
+            };
+            flight.add(Parcel::from(Arc::new(message)));
+        }
+        flight
+    }
+
+    fn back(body: &str) -> Option<BasicReturnMessage> {
+        let delivery =
+            lapin::message::Delivery::mock(0, "".into(), "cns.test".into(), false, body.as_bytes().to_vec());
+        Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
+    }
+
+    fn ids(parcels: &[Parcel]) -> Vec<&str> {
+        parcels.iter().map(|parcel| parcel.message.event_id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_return_belongs_to_its_body_whichever_confirm_brings_it() {
+        let mut flight = flight(&["a", "b", "c", "d"]);
+        let judged =
+            flight.judge(vec![(2, Ok(Confirmation::Ack(back("b")))), (1, Ok(Confirmation::Ack(None)))]);
+        assert_eq!((ids(&judged.confirmed), ids(&judged.returned)), (vec!["c"], vec!["b"]));
+        let judged = flight.judge(vec![(0, Ok(Confirmation::Nack(back("d"))))]);
+        assert_eq!((ids(&judged.refused), judged.returned.len()), (vec!["a"], 0));
+        let judged = flight.judge(vec![(3, Ok(Confirmation::Ack(None)))]);
+        assert_eq!((judged.confirmed.len(), ids(&judged.returned)), (0, vec!["d"]));
+        assert_eq!((flight.events(), flight.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_not_confirmed_comes_back_in_order() {
+        let mut flight = flight(&["a", "b", "c"]);
+        flight.judge(vec![(1, Ok(Confirmation::Ack(None)))]);
+        assert_eq!(ids(&flight.recall()), ["a", "c"]);
+        assert_eq!(flight.events(), 0);
     }
 }

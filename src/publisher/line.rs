@@ -38,6 +38,7 @@ struct State {
     held: usize,
     held_bytes: usize,
     closed: bool,
+    accepted: u64,
     /// The keeper has to keep every event.
     spooling: bool,
     /// The sender has to be woken.
@@ -83,6 +84,7 @@ impl Line {
             if state.held >= self.max_events || state.held_bytes + size > self.max_bytes {
                 return Err(NoPlace::Full(message));
             }
+            state.accepted += 1;
             state.held += 1;
             state.held_bytes += size;
             state.waiting_bytes += size;
@@ -137,10 +139,10 @@ impl Line {
         }
     }
 
-    /// All events are the keeper's, or the line is half full by either bound: the spool needs the other half for what
+    /// All events are the keeper's, or the buffer is half full by either bound: the spool needs the other half for what
     /// comes while it writes.
     fn keeper_wanted(&self, state: &State) -> bool {
-        let crowded = state.waiting.len() > self.max_events / 2 || state.waiting_bytes > self.max_bytes / 2;
+        let crowded = state.held > self.max_events / 2 || state.held_bytes > self.max_bytes / 2;
         !state.waiting.is_empty() && (state.spooling || crowded)
     }
 
@@ -192,14 +194,6 @@ impl Line {
         self.keep.notify_one();
     }
 
-    /// Puts a taken event at the end, so that it does not hold up the others.
-    pub(super) fn put_last(&self, message: Arc<Outgoing>) {
-        let size = message.size();
-        let mut state = self.lock();
-        state.waiting_bytes += size;
-        state.waiting.push_back((size, message));
-    }
-
     /// Taken events are safe elsewhere: their room is free.
     pub(super) fn release<'a>(&self, messages: impl IntoIterator<Item = &'a Arc<Outgoing>>) {
         let (mut events, mut bytes) = (0, 0);
@@ -220,6 +214,16 @@ impl Line {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_waiters();
+    }
+
+    /// What may be in flight of it, in events and bytes: a quarter. The rest is for what waits.
+    pub(super) fn share_in_flight(&self) -> (usize, usize) {
+        ((self.max_events / 4).max(1), (self.max_bytes / 4).max(1))
+    }
+
+    /// How many it has ever accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.lock().accepted
     }
 
     /// How many wait to be taken.
@@ -275,12 +279,11 @@ mod tests {
             line.push(message(id)).unwrap();
         }
         let size = message("a").size();
-        let mut taken = line.take(3, size * 2);
+        let taken = line.take(3, size * 2);
         assert_eq!(ids(&taken), ["a", "b"]);
-        line.put_last(taken.remove(0));
         line.put_back(taken);
-        assert_eq!(ids(&line.take(10, usize::MAX)), ["b", "c", "d", "a"]);
-        assert_eq!(line.waiting(), 0);
+        assert_eq!(ids(&line.take(10, usize::MAX)), ["a", "b", "c", "d"]);
+        assert_eq!((line.waiting(), line.accepted()), (0, 4));
     }
 
     #[test]

@@ -39,13 +39,16 @@
 //!                             dropped    spool on disk ───────────────┘──┘
 //! ```
 //!
-//! - **Order** is kept. A message that no queue takes goes to the end, so that it does not hold up the others.
+//! - **Order** is kept, by one process. A message that no queue takes is put aside, so that it does not hold up the others,
+//!   until 4,096 of them are aside.
 //! - **Twice** is harmless: an event that is sent again has the same `event_id`, and is stored once.
 //! - **Bounds**: events that are accepted and neither confirmed nor on disk are bounded in number and bytes
 //!   ([`PublisherConfig::buffer`]). Beside them stand what is in flight from the spool (8 MiB), the client library's
 //!   copies of what is in flight (8 MiB) and the spool's cache (8 MiB).
 //! - **Outage**: no connection, no answer, an alarm of the broker. Without a spool the newest events are dropped when
 //!   the buffer is full; who would rather wait uses [`Entry::wait`] or [`Publisher::log_wait`].
+//! - **Logs**: `tracing`, without bodies. The client library logs each returned message with its body as a warning: filter
+//!   its target `lapin` (`lapin=off`) where bodies must not be in a log.
 //! - **Kill**: what is in the spool is sent by the next publisher that is started on the same folder.
 //!
 //! # Deduplication keys
@@ -114,6 +117,17 @@ struct Handle {
     max_message_bytes: usize,
 }
 
+/// Counts an event as dropped, also where the future that waits for its room is dropped.
+struct Dropped<'a>(Option<&'a Shared>);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0 {
+            shared.dropped();
+        }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.line.close();
@@ -129,10 +143,26 @@ impl Drop for Handle {
 
 /// A publisher cannot be started as it is configured. That the broker is away is no reason.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The broker's URI.
     #[error("the broker's URI {0}")]
     Uri(#[from] UriError),
+    /// The buffer, or the spool, could never hold the largest event.
+    #[error(
+        "a buffer of {events} events and {bytes} bytes cannot hold one of the largest size ({max_message_bytes} bytes)"
+    )]
+    Buffer {
+        /// [`PublisherConfig::buffer`]
+        events: usize,
+        /// [`PublisherConfig::buffer`]
+        bytes: usize,
+        /// [`PublisherConfig::max_message_bytes`]
+        max_message_bytes: usize,
+    },
+    /// It is said when to spool, and not where to.
+    #[error("spool_when needs a spool folder")]
+    NoSpool,
     /// A name longer than the 255 bytes that AMQP has for it.
     #[error("{0} has more than 255 bytes")]
     TooLong(&'static str),
@@ -146,6 +176,7 @@ pub enum StartError {
 
 /// An event was not logged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotLogged {
     /// The worker could not store it.
     #[error(transparent)]
@@ -158,8 +189,8 @@ pub enum NotLogged {
     Closed,
 }
 
-/// What [`Publisher::flush`] and [`Publisher::close`] leave behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What [`Publisher::flush`] leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
@@ -167,33 +198,62 @@ pub struct Flushed {
     pub left: u64,
     /// Of those, the events that are in the spool, and will be sent by the next publisher on the same folder.
     pub in_spool: u64,
-    /// After [`close`](Publisher::close): the `event_id`s of those that are in no spool either. They are lost to this
-    /// publisher; whoever has them may publish them again.
+}
+
+/// What [`Publisher::close`] leaves behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Events that the broker has confirmed since the publisher was started.
+    pub confirmed: u64,
+    /// Events that are accepted and not confirmed, those in the spool included.
+    pub left: u64,
+    /// Of those, the events that are in the spool, and will be sent by the next publisher on the same folder.
+    pub in_spool: u64,
+    /// The `event_id`s of those that are in no spool either. They are lost to this publisher; whoever has them may
+    /// publish them again.
     pub lost: Vec<String>,
 }
 
 impl Publisher {
-    /// Starts a publisher and returns at once; it connects in the background, for ever.
+    /// Starts a publisher; it connects in the background, for ever. Returns as soon as the spool is open: what other
+    /// processes have left in its folder is taken over first.
     ///
     /// # Errors
     /// Where the configuration cannot work: the URI, a name, the spool folder.
     pub fn start(config: PublisherConfig) -> Result<Self, StartError> {
         let PublisherConfig { uri, app_id, exchange, max_message_bytes, spool_folder, spool_when, .. } =
             config;
+        let (events, bytes) = (config.buffer_events, config.buffer_bytes);
+        if events == 0 || bytes < max_message_bytes {
+            return Err(StartError::Buffer { events, bytes, max_message_bytes });
+        }
+        if spool_when.is_some() && spool_folder.is_none() {
+            return Err(StartError::NoSpool);
+        }
+        let bytes_of_spool = usize::try_from(config.spool_bytes).unwrap_or(usize::MAX);
+        if spool_folder.is_some() && bytes_of_spool < max_message_bytes {
+            return Err(StartError::Buffer { events, bytes: bytes_of_spool, max_message_bytes });
+        }
         let broker = Broker::new(&uri, &app_id)?;
         let short = |what, text: &str| ShortString::try_new(text).map_err(|_| StartError::TooLong(what));
         let exchange = short("the exchange's name", &exchange)?;
         let app_id = short("app_id", &app_id)?;
         let spool = spool_folder.as_ref().map(|folder| spool::Spool::open(folder, config.spool_bytes));
         let spool = spool.transpose().map_err(|error| StartError::Spool(error.to_string()))?;
-        let shared = Arc::new(Shared::new(Line::new(config.buffer_events, config.buffer_bytes)));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::new(Shared::new(Line::new(events, bytes)));
         let sender = sender::Sender { broker, exchange, app_id };
-        let store = background::Store::new(shared.clone(), spool, spool_when);
+        let store = background::Store::new(shared.clone(), spool, spool_when.unwrap_or_default());
+        let (started, starting) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("cns-publisher".to_owned()).spawn(move || {
             background::yield_to_callers();
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
             runtime.block_on(background::run(store, sender));
         })?;
+        starting.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone)))?;
         Ok(Publisher { handle: Arc::new(Handle { shared, max_message_bytes }) })
     }
 
@@ -211,7 +271,9 @@ impl Publisher {
 
     /// Logs any event. Returns at once.
     pub fn log<P: Serialize>(&self, event: Event<'_, P>) {
-        self.accept(event, trace::traceparent(), false);
+        if let Ok(message) = self.write(event, trace::traceparent(), false) {
+            self.accept(message);
+        }
     }
 
     /// Logs any event, and waits for room until the deadline where there is none. Needs a tokio runtime.
@@ -223,16 +285,12 @@ impl Publisher {
         event: Event<'_, P>,
         deadline: Instant,
     ) -> Result<(), NotLogged> {
-        let message = self.write(event, trace::traceparent(), false);
-        self.accept_within(message, deadline).await
+        self.accept_within(self.write(event, trace::traceparent(), false), deadline).await
     }
 
-    fn accept<P: Serialize>(&self, event: Event<'_, P>, traceparent: Option<String>, typed: bool) {
-        let Ok(message) = self.write(event, traceparent, typed) else { return };
-        let shared = &self.handle.shared;
-        match shared.line.push(message) {
-            Ok(()) => shared.counts.accepted.add(1),
-            Err(_) => shared.dropped(),
+    fn accept(&self, message: Arc<Outgoing>) {
+        if self.handle.shared.line.push(message).is_err() {
+            self.handle.shared.dropped();
         }
     }
 
@@ -261,44 +319,30 @@ impl Publisher {
         }
     }
 
+    /// Counts and tells an event that cannot be stored. `kind` is none that a caller made up.
     fn refuse(&self, kind: &str, bom_id: Uuid, rejection: &Rejection) {
         self.handle.shared.invalid(format!("{kind} of BOM {bom_id}: {rejection}"));
     }
 
-    async fn accept_within(
-        &self,
+    /// Counts from now on, whether or not the future is ever polled.
+    fn accept_within<'p>(
+        &'p self,
         message: Result<Arc<Outgoing>, Rejection>,
         deadline: Instant,
-    ) -> Result<(), NotLogged> {
-        let shared = &self.handle.shared;
-        let mut message = message?;
-        loop {
-            let room = shared.line.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            message = match shared.line.push(message) {
-                Ok(()) => {
-                    shared.counts.accepted.add(1);
-                    return Ok(());
-                }
-                Err(NoPlace::Closed) => {
-                    shared.dropped();
-                    return Err(NotLogged::Closed);
-                }
-                Err(NoPlace::Full(message)) => message,
-            };
-            if tokio::time::timeout_at(deadline.into(), room).await.is_err() {
-                shared.dropped();
-                return Err(NotLogged::NoRoom);
-            }
+    ) -> impl Future<Output = Result<(), NotLogged>> + use<'p> {
+        let shared = &*self.handle.shared;
+        let waiting = message.map(|message| (message, Dropped(Some(shared))));
+        async move {
+            let (message, unless_accepted) = waiting?;
+            room_for(shared, message, unless_accepted, deadline).await
         }
     }
 
-    /// Waits until the broker has confirmed all that was accepted before this call, or until the timeout is over.
-    /// Needs a tokio runtime.
+    /// Waits until the broker has confirmed as many events as had been accepted before this call, or until the timeout is
+    /// over. Needs a tokio runtime.
     pub async fn flush(&self, timeout: Duration) -> Flushed {
         let shared = &self.handle.shared;
-        let accepted = shared.counts.accepted.get();
+        let accepted = shared.line.accepted();
         let confirmed = async {
             loop {
                 let progress = shared.progress.notified();
@@ -312,12 +356,13 @@ impl Publisher {
         };
         let _ = tokio::time::timeout(timeout, confirmed).await;
         let stats = shared.stats();
-        Flushed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost: Vec::new() }
+        Flushed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool }
     }
 
     /// Accepts nothing any more, [flushes](Publisher::flush), and ends. What is left then is in the spool, or
-    /// [lost](Flushed::lost). Needs a tokio runtime.
-    pub async fn close(&self, timeout: Duration) -> Flushed {
+    /// [lost](Closed::lost). Takes some seconds more than the timeout where the disk or the broker's goodbye is slow. Needs
+    /// a tokio runtime.
+    pub async fn close(&self, timeout: Duration) -> Closed {
         let shared = &self.handle.shared;
         shared.line.close();
         self.flush(timeout).await;
@@ -325,21 +370,24 @@ impl Publisher {
         shared.phase.send_replace(Phase::Ending);
         let ended = tokio::time::timeout(END_TIMEOUT, ended.wait_for(Option::is_some)).await;
         let lost = ended.ok().and_then(Result::ok).and_then(|lost| lost.clone()).unwrap_or_default();
-        let stats = shared.stats();
-        Flushed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost }
+        self.closed(lost)
+    }
+
+    fn closed(&self, lost: Vec<String>) -> Closed {
+        let stats = self.stats();
+        Closed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost }
     }
 
     /// [`close`](Publisher::close) for programs without async code.
     ///
     /// # Panics
     /// In async code, as everything that blocks a tokio runtime does.
-    #[must_use]
-    pub fn close_blocking(&self, timeout: Duration) -> Flushed {
+    pub fn close_blocking(&self, timeout: Duration) -> Closed {
         match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(self.close(timeout)),
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot be waited for");
-                Flushed::default()
+                self.closed(Vec::new())
             }
         }
     }
@@ -354,5 +402,30 @@ impl Publisher {
     #[must_use]
     pub fn outage(&self) -> Option<String> {
         self.handle.shared.outage()
+    }
+}
+
+/// Waits for room, and takes it.
+async fn room_for(
+    shared: &Shared,
+    mut message: Arc<Outgoing>,
+    mut unless_accepted: Dropped<'_>,
+    deadline: Instant,
+) -> Result<(), NotLogged> {
+    loop {
+        let room = shared.line.room.notified();
+        tokio::pin!(room);
+        room.as_mut().enable();
+        message = match shared.line.push(message) {
+            Ok(()) => {
+                unless_accepted.0 = None;
+                return Ok(());
+            }
+            Err(NoPlace::Closed) => return Err(NotLogged::Closed),
+            Err(NoPlace::Full(message)) => message,
+        };
+        if tokio::time::timeout_at(deadline.into(), room).await.is_err() {
+            return Err(NotLogged::NoRoom);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The way to the broker: one session after the other, for ever.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +13,8 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, Event, ExchangeKind};
 use tokio::time::Instant;
 
-use super::background::Store;
-use super::flight::{Flight, Judged};
+use super::background::{OUTAGE_AFTER, Store};
+use super::flight::{Flight, Judged, Parcel};
 use crate::broker::Broker;
 use crate::message::Outgoing;
 use crate::patience::Patience;
@@ -83,7 +85,7 @@ impl Sender {
                     store.shared.counts.in_flight.set(0);
                     if let Some(Fails::Blocked(reason)) = &ended {
                         // A blocked connection cannot even be closed; it is good again when the alarm is over.
-                        store.away(&format!("the broker blocks its publishers: {reason}"));
+                        store.away(&format!("the broker blocks its publishers: {reason}"), Instant::now());
                         tokio::select! {
                             () = &mut ending => return,
                             () = unblocked(&mut events) => {}
@@ -97,7 +99,7 @@ impl Sender {
             match ended {
                 None => return,
                 Some(Fails::Blocked(_)) => continue,
-                Some(Fails::Lost(reason)) => store.away(&reason),
+                Some(Fails::Lost(reason)) => store.away(&reason, Instant::now()),
             }
             tokio::select! {
                 () = &mut ending => return,
@@ -136,7 +138,8 @@ impl Sender {
     /// Sends for as long as the connection lasts. What is in `flight` at the end is not confirmed.
     ///
     /// The first message goes alone. Only where that is confirmed there is more than one in flight: a broker that
-    /// takes nothing (no queue, an alarm) is asked with one message, not with thousands.
+    /// takes nothing (no queue, an alarm) is asked with one message, not with thousands. What it does not take is put
+    /// aside with all that has the same routing key, so that it does not hold up the others.
     async fn send(
         &self,
         store: &Store,
@@ -147,64 +150,91 @@ impl Sender {
     ) -> Fails {
         let mut fails = pin!(fails(events));
         let mut sending = FuturesUnordered::new();
-        let mut window = 1;
-        // When the next message may go: after one that was not taken, and where events come one by one.
-        let (mut paused_until, mut next_look) = (None, Instant::now());
+        let mut aside = Aside { store, keys: HashSet::new(), next_try: None };
+        let share = store.shared.line.share_in_flight();
+        let (window_events, window_bytes) = (share.0.min(WINDOW_EVENTS), share.1.min(WINDOW_BYTES));
+        let mut window: usize = 1;
+        let mut next_look = Instant::now();
         let mut last_confirm = Instant::now();
         loop {
-            let not_before = paused_until.unwrap_or(next_look);
-            while not_before <= Instant::now()
-                && flight.events() < window
-                && (flight.bytes() < WINDOW_BYTES || flight.events() == 0)
-            {
-                let room = (window - flight.events(), WINDOW_BYTES - flight.bytes().min(WINDOW_BYTES));
-                let parcels = match store.next(room.0, room.1) {
-                    Ok(parcels) if parcels.is_empty() => break,
-                    Ok(parcels) => parcels,
-                    Err(error) => return Fails::Lost(error.to_string()),
-                };
-                if flight.events() == 0 {
-                    last_confirm = Instant::now();
+            if flight.events() == 0 {
+                last_confirm = Instant::now();
+            }
+            let mut parcels = aside.due();
+            let room = window.saturating_sub(flight.events());
+            let bytes = window_bytes.saturating_sub(flight.bytes());
+            let wants = room > 0 && bytes > 0 && !aside.is_full();
+            if wants && next_look <= Instant::now() {
+                let next = store.next(room, bytes);
+                if !next.is_empty() {
+                    next_look = Instant::now() + if next.len() < BUSY { TICK } else { BUSY_TICK };
                 }
-                next_look = Instant::now() + if parcels.len() < BUSY { TICK } else { BUSY_TICK };
-                for parcel in parcels {
-                    let message = parcel.message.clone();
-                    let number = flight.add(parcel);
-                    sending.push(self.publish(channel, number, message));
+                let taken = next.len();
+                let next = aside.unless_held(next);
+                if next.len() < taken {
+                    next_look = Instant::now(); // these cost nothing
                 }
+                parcels.extend(next);
+            }
+            for parcel in parcels {
+                let message = parcel.message.clone();
+                let number = flight.add(parcel);
+                sending.push(self.publish(channel, number, message));
             }
             store.shared.counts.in_flight.set(flight.events());
-            let not_before = paused_until.unwrap_or(next_look);
-            let early = not_before > Instant::now();
-            let room = flight.events() < window;
+
+            let early = next_look > Instant::now();
+            let silent_for = last_confirm.elapsed();
             let first = tokio::select! {
                 biased;
                 fails = &mut fails => return fails,
                 Some(first) = sending.next(), if !sending.is_empty() => first,
-                () = store.shared.line.something_to_send(TICK), if room && !early => continue,
-                () = tokio::time::sleep_until(not_before), if room && early => continue,
+                () = store.something_to_send(TICK), if wants && !early => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(next_look), if wants && early => continue,
+                () = aside.wait(), if aside.next_try.is_some() => continue,
+                () = tokio::time::sleep(OUTAGE_AFTER.saturating_sub(silent_for)), if flight.events() > 0 && silent_for < OUTAGE_AFTER => {
+                    store.away("the broker does not confirm", last_confirm);
+                    continue;
+                }
                 () = tokio::time::sleep_until(last_confirm + CONFIRM_TIMEOUT), if flight.events() > 0 => {
                     return Fails::Lost(format!("nothing was confirmed for {} s", CONFIRM_TIMEOUT.as_secs()));
                 }
             };
             let mut ended = vec![first];
-            while let Some(Some(next)) = sending.next().now_or_never() {
-                ended.push(next);
+            // Only when nothing more comes, everything is here that was resolved before the last of these.
+            loop {
+                let before = ended.len();
+                while let Some(Some(next)) = sending.next().now_or_never() {
+                    ended.push(next);
+                }
+                if ended.len() == before {
+                    break;
+                }
             }
-            let judged = flight.judge(ended);
-            if !judged.confirmed.is_empty() {
+            let Judged { confirmed, returned, refused, why, lost } = flight.judge(ended);
+            returned.iter().for_each(|_| store.shared.returned(why.clone()));
+            if !confirmed.is_empty() {
                 last_confirm = Instant::now();
-            }
-            match settle(store, judged) {
-                Ok(true) => {
-                    (window, paused_until) = (WINDOW_EVENTS, None);
+                window = window_events;
+                store.reached();
+                store.confirmed(&confirmed);
+                aside.release(&confirmed);
+                if aside.keys.is_empty() {
                     *patience = Patience::endless();
                 }
-                Ok(false) => {
-                    window = 1;
-                    paused_until = Some(Instant::now() + patience.pause().unwrap_or(CLOSE_TIMEOUT));
-                }
-                Err(lost) => return Fails::Lost(lost),
+            } else if !returned.is_empty() {
+                window = 1;
+                store.away("no queue takes the messages: start a worker, which declares it", last_confirm);
+            } else if !refused.is_empty() {
+                window = 1;
+                store.away("the broker refuses the messages (nack)", last_confirm);
+            }
+            aside.put(returned.into_iter().chain(refused), patience);
+            if let Some(lost) = lost {
+                return Fails::Lost(lost);
             }
         }
     }
@@ -228,19 +258,85 @@ impl Sender {
     }
 }
 
-/// Does with each parcel what became of it. Whether the broker took all of them.
-fn settle(store: &Store, judged: Judged) -> Result<bool, String> {
-    let Judged { confirmed, returned, refused, why, lost } = judged;
-    store.confirmed(&confirmed).map_err(|error| error.to_string())?;
-    let taken = returned.is_empty() && refused.is_empty();
-    for parcel in returned {
-        store.shared.returned(why.clone());
-        store.put_last(parcel).map_err(|error| error.to_string())?;
+/// What the broker did not take, and when it is asked again.
+struct Aside<'s> {
+    store: &'s Store,
+    /// Where a message goes depends on its routing key alone.
+    keys: HashSet<Cow<'static, str>>,
+    next_try: Option<Instant>,
+}
+
+impl Aside<'_> {
+    /// Puts aside what was not taken: each before the others of its key.
+    fn put(&mut self, parcels: impl DoubleEndedIterator<Item = Parcel>, patience: &mut Patience) {
+        let mut aside = self.store.aside.borrow_mut();
+        for parcel in parcels.rev() {
+            self.keys.insert(parcel.message.routing_key.clone());
+            aside.push_front(parcel);
+        }
+        if !aside.is_empty() && self.next_try.is_none() {
+            self.next_try = Some(Instant::now() + patience.pause().unwrap_or(CLOSE_TIMEOUT));
+        }
     }
-    for parcel in refused {
-        store.put_last(parcel).map_err(|error| error.to_string())?;
+
+    /// Gives back those that may be sent; those of a key that is not taken wait behind the others of it.
+    fn unless_held(&self, parcels: Vec<Parcel>) -> Vec<Parcel> {
+        if self.keys.is_empty() {
+            return parcels;
+        }
+        let held = |parcel: &Parcel| self.keys.contains(&parcel.message.routing_key);
+        let (held, free): (Vec<_>, Vec<_>) = parcels.into_iter().partition(held);
+        self.store.aside.borrow_mut().extend(held);
+        free
     }
-    lost.map_or(Ok(taken), Err)
+
+    /// The first of each key, if it is time.
+    fn due(&mut self) -> Vec<Parcel> {
+        if self.next_try.is_none_or(|at| at > Instant::now()) {
+            return Vec::new();
+        }
+        self.next_try = None;
+        let mut asked = HashSet::new();
+        let mut aside = self.store.aside.borrow_mut();
+        let all = std::mem::take(&mut *aside).into_iter();
+        let (due, rest): (Vec<_>, Vec<_>) =
+            all.partition(|parcel| asked.insert(parcel.message.routing_key.clone()));
+        aside.extend(rest);
+        self.store.shared.counts.resent.add(due.len());
+        due
+    }
+
+    /// What is taken now frees the others of its key.
+    fn release(&mut self, confirmed: &[Parcel]) {
+        if self.keys.is_empty()
+            || !confirmed.iter().any(|parcel| self.keys.remove(&parcel.message.routing_key))
+        {
+            return;
+        }
+        let mut aside = self.store.aside.borrow_mut();
+        let all = std::mem::take(&mut *aside).into_iter();
+        let (held, free): (Vec<_>, Vec<_>) =
+            all.partition(|parcel| self.keys.contains(&parcel.message.routing_key));
+        aside.extend(held);
+        self.store.first(free);
+    }
+
+    /// Memory is bounded: when so many are aside, the others wait as well.
+    fn is_full(&self) -> bool {
+        self.store.aside.borrow().len() >= WINDOW_EVENTS
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep_until(self.next_try.unwrap_or_else(Instant::now)).await;
+    }
+}
+
+/// In the next session they are tried again.
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let aside = std::mem::take(&mut *self.store.aside.borrow_mut());
+        self.store.first(aside.into());
+    }
 }
 
 /// Resolves when the connection does not go on.

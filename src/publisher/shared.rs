@@ -1,7 +1,7 @@
 //! What the handles and the background task have in common.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -35,6 +35,7 @@ pub(super) struct Shared {
     /// Why nothing can be sent; `None` while it can.
     outage: Mutex<Option<String>>,
     troubles: Mutex<Troubles>,
+    told: Mutex<Told>,
     tell: Notify,
 }
 
@@ -57,6 +58,7 @@ impl Shared {
             progress: Notify::new(),
             outage: Mutex::new(Some("not connected yet".to_owned())),
             troubles: Mutex::default(),
+            told: Mutex::default(),
             tell: Notify::new(),
         }
     }
@@ -64,8 +66,9 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let counts = &self.counts;
         Stats {
-            accepted: counts.accepted.get(),
+            accepted: self.line.accepted(),
             invalid: counts.invalid.get(),
+            violations: counts.violations.get(),
             dropped: counts.dropped.get(),
             confirmed: counts.confirmed.get(),
             returned: counts.returned.get(),
@@ -94,6 +97,9 @@ impl Shared {
     pub(super) fn dropped(&self) {
         self.counts.dropped.add(1);
         self.tell.notify_one();
+        if self.ended.borrow().is_some() {
+            self.tell_now(); // nobody else does it any more
+        }
     }
 
     pub(super) fn invalid(&self, why: String) {
@@ -122,16 +128,20 @@ impl Shared {
 
     /// Tells of troubles, once a second at most, however many there are.
     pub(super) async fn tell(&self) {
-        let mut told = Told::default();
         loop {
             self.tell.notified().await;
-            self.tell_now(&mut told);
+            self.tell_now();
             tokio::time::sleep(TELL_EVERY).await;
         }
     }
 
-    /// Tells what has happened since the last time.
-    pub(super) fn tell_now(&self, told: &mut Told) {
+    /// Tells what has happened since the last time, unless that was less than a second ago.
+    pub(super) fn tell_now(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return;
+        }
+        told.at = Some(Instant::now());
         let troubles = std::mem::take(&mut *self.troubles.lock().unwrap_or_else(PoisonError::into_inner));
         let (counts, reason) = (&self.counts, |of: Option<String>| of.unwrap_or_default());
         if let Some(events) = told.dropped.grown_to(&counts.dropped) {
@@ -161,9 +171,10 @@ impl Shared {
     }
 }
 
-/// What has been told already.
+/// What has been told already, and when.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+struct Told {
+    at: Option<Instant>,
     dropped: Seen,
     invalid: Seen,
     violations: Seen,

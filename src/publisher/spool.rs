@@ -4,11 +4,12 @@
 //! not closed opens as it was after its last commit.
 
 use std::borrow::Cow;
+use std::fs::{File, TryLockError};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 };
 
 use crate::event::Kind;
@@ -21,13 +22,16 @@ type Stored = (&'static str, &'static str, &'static str, u8, i64, &'static str, 
 const EVENTS: TableDefinition<'_, u64, Stored> = TableDefinition::new("events");
 
 /// `bytes`: of all events in the table.
-const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
+const TOTALS: TableDefinition<'_, &'static str, u64> = TableDefinition::new("totals");
 
 /// What redb may cache (bytes): the spool is written and read once, in order.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Processes that may use one folder at once.
 const MAX_FILES: usize = 64;
+
+/// The place of the first event of an empty spool: there is room before it for what has to go first.
+const MIDDLE: u64 = 1 << 62;
 
 /// A file that has grown beyond this (bytes) gives its space back once it is empty.
 const COMPACT_BYTES: u64 = 16 * 1024 * 1024;
@@ -38,6 +42,9 @@ pub(super) enum SpoolError {
     /// The folder or the file.
     #[error("{path}: {error}")]
     File { path: PathBuf, error: std::io::Error },
+    /// The file is no store any more.
+    #[error("{path}: the file is damaged")]
+    Damaged { path: PathBuf },
     /// The store in the file.
     #[error("{path}: {error}")]
     Store { path: PathBuf, error: Box<redb::Error> },
@@ -59,10 +66,14 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Spool {
     path: PathBuf,
+    /// Held for as long as this lives: redb's own lock goes whenever the store has to be opened again.
+    _lock: File,
     /// `None` after a failure: redb wants to be opened again.
     open: Option<Database>,
     max_bytes: u64,
-    /// Where the next event is written.
+    /// Before the first event.
+    first: u64,
+    /// Behind the last event: where the next is written.
     next: u64,
     /// Where reading goes on.
     unread: u64,
@@ -86,47 +97,56 @@ impl Spool {
         Ok(spool)
     }
 
-    /// `None` where another process has it open.
+    /// `None` where another process has it.
     fn open_file(path: PathBuf, max_bytes: u64) -> Result<Option<Self>, SpoolError> {
-        let mut spool = Spool { path, open: None, max_bytes, next: 0, unread: 0, events: 0, bytes: 0 };
-        match spool.reopen() {
-            Ok(()) => Ok(Some(spool)),
-            Err(redb::Error::DatabaseAlreadyOpen) => Ok(None),
-            Err(redb::Error::Corrupted(why)) => {
-                let aside = spool.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
-                std::fs::rename(&spool.path, &aside)
-                    .map_err(|error| SpoolError::File { path: spool.path.clone(), error })?;
-                tracing::error!(kept = %aside.display(), why, "the spool file is damaged: it is put aside, and a new one begun");
-                spool.reopen().map_err(|error| spool.failed(error)).map(|()| Some(spool))
-            }
-            Err(error) => Err(spool.failed(error)),
+        let lock = private_file(&path.with_extension("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(SpoolError::File { path, error }),
         }
+        let (first, next) = (MIDDLE, MIDDLE);
+        let mut spool =
+            Spool { path, _lock: lock, open: None, max_bytes, first, next, unread: 0, events: 0, bytes: 0 };
+        match spool.reopen() {
+            Ok(()) => {}
+            Err(SpoolError::Damaged { .. }) => spool.put_aside()?,
+            Err(error) => return Err(error),
+        }
+        Ok(Some(spool))
     }
 
-    fn reopen(&mut self) -> Result<(), redb::Error> {
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create(&self.path).map_err(|error| {
-                match error {
-                    // What is no redb file at all is as useless as a damaged one.
-                    DatabaseError::Storage(redb::StorageError::Io(error))
-                        if error.kind() == std::io::ErrorKind::InvalidData =>
-                    {
-                        redb::Error::Corrupted(error.to_string())
-                    }
-                    error => error.into(),
-                }
-            })?;
-        let write = database.begin_write()?;
-        {
-            let events = write.open_table(EVENTS)?;
-            let totals = write.open_table(TOTALS)?;
-            self.events = events.len()?;
-            self.bytes = totals.get("bytes")?.map_or(0, |bytes| bytes.value());
-            self.next = events.last()?.map_or(self.next, |(key, _)| self.next.max(key.value() + 1));
-        }
-        write.commit()?;
-        self.open = Some(database);
+    fn reopen(&mut self) -> Result<(), SpoolError> {
+        drop(private_file(&self.path)?);
+        let path = self.path.clone();
+        let (database, first, next, events, bytes) = guarded(&path, || {
+            let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
+            let write = database.begin_write()?;
+            let (first, next, count, bytes);
+            {
+                let events = write.open_table(EVENTS)?;
+                count = events.len()?;
+                first = events.first()?.map(|(key, _)| key.value());
+                next = events.last()?.map(|(key, _)| key.value() + 1);
+                bytes = write.open_table(TOTALS)?.get("bytes")?.map_or(0, |bytes| bytes.value());
+            }
+            write.commit()?;
+            Ok((database, first, next, count, bytes))
+        })?;
+        self.first = first.map_or(self.first, |first| first.min(self.first));
+        self.next = next.map_or(self.next, |next| next.max(self.next));
+        (self.open, self.events, self.bytes) = (Some(database), events, bytes);
         Ok(())
+    }
+
+    /// What is no store any more is kept for a person, and a new one begun.
+    fn put_aside(&mut self) -> Result<(), SpoolError> {
+        self.open = None;
+        let aside = self.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::rename(&self.path, &aside)
+            .map_err(|error| SpoolError::File { path: self.path.clone(), error })?;
+        tracing::error!(kept = %aside.display(), "the spool file is damaged: it is put aside, and a new one begun");
+        self.reopen()
     }
 
     /// The files that are emptied stay: removing one could race with a process that is opening it.
@@ -136,9 +156,16 @@ impl Spool {
             if path == self.path || !path.exists() {
                 continue;
             }
-            let Some(mut other) = Self::open_file(path, u64::MAX)? else { continue };
+            let mut other = match Self::open_file(path, u64::MAX) {
+                Ok(Some(other)) => other,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a file of the spool folder cannot be read: it stays as it is");
+                    continue;
+                }
+            };
             while other.has_unread() {
-                let kept = other.read(1000, 16 * 1024 * 1024)?;
+                let kept = other.read(10_000, 16 * 1024 * 1024)?;
                 self.append(kept.iter().map(|kept| &kept.message))?;
                 other.remove(&kept.iter().map(|kept| kept.key).collect::<Vec<_>>())?;
             }
@@ -151,12 +178,35 @@ impl Spool {
         &mut self,
         messages: impl IntoIterator<Item = &'a Outgoing>,
     ) -> Result<(), SpoolError> {
-        self.change(&[], messages)
+        self.next = self.insert(self.next, messages)?;
+        Ok(())
+    }
+
+    /// Writes events before the others, and returns the place of the first. They count as read.
+    pub(super) fn prepend<'a>(
+        &mut self,
+        messages: impl ExactSizeIterator<Item = &'a Outgoing>,
+    ) -> Result<u64, SpoolError> {
+        let place = self.first - messages.len() as u64;
+        self.insert(place, messages)?;
+        self.unread = self.unread.max(self.first);
+        self.first = place;
+        Ok(place)
     }
 
     /// Forgets events.
     pub(super) fn remove(&mut self, keys: &[u64]) -> Result<(), SpoolError> {
-        self.change(keys, [])?;
+        let mut bytes = self.bytes;
+        self.events = self.change(|events, totals| {
+            for key in keys {
+                if let Some(removed) = events.remove(key)? {
+                    bytes = bytes.saturating_sub(removed.value().6.len() as u64);
+                }
+            }
+            totals.insert("bytes", bytes)?;
+            Ok(())
+        })?;
+        self.bytes = bytes;
         let large = || std::fs::metadata(&self.path).is_ok_and(|of| of.len() > COMPACT_BYTES);
         if self.events == 0
             && large()
@@ -167,46 +217,48 @@ impl Spool {
         Ok(())
     }
 
-    /// Puts an event behind the others, in one step.
-    pub(super) fn put_last(&mut self, key: u64, message: &Outgoing) -> Result<(), SpoolError> {
-        self.change(&[key], [message])
+    /// Writes events from a place on; returns the place behind them.
+    fn insert<'a>(
+        &mut self,
+        mut place: u64,
+        messages: impl IntoIterator<Item = &'a Outgoing>,
+    ) -> Result<u64, SpoolError> {
+        let messages: Vec<_> = messages.into_iter().collect();
+        let bytes = self.bytes + messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
+        if bytes > self.max_bytes {
+            return Err(SpoolError::Full(self.max_bytes));
+        }
+        self.events = self.change(|events, totals| {
+            for message in messages {
+                events.insert(place, row(message))?;
+                place += 1;
+            }
+            totals.insert("bytes", bytes)?;
+            Ok(())
+        })?;
+        self.bytes = bytes;
+        Ok(place)
     }
 
-    fn change<'a>(
+    /// One commit; returns how many events there are after it.
+    fn change(
         &mut self,
-        keys: &[u64],
-        messages: impl IntoIterator<Item = &'a Outgoing>,
-    ) -> Result<(), SpoolError> {
-        let (mut next, mut bytes) = (self.next, self.bytes);
-        let max_bytes = self.max_bytes;
-        let changed = self.with(|database| {
+        act: impl FnOnce(
+            &mut Table<'_, u64, Stored>,
+            &mut Table<'_, &'static str, u64>,
+        ) -> Result<(), redb::Error>,
+    ) -> Result<u64, SpoolError> {
+        self.with(|database| {
             let mut write = database.begin_write()?;
-            write.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
-            let events = {
-                let mut table = write.open_table(EVENTS)?;
-                for key in keys {
-                    if let Some(removed) = table.remove(key)? {
-                        bytes = bytes.saturating_sub(removed.value().6.len() as u64);
-                    }
-                }
-                for message in messages {
-                    table.insert(next, row(message))?;
-                    next += 1;
-                    bytes += message.body.len() as u64;
-                }
-                write.open_table(TOTALS)?.insert("bytes", bytes)?;
-                table.len()?
+            write.set_durability(Durability::Immediate)?;
+            let left = {
+                let (mut events, mut totals) = (write.open_table(EVENTS)?, write.open_table(TOTALS)?);
+                act(&mut events, &mut totals)?;
+                events.len()?
             };
-            if bytes > max_bytes {
-                write.abort()?;
-                return Ok(None);
-            }
             write.commit()?;
-            Ok(Some(events))
-        })?;
-        let Some(events) = changed else { return Err(SpoolError::Full(max_bytes)) };
-        (self.next, self.bytes, self.events) = (next, bytes, events);
-        Ok(())
+            Ok(left)
+        })
     }
 
     /// Reads on, within both limits; the first event whatever its size.
@@ -231,11 +283,6 @@ impl Spool {
         Ok(kept)
     }
 
-    /// Reads from the beginning again.
-    pub(super) fn rewind(&mut self) {
-        self.unread = 0;
-    }
-
     /// Whether there is something to read.
     pub(super) fn has_unread(&self) -> bool {
         self.events > 0 && self.unread < self.next
@@ -246,21 +293,46 @@ impl Spool {
         usize::try_from(self.events).unwrap_or(usize::MAX)
     }
 
+    /// How many bytes more it may hold.
+    pub(super) fn room(&self) -> usize {
+        usize::try_from(self.max_bytes.saturating_sub(self.bytes)).unwrap_or(usize::MAX)
+    }
+
     /// Does something with the store, and opens it anew first where it failed before.
     fn with<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, SpoolError> {
         if self.open.is_none() {
-            self.reopen().map_err(|error| self.failed(error))?;
+            self.reopen()?;
         }
-        let Some(database) = &self.open else { return Err(self.failed(redb::Error::PreviousIo)) };
-        act(database).map_err(|error| {
-            self.open = None;
-            self.failed(error)
-        })
+        let Some(database) = &self.open else { return Err(SpoolError::Damaged { path: self.path.clone() }) };
+        let done = guarded(&self.path, || act(database));
+        match &done {
+            Err(SpoolError::Damaged { .. }) => self.put_aside()?,
+            Err(_) => self.open = None,
+            Ok(_) => {}
+        }
+        done
     }
+}
 
-    fn failed(&self, error: redb::Error) -> SpoolError {
-        SpoolError::Store { path: self.path.clone(), error: Box::new(error) }
+/// redb panics over some of the damage that a file can have.
+fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SpoolError> {
+    let damaged = || SpoolError::Damaged { path: path.to_owned() };
+    match std::panic::catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(redb::Error::Corrupted(_))) | Err(_) => Err(damaged()),
+        // What is no redb file at all.
+        Ok(Err(redb::Error::Io(error))) if error.kind() == std::io::ErrorKind::InvalidData => Err(damaged()),
+        Ok(Err(error)) => Err(SpoolError::Store { path: path.to_owned(), error: Box::new(error) }),
     }
+}
+
+/// Opens or makes a file that only its owner may read: events are nobody else's.
+fn private_file(path: &Path) -> Result<File, SpoolError> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|error| SpoolError::File { path: path.to_owned(), error })
 }
 
 fn file(folder: &Path, number: usize) -> PathBuf {
@@ -325,18 +397,29 @@ mod tests {
         let first = spool.read(2, usize::MAX).unwrap();
         assert_eq!((ids(&first), &first[0].message), (vec!["0", "1"], &events[0]));
         spool.remove(&[first[0].key]).unwrap();
-        spool.put_last(first[1].key, &first[1].message).unwrap();
         drop(spool);
 
         let mut spool = Spool::open(&folder, u64::MAX).unwrap();
         assert_eq!(spool.len(), 4);
-        assert_eq!(ids(&spool.read(100, 1).unwrap()), ["2"], "one at least, whatever its size");
-        assert_eq!(ids(&spool.read(100, usize::MAX).unwrap()), ["3", "4", "1"]);
+        assert_eq!(ids(&spool.read(100, 1).unwrap()), ["1"], "one at least, whatever its size");
+        assert_eq!(ids(&spool.read(100, usize::MAX).unwrap()), ["2", "3", "4"]);
         assert!(!spool.has_unread());
-        spool.rewind();
-        assert_eq!(spool.read(100, usize::MAX).unwrap().len(), 4);
         spool.append([&event(9)]).unwrap();
         assert_eq!(ids(&spool.read(100, usize::MAX).unwrap()), ["9"]);
+    }
+
+    #[test]
+    fn what_goes_first_is_before_all_others_and_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), u64::MAX).unwrap();
+        spool.append([&event(3)]).unwrap();
+        let place = spool.prepend([&event(1), &event(2)].into_iter()).unwrap();
+        spool.prepend([&event(0)].into_iter()).unwrap();
+        assert_eq!(ids(&spool.read(10, usize::MAX).unwrap()), ["3"]);
+        spool.remove(&[place]).unwrap();
+        drop(spool);
+        let mut spool = Spool::open(folder.path(), u64::MAX).unwrap();
+        assert_eq!(ids(&spool.read(10, usize::MAX).unwrap()), ["0", "2", "3"]);
     }
 
     #[test]
@@ -371,8 +454,9 @@ mod tests {
     fn a_damaged_file_is_put_aside() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("events-0.redb"), vec![7_u8; 100_000]).unwrap();
-        let spool = Spool::open(folder.path(), u64::MAX).unwrap();
+        let mut spool = Spool::open(folder.path(), u64::MAX).unwrap();
         assert_eq!(spool.len(), 0);
+        spool.append([&event(1)]).unwrap();
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|of| of.unwrap().file_name()).collect();
         assert!(names.iter().any(|name| name.to_string_lossy().contains("broken")), "{names:?}");

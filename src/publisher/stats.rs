@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// `accepted + recovered = confirmed + left`, where [`left`](Stats::left) are those on their way, in memory or on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Events taken over from callers.
     pub accepted: u64,
     /// Events refused because the worker could not store them. The log says why.
     pub invalid: u64,
+    /// Payloads that break the schema of their type. They are published all the same.
+    pub violations: u64,
     /// Events refused because there was no room for them, or because the publisher was closed.
     pub dropped: u64,
     /// Events that the broker has confirmed: they are on its disk.
@@ -62,7 +65,6 @@ impl Count {
 /// The numbers behind [`Stats`].
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) accepted: Count,
     pub(super) invalid: Count,
     pub(super) violations: Count,
     pub(super) dropped: Count,

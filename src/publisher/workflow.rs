@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Publisher;
-use super::entry::{Entry, checked, milliseconds, object};
+use super::entry::{Entry, milliseconds, object};
 use crate::event::payload::{
     ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, MatchStatus,
     Payload, ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused,
@@ -121,11 +121,11 @@ impl WorkflowPublisher {
         component_id: impl Into<Cow<'w, str>>,
         risk_score: f64,
     ) -> Entry<'w, RiskAlert<'w>> {
-        let (risk_score, sure) = checked(risk_score, RiskScore::unchecked);
-        let severity = risk_score.severity();
-        let component_id = component_id.into();
+        let (value, sure) = (risk_score, RiskScore::try_from(risk_score).is_ok());
+        let risk_score = RiskScore::unchecked(value);
+        let (component_id, severity) = (component_id.into(), risk_score.severity());
         let entry = self.entry(RiskAlert { component_id, risk_score, severity, risk_factors: None });
-        if sure { entry } else { entry.unsure() }
+        entry.number("risk_score", value, sure)
     }
 
     /// `workflow_paused`: why; who is [`Entry::user`].

@@ -73,12 +73,13 @@ async fn a_workflows_whole_life_is_stored() {
     workflow.log_error("NUL \0");
     workflow.log("no_object", &[1, 2]);
     workflow.log_cache_hit("parts", "x").routing_key("elsewhere.x");
+    workflow.log_risk_alert("LM358", f64::NAN);
     // What breaks its schema is published, as the worker stores it.
     workflow.log_enrichment_progress("X", MatchStatus::Error).confidence(7.0);
 
     let closed = publisher.close(Duration::from_secs(30)).await;
     assert_eq!((closed.confirmed, closed.left), (16, 0), "{:?}", publisher.stats());
-    assert_eq!(publisher.stats().invalid, 3);
+    assert_eq!((publisher.stats().invalid, publisher.stats().violations), (4, 1));
     until("15 events are stored", async || stand.rows().await == 15).await;
 
     let row = async |sql: &str| stand.sql.query_one(sql, &[]).await.unwrap();
@@ -210,12 +211,13 @@ async fn what_no_queue_takes_is_kept_and_sent_again() {
     let publisher = stand.publisher();
     log_numbered(&workflow(&publisher), 0..200);
     until("messages came back", async || publisher.stats().returned >= 2).await;
+    until("it says why", async || publisher.outage().is_some_and(|why| why.contains("no queue"))).await;
     let stats = publisher.stats();
     assert_eq!((stats.confirmed, stats.left()), (0, 200), "a returned message is not confirmed");
     let _worker = stand.worker().await;
     assert_eq!(publisher.flush(PATIENCE).await.confirmed, 200);
     until("all are stored", async || stand.rows().await == 200).await;
-    assert_eq!(publisher.stats().resent, publisher.stats().returned);
+    assert!(publisher.stats().resent >= publisher.stats().returned);
 }
 
 /// Among messages that a queue takes, those that none takes are told apart, however the broker puts its confirms together.
@@ -299,44 +301,6 @@ async fn what_the_broker_refuses_is_sent_again() {
     stand.channel.queue_purge(stand.queue().into(), QueuePurgeOptions::default()).await.unwrap();
 }
 
-/// A memory alarm is an outage like any other: events are kept, and sent when it is over. It needs the private broker's own
-/// tool; against another broker there is nothing to show.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_alarm_is_an_outage() {
-    let stand = Stand::empty("alarm").await;
-    stand.foreign_queue().await;
-    let private = Command::new("scripts/services").arg("env").env_remove("AMQP_URL").output().unwrap();
-    if !String::from_utf8_lossy(&private.stdout).contains(&amqp_url()) {
-        eprintln!("this is not the private broker: its alarm was not raised");
-        return;
-    }
-    let watermark = |limit: &str| {
-        let set = Command::new("scripts/services")
-            .args(["rabbitmqctl", "-q", "set_vm_memory_high_watermark", limit])
-            .output()
-            .unwrap();
-        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(stand.publisher_config(&amqp_url()).spool(folder.path())).unwrap();
-    let workflow = workflow(&publisher);
-    log_numbered(&workflow, 0..100);
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    watermark("0.000001");
-    log_numbered(&workflow, 100..1000);
-    let seen = async {
-        until("the alarm is seen", async || publisher.outage().is_some_and(|why| why.contains("blocks")))
-            .await;
-        until("events go to the disk", async || publisher.stats().in_spool > 0).await;
-    };
-    // Whatever happens, the alarm ends: the other tests have the same broker.
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
-    watermark("0.4");
-    seen.expect("the alarm is an outage");
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    assert_eq!(stand.drained().await, (0..1000).collect::<Vec<_>>());
-}
-
 /// Without a spool the newest are dropped past the bound; who would rather wait, waits until the deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_buffer_is_bounded() {
@@ -352,6 +316,12 @@ async fn the_buffer_is_bounded() {
     let soon = Instant::now() + Duration::from_millis(100);
     let refused = workflow.log_cache_hit("parts", "x").wait(soon).await.unwrap_err();
     assert!(matches!(refused, NotLogged::NoRoom), "{refused}");
+    // Who stops waiting has dropped the event, whether or not it was waited for.
+    let dropped = publisher.stats().dropped;
+    drop(workflow.log_cache_hit("parts", "x").wait(Instant::now() + PATIENCE));
+    let impatient = workflow.log_cache_hit("parts", "x").wait(Instant::now() + PATIENCE);
+    assert!(tokio::time::timeout(Duration::from_millis(50), impatient).await.is_err());
+    assert_eq!(publisher.stats().dropped, dropped + 2);
     let waiting = tokio::spawn({
         let workflow = workflow.clone();
         async move { workflow.log_cache_hit("parts", "x").event_id("e-100").wait(Instant::now() + PATIENCE).await }
@@ -411,6 +381,10 @@ fn what_cannot_work_is_said_at_the_start() {
     assert!(!error(PublisherConfig::new("http://u:hunter2@h", "a")).contains("hunter2"));
     assert!(error(PublisherConfig::new(amqp_url(), "a".repeat(256))).contains("app_id has more than 255"));
     assert!(error(PublisherConfig::new(amqp_url(), "a").spool("/proc/none")).contains("/proc/none"));
+    assert!(
+        error(PublisherConfig::new(amqp_url(), "a").spool_when(SpoolWhen::Always)).contains("spool folder")
+    );
+    assert!(error(PublisherConfig::new(amqp_url(), "a").buffer(10, 1000)).contains("1000 bytes"));
 }
 
 /// A producer is killed with -9 in the middle of an outage and started again: every event that was accepted into the spool
@@ -470,6 +444,86 @@ async fn a_spool_can_take_every_event_first() {
     let stats = publisher.stats();
     assert_eq!((stats.spooled, stats.in_spool, stats.confirmed), (2000, 0, 2000));
     assert_eq!(stand.drained().await, (0..2000).collect::<Vec<_>>());
+    // And one by one, when nothing has happened for a while.
+    for number in 0..3 {
+        tokio::time::sleep(Duration::from_millis(200)).await; // until everybody sleeps
+        log_numbered(&workflow(&publisher), number..number + 1);
+        assert_eq!(publisher.flush(Duration::from_secs(20)).await.left, 0, "{:?}", publisher.stats());
+    }
+}
+
+/// The connection breaks while there are events in flight, on disk and in memory: their order stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn order_is_kept_through_the_spool() {
+    let stand = Stand::empty("order").await;
+    stand.foreign_queue().await;
+    let relay = Relay::before(&amqp_url()).await;
+    relay.open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = stand.publisher_config(&relay.url(&amqp_url())).buffer(1000, 2 << 20).spool(folder.path());
+    let publisher = Publisher::start(config).unwrap();
+    let workflow = workflow(&publisher);
+    let mut logged = 0;
+    for _ in 0..3 {
+        for _ in 0..40 {
+            log_numbered(&workflow, logged..logged + 50);
+            logged += 50;
+            tokio::time::sleep(Duration::from_millis(5)).await; // a pace that fills the line and not the buffer
+        }
+        relay.cut();
+        until("the outage is seen", async || publisher.outage().is_some()).await;
+        log_numbered(&workflow, logged..logged + 50);
+        logged += 50;
+        until("events are on disk", async || publisher.stats().in_spool > 0).await;
+        relay.open().await;
+    }
+    assert_eq!(publisher.flush(PATIENCE).await.left, 0, "{:?}", publisher.stats());
+    let stats = publisher.stats();
+    assert_eq!((stats.dropped, stats.confirmed), (0, logged as u64));
+    assert_eq!(stand.drained().await, (0..logged).collect::<Vec<_>>());
+}
+
+/// A message in the spool that no queue takes does not hold up what comes after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misrouted_event_in_the_spool_is_put_aside() {
+    let stand = Stand::empty("misrouted").await;
+    stand.foreign_queue().await;
+    let options = FieldTable::default();
+    let (queue, exchange) = (stand.queue(), stand.exchange());
+    stand
+        .channel
+        .queue_bind(
+            queue.as_str().into(),
+            exchange.as_str().into(),
+            "cns.cache.hit".into(),
+            QueueBindOptions::default(),
+            options.clone(),
+        )
+        .await
+        .unwrap();
+    stand
+        .channel
+        .queue_unbind(queue.as_str().into(), exchange.as_str().into(), "cns.#".into(), options.clone())
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = stand.publisher_config(&amqp_url()).spool(folder.path()).spool_when(SpoolWhen::Always);
+    let publisher = Publisher::start(config).unwrap();
+    let workflow = workflow(&publisher);
+    workflow.log_error("nobody listens").event_id("e-1000");
+    until("it came back", async || publisher.stats().returned > 0).await;
+    for number in 0..20 {
+        log_numbered(&workflow, number..number + 1);
+        until("the next is confirmed", async || publisher.stats().confirmed > number as u64).await;
+    }
+    assert!(publisher.stats().returned < 100, "it is tried again with pauses: {:?}", publisher.stats());
+    stand
+        .channel
+        .queue_bind(queue.into(), exchange.into(), "cns.#".into(), QueueBindOptions::default(), options)
+        .await
+        .unwrap();
+    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
+    assert_eq!(stand.drained().await, (0..20).chain([1000]).collect::<Vec<_>>());
 }
 
 /// Handles are used from many threads at once, inside a runtime and outside of one.
