@@ -308,9 +308,8 @@ impl Aside<'_> {
 
     /// What is taken now frees the others of its key.
     fn release(&mut self, confirmed: &[Parcel]) {
-        if self.keys.is_empty()
-            || !confirmed.iter().any(|parcel| self.keys.remove(&parcel.message.routing_key))
-        {
+        let freed = confirmed.iter().filter(|parcel| self.keys.remove(&parcel.message.routing_key)).count();
+        if freed == 0 {
             return;
         }
         let mut aside = self.store.aside.borrow_mut();
