@@ -116,6 +116,8 @@ impl Store {
             .inspect_err(|error| {
                 self.spool_failed.set(Some(Instant::now()));
                 self.shared.spool_trouble(error.to_string());
+                let damaged = self.spool.as_ref().map_or(0, |spool| spool.borrow().damaged());
+                self.shared.counts.damaged.set(damaged);
             })
             .ok()
     }

@@ -53,6 +53,13 @@ impl PublisherCollector {
                 (counter("returned_total", "Messages that no queue took.")?, |stats| stats.returned),
                 (counter("resent_total", "Messages that had to be sent again.")?, |stats| stats.resent),
                 (counter("spooled_total", "Events written to the spool.")?, |stats| stats.spooled),
+                (
+                    counter(
+                        "damaged_total",
+                        "Events that were in a spool file which turned out to be damaged.",
+                    )?,
+                    |stats| stats.damaged,
+                ),
                 (counter("recovered_total", "Events of an earlier process, found in the spool.")?, |stats| {
                     stats.recovered
                 }),

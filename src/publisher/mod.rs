@@ -348,7 +348,9 @@ impl Publisher {
                 let progress = shared.progress.notified();
                 tokio::pin!(progress);
                 progress.as_mut().enable();
-                if shared.counts.confirmed.get() >= accepted + shared.counts.recovered.get() {
+                if shared.counts.confirmed.get() + shared.counts.damaged.get()
+                    >= accepted + shared.counts.recovered.get()
+                {
                     return;
                 }
                 progress.await;

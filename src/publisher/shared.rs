@@ -75,6 +75,7 @@ impl Shared {
             resent: counts.resent.get(),
             spooled: counts.spooled.get(),
             recovered: counts.recovered.get(),
+            damaged: counts.damaged.get(),
             waiting: self.line.waiting() as u64,
             in_flight: counts.in_flight.get(),
             in_spool: counts.in_spool.get(),

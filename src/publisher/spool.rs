@@ -79,6 +79,8 @@ pub(super) struct Spool {
     unread: u64,
     events: u64,
     bytes: u64,
+    /// How many were in files that turned out to be damaged.
+    damaged: u64,
 }
 
 impl Spool {
@@ -106,8 +108,18 @@ impl Spool {
             Err(TryLockError::Error(error)) => return Err(SpoolError::File { path, error }),
         }
         let (first, next) = (MIDDLE, MIDDLE);
-        let mut spool =
-            Spool { path, _lock: lock, open: None, max_bytes, first, next, unread: 0, events: 0, bytes: 0 };
+        let mut spool = Spool {
+            path,
+            _lock: lock,
+            open: None,
+            max_bytes,
+            first,
+            next,
+            unread: 0,
+            events: 0,
+            bytes: 0,
+            damaged: 0,
+        };
         match spool.reopen() {
             Ok(()) => {}
             Err(SpoolError::Damaged { .. }) => spool.put_aside()?,
@@ -142,6 +154,7 @@ impl Spool {
     /// What is no store any more is kept for a person, and a new one begun.
     fn put_aside(&mut self) -> Result<(), SpoolError> {
         self.open = None;
+        self.damaged += self.events;
         let aside = self.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
         std::fs::rename(&self.path, &aside)
             .map_err(|error| SpoolError::File { path: self.path.clone(), error })?;
@@ -291,6 +304,11 @@ impl Spool {
     /// How many it holds.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.events).unwrap_or(usize::MAX)
+    }
+
+    /// How many it held in files that are put aside.
+    pub(super) fn damaged(&self) -> usize {
+        usize::try_from(self.damaged).unwrap_or(usize::MAX)
     }
 
     /// How many bytes more it may hold.

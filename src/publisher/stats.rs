@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts since the publisher was started, and how things stand at this moment.
 ///
-/// `accepted + recovered = confirmed + left`, where [`left`](Stats::left) are those on their way, in memory or on disk.
+/// `accepted + recovered = confirmed + damaged + left`, where [`left`](Stats::left) are those on their way, in memory or on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -26,6 +26,8 @@ pub struct Stats {
     pub spooled: u64,
     /// Events of an earlier process, found in the spool.
     pub recovered: u64,
+    /// Events that were in a spool file which turned out to be damaged. The file is kept aside; the log says where.
+    pub damaged: u64,
     /// At this moment: in memory, not yet sent.
     pub waiting: u64,
     /// At this moment: sent, not yet confirmed.
@@ -40,7 +42,7 @@ impl Stats {
     /// Events that are accepted and not yet confirmed.
     #[must_use]
     pub fn left(&self) -> u64 {
-        (self.accepted + self.recovered).saturating_sub(self.confirmed)
+        (self.accepted + self.recovered).saturating_sub(self.confirmed + self.damaged)
     }
 }
 
@@ -73,6 +75,7 @@ pub(super) struct Counts {
     pub(super) resent: Count,
     pub(super) spooled: Count,
     pub(super) recovered: Count,
+    pub(super) damaged: Count,
     pub(super) in_flight: Count,
     pub(super) in_spool: Count,
 }
