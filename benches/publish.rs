@@ -69,6 +69,8 @@ async fn run(options: &Options, url: &str) {
     let config =
         |url: &str| PublisherConfig::new(url, "bench").exchange(&queue.name).buffer(200_000, 256 << 20);
 
+    // First, while there is no freed memory that could be used again.
+    let memory = memory(options.calls, folder.path()).await;
     let mut calls = Vec::new();
     for (name, config) in [
         ("broker there", config(url)),
@@ -107,7 +109,6 @@ async fn run(options: &Options, url: &str) {
         "ratios": ratios,
     });
 
-    let memory = memory(options.calls, folder.path()).await;
     queue.delete().await;
     report(options, &json!({ "calls": calls, "confirmed": confirmed, "memory": memory }));
 }

@@ -40,7 +40,7 @@ pub const MAX_ID_CHARS: usize = 255;
 pub const MAX_TYPE_CHARS: usize = 100;
 
 /// Room for a usual body (bytes), so that writing one rarely has to move it.
-const BODY_BYTES: usize = 768;
+const BODY_BYTES: usize = 1024;
 
 /// Who caused an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]

@@ -26,7 +26,7 @@ const SPOOL_RETRY: Duration = Duration::from_millis(500);
 const COMMIT_EVENTS: usize = 4096;
 
 /// The same in bytes.
-const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Where events come from and where they go back to, as the background task sees it. The oldest are in `first`, then
 /// come those of the spool that are not read, then those of the line.

@@ -44,7 +44,7 @@
 //! - **Twice** is harmless: an event that is sent again has the same `event_id`, and is stored once.
 //! - **Bounds**: events that are accepted and neither confirmed nor on disk are bounded in number and bytes
 //!   ([`PublisherConfig::buffer`]). Beside them stand what is in flight from the spool (8 MiB), the client library's
-//!   copies of what is in flight (8 MiB) and the spool's cache (8 MiB).
+//!   copies of what is in flight (8 MiB) and what the spool caches and writes (some 8 MiB).
 //! - **Outage**: no connection, no answer, an alarm of the broker. Without a spool the newest events are dropped when
 //!   the buffer is full; who would rather wait uses [`Entry::wait`] or [`Publisher::log_wait`].
 //! - **Logs**: `tracing`, without bodies. The client library logs each returned message with its body as a warning: filter

@@ -25,7 +25,7 @@ const EVENTS: TableDefinition<'_, u64, Stored> = TableDefinition::new("events");
 const TOTALS: TableDefinition<'_, &'static str, u64> = TableDefinition::new("totals");
 
 /// What redb may cache (bytes): the spool is written and read once, in order.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Processes that may use one folder at once.
 const MAX_FILES: usize = 64;
