@@ -165,7 +165,7 @@ impl Store {
     pub(super) fn reached(&self) {
         self.away_since.set(None);
         if self.shared.set_outage(None) {
-            tracing::info!("the broker takes events");
+            tracing::info!("events are sent");
         }
     }
 
@@ -176,7 +176,7 @@ impl Store {
         }
         self.shared.line.call_keeper();
         if self.shared.set_outage(Some(reason.to_owned())) {
-            tracing::warn!(reason, "the broker is away: events are kept, and sent when it is back");
+            tracing::warn!(reason, "events cannot be sent: they are kept until they can");
         }
     }
 
