@@ -35,6 +35,8 @@ pub(super) struct Store {
     spool: Option<RefCell<Spool>>,
     when: SpoolWhen,
     away_since: Cell<Option<Instant>>,
+    /// The same before there was a connection on which nothing is confirmed yet: it may be no better than the last.
+    was_away_since: Cell<Option<Instant>>,
     /// To be sent before anything else.
     first: RefCell<VecDeque<Parcel>>,
     /// Not taken by the broker; the sender tries them now and then.
@@ -60,6 +62,7 @@ impl Store {
             spool: spool.map(RefCell::new),
             when,
             away_since: Cell::new(Some(Instant::now())),
+            was_away_since: Cell::new(None),
             first: RefCell::default(),
             aside: RefCell::default(),
             to_forget: RefCell::default(),
@@ -161,18 +164,27 @@ impl Store {
         self.shared.line.call_keeper();
     }
 
+    /// There is a connection.
+    pub(super) fn connected(&self) {
+        self.was_away_since.set(self.away_since.take());
+        if self.shared.set_outage(None) {
+            tracing::info!("connected to the broker");
+        }
+    }
+
     /// The broker takes events.
     pub(super) fn reached(&self) {
         self.away_since.set(None);
+        self.was_away_since.set(None);
         if self.shared.set_outage(None) {
-            tracing::info!("events are sent");
+            tracing::info!("events are sent again");
         }
     }
 
     /// The broker takes nothing, since then.
     pub(super) fn away(&self, reason: &str, since: Instant) {
         if self.away_since.get().is_none() {
-            self.away_since.set(Some(since));
+            self.away_since.set(Some(self.was_away_since.take().unwrap_or(since)));
         }
         self.shared.line.call_keeper();
         if self.shared.set_outage(Some(reason.to_owned())) {

@@ -72,7 +72,7 @@ impl Sender {
             };
             let ended = match session {
                 Ok((connection, channel)) => {
-                    store.reached();
+                    store.connected();
                     // One listener for the whole session: an event reaches one listener only, and none while there is none.
                     let mut events = pin!(connection.events_listener());
                     let mut flight = Flight::default();

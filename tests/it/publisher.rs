@@ -465,13 +465,15 @@ async fn order_is_kept_through_the_spool() {
     let workflow = workflow(&publisher);
     let mut logged = 0;
     for _ in 0..3 {
-        for _ in 0..40 {
-            log_numbered(&workflow, logged..logged + 50);
-            logged += 50;
-            tokio::time::sleep(Duration::from_millis(5)).await; // a pace that fills the line and not the buffer
+        for number in logged..logged + 2000 {
+            // As fast as there is room: half of it is kept on disk while the rest is sent.
+            let entry = workflow.log_cache_hit("parts", "x").event_id(format!("e-{number}"));
+            entry.wait(Instant::now() + PATIENCE).await.unwrap();
         }
+        logged += 2000;
         relay.cut();
         until("the outage is seen", async || publisher.outage().is_some()).await;
+        until("there is room", async || publisher.stats().waiting < 100).await;
         log_numbered(&workflow, logged..logged + 50);
         logged += 50;
         until("events are on disk", async || publisher.stats().in_spool > 0).await;

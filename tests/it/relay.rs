@@ -31,7 +31,14 @@ impl Relay {
     }
 
     pub async fn open(self: &Arc<Self>) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        let mut bound = TcpListener::bind(("127.0.0.1", self.port)).await;
+        let deadline = std::time::Instant::now() + crate::stand::PATIENCE;
+        // The last listener may not be gone yet, or somebody's connection may have the port for a moment.
+        while bound.is_err() && std::time::Instant::now() < deadline {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            bound = TcpListener::bind(("127.0.0.1", self.port)).await;
+        }
+        let listener = bound.unwrap();
         let cut = CancellationToken::new();
         *self.open.lock().unwrap() = Some(cut.clone());
         let target = self.target.clone();
