@@ -42,7 +42,7 @@ pub enum SpoolWhen {
 }
 
 impl PublisherConfig {
-    /// The exchange `cns.events` of a broker, a buffer of 50,000 events and 64 MiB, messages of up to 1 MiB, no spool.
+    /// The exchange `cns.events` of a broker, a buffer of 100,000 events and 128 MiB, messages of up to 1 MiB, no spool.
     ///
     /// `uri` is an `amqp://` or `amqps://` URI. `app_id` names this producer; it stands in every message.
     pub fn new(uri: impl Into<String>, app_id: impl Into<String>) -> Self {
@@ -50,8 +50,8 @@ impl PublisherConfig {
             uri: uri.into(),
             app_id: app_id.into(),
             exchange: "cns.events".to_owned(),
-            buffer_events: 50_000,
-            buffer_bytes: 64 * 1024 * 1024,
+            buffer_events: 100_000,
+            buffer_bytes: 128 * 1024 * 1024,
             max_message_bytes: 1024 * 1024,
             spool_folder: None,
             spool_when: None,
