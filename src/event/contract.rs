@@ -7,10 +7,8 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
-use super::payload::{
-    ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, Object,
-    ProcessingStarted, RiskAlert, StageCompleted, StageStarted, WorkflowPaused, WorkflowResumed,
-};
+use super::payload::Object;
+use super::schema::with_type;
 use super::{Event, WorkflowState};
 
 /// The exchange that producers publish to, unless it is configured otherwise.
@@ -73,24 +71,15 @@ pub fn event_schema(kind: Option<Kind>) -> Value {
 /// The JSON Schema of the payload of a type. More fields than it names are welcome.
 #[must_use]
 pub fn payload_schema(kind: Kind) -> Value {
-    let mut schema = match kind {
-        Kind::ProcessingStarted => schema_of::<ProcessingStarted<'_>>(),
-        Kind::StageStarted => schema_of::<StageStarted<'_>>(),
-        Kind::StageCompleted => schema_of::<StageCompleted<'_>>(),
-        Kind::EnrichmentProgress => schema_of::<EnrichmentProgress<'_>>(),
-        Kind::RiskAlert => schema_of::<RiskAlert<'_>>(),
-        Kind::WorkflowPaused => schema_of::<WorkflowPaused<'_>>(),
-        Kind::WorkflowResumed => schema_of::<WorkflowResumed<'_>>(),
-        Kind::Error => schema_of::<ErrorRaised<'_>>(),
-        Kind::ComponentMatched => schema_of::<ComponentMatched<'_>>(),
-        Kind::ApiCallMade => schema_of::<ApiCallMade<'_>>(),
-        Kind::CacheHit => schema_of::<CacheHit<'_>>(),
-        Kind::CacheMiss => schema_of::<CacheMiss<'_>>(),
-    };
+    let mut schema = with_type!(kind, (), schema_for);
     for word in ["$schema", "title"] {
         schema.remove(word);
     }
     schema.to_value()
+}
+
+fn schema_for<T: JsonSchema>((): ()) -> Schema {
+    schema_of::<T>()
 }
 
 fn schema_of<T: JsonSchema>() -> Schema {

@@ -5,30 +5,44 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::kind::Kind;
-use super::payload::{
-    ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, Payload,
-    ProcessingStarted, RiskAlert, StageCompleted, StageStarted, WorkflowPaused, WorkflowResumed,
-};
+use super::payload::Payload;
 
 /// Calls a function that is generic over the payload's type with the type that belongs to a kind.
 macro_rules! with_type {
     ($kind:expr, $payload:expr, $function:ident) => {
         match $kind {
-            Kind::ProcessingStarted => $function::<ProcessingStarted<'_>>($payload),
-            Kind::StageStarted => $function::<StageStarted<'_>>($payload),
-            Kind::StageCompleted => $function::<StageCompleted<'_>>($payload),
-            Kind::EnrichmentProgress => $function::<EnrichmentProgress<'_>>($payload),
-            Kind::RiskAlert => $function::<RiskAlert<'_>>($payload),
-            Kind::WorkflowPaused => $function::<WorkflowPaused<'_>>($payload),
-            Kind::WorkflowResumed => $function::<WorkflowResumed<'_>>($payload),
-            Kind::Error => $function::<ErrorRaised<'_>>($payload),
-            Kind::ComponentMatched => $function::<ComponentMatched<'_>>($payload),
-            Kind::ApiCallMade => $function::<ApiCallMade<'_>>($payload),
-            Kind::CacheHit => $function::<CacheHit<'_>>($payload),
-            Kind::CacheMiss => $function::<CacheMiss<'_>>($payload),
+            $crate::event::Kind::ProcessingStarted => {
+                $function::<$crate::event::payload::ProcessingStarted<'_>>($payload)
+            }
+            $crate::event::Kind::StageStarted => {
+                $function::<$crate::event::payload::StageStarted<'_>>($payload)
+            }
+            $crate::event::Kind::StageCompleted => {
+                $function::<$crate::event::payload::StageCompleted<'_>>($payload)
+            }
+            $crate::event::Kind::EnrichmentProgress => {
+                $function::<$crate::event::payload::EnrichmentProgress<'_>>($payload)
+            }
+            $crate::event::Kind::RiskAlert => $function::<$crate::event::payload::RiskAlert<'_>>($payload),
+            $crate::event::Kind::WorkflowPaused => {
+                $function::<$crate::event::payload::WorkflowPaused<'_>>($payload)
+            }
+            $crate::event::Kind::WorkflowResumed => {
+                $function::<$crate::event::payload::WorkflowResumed<'_>>($payload)
+            }
+            $crate::event::Kind::Error => $function::<$crate::event::payload::ErrorRaised<'_>>($payload),
+            $crate::event::Kind::ComponentMatched => {
+                $function::<$crate::event::payload::ComponentMatched<'_>>($payload)
+            }
+            $crate::event::Kind::ApiCallMade => {
+                $function::<$crate::event::payload::ApiCallMade<'_>>($payload)
+            }
+            $crate::event::Kind::CacheHit => $function::<$crate::event::payload::CacheHit<'_>>($payload),
+            $crate::event::Kind::CacheMiss => $function::<$crate::event::payload::CacheMiss<'_>>($payload),
         }
     };
 }
+pub(super) use with_type;
 
 /// Checks a received payload against the schema of its type.
 ///
