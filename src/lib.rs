@@ -39,6 +39,8 @@ mod patience;
 pub mod publisher;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "publisher")]
+mod tls;
 #[cfg(all(feature = "publisher", not(feature = "opentelemetry")))]
 #[path = "trace/off.rs"]
 mod trace;

@@ -1,9 +1,15 @@
 //! The one place that opens connections to RabbitMQ.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::tcp::{AMQPUriTcpExt, RustlsConnector};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties, runtime};
+use rustls::ClientConfig;
+use url::Url;
+
+use crate::tls::{TlsFileError, TlsFiles};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -11,17 +17,43 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds between heartbeats unless the URI says otherwise: a peer that went silent is noticed after two.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// Where the broker is: an `amqp://` or `amqps://` URI, understood.
+/// Where the broker is and how it is reached: an `amqp://` or `amqps://` URI, understood.
+///
+/// `amqps` verifies the server's certificate and name. The query's `cacertfile`, `certfile` and `keyfile` name PEM
+/// files, as in RabbitMQ's own URI query parameters: the authorities to trust instead of the system's, and the
+/// certificate and key that this client shows. `auth_mechanism=external` logs in by that certificate.
 #[derive(Clone)]
 pub struct Broker {
     uri: AMQPUri,
+    tls: Option<Arc<ClientConfig>>,
     name: String,
 }
 
+/// What bytes go through, encrypted or not.
+#[cfg(feature = "service")]
+pub(super) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+
+#[cfg(feature = "service")]
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for S {}
+
 /// A URI that cannot work. Never quotes it: it holds a password.
 #[derive(Debug, thiserror::Error)]
-#[error("is not an AMQP URI ({0}); amqp://user:password@host:5672/vhost would be one")]
-pub struct UriError(String);
+pub enum UriError {
+    /// No URI of a broker.
+    #[error("is not an AMQP URI ({0}); amqp://user:password@host:5672/vhost would be one")]
+    Syntax(String),
+    /// The server's certificate would not be verified.
+    #[error(
+        "has verify={0}, which does not verify the server: leave it out, or use amqp:// on a trusted network"
+    )]
+    Unverified(String),
+    /// Files for TLS, and no TLS.
+    #[error("names a certificate file, and is amqp://; amqps:// would use it")]
+    NoTls,
+    /// A certificate or key file that cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] TlsFileError),
+}
 
 impl Broker {
     /// Understands a URI. `name` is what the broker shows of these connections.
@@ -29,9 +61,29 @@ impl Broker {
     /// # Errors
     /// What is wrong with it.
     pub fn new(uri: &str, name: &str) -> Result<Self, UriError> {
-        let mut uri: AMQPUri = uri.parse().map_err(|error: String| UriError(error))?;
+        let url = Url::parse(uri).map_err(|error| UriError::Syntax(error.to_string()))?;
+        if url.cannot_be_a_base() {
+            // The parser's own words would quote the whole of it.
+            return Err(UriError::Syntax("it must begin with amqp:// or amqps://".into()));
+        }
+        let mut files = TlsFiles::default();
+        for (key, value) in url.query_pairs() {
+            match key.as_ref() {
+                "cacertfile" => files.roots = Some(value.as_ref().into()),
+                "certfile" => files.certificate = Some(value.as_ref().into()),
+                "keyfile" => files.key = Some(value.as_ref().into()),
+                "verify" if value != "verify_peer" => return Err(UriError::Unverified(value.into_owned())),
+                _ => {}
+            }
+        }
+        let mut uri: AMQPUri = uri.parse().map_err(UriError::Syntax)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        Ok(Broker { uri, name: name.to_owned() })
+        let tls = match uri.scheme {
+            AMQPScheme::AMQPS => Some(files.client_config()?),
+            AMQPScheme::AMQP if files.any() => return Err(UriError::NoTls),
+            AMQPScheme::AMQP => None,
+        };
+        Ok(Broker { uri, tls, name: name.to_owned() })
     }
 
     /// Opens a connection; `purpose` tells it apart from the others of this process.
@@ -41,24 +93,37 @@ impl Broker {
     pub async fn connect(&self, purpose: &str) -> lapin::Result<Connection> {
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{} {purpose}", self.name).into());
-        let connecting = Connection::connect_uri(self.uri.clone(), properties);
+        let runtime = runtime::default_runtime()?;
+        let tls = self.tls.clone().map(RustlsConnector::from);
+        let connecting = Connection::connector(
+            self.uri.clone(),
+            runtime,
+            async move |uri: AMQPUri, runtime| {
+                let host = uri.authority.host.clone();
+                // The library's own amqps would trust the system's authorities as well.
+                let stream = AMQPUri { scheme: AMQPScheme::AMQP, ..uri }.connect_async(&runtime).await?;
+                match &tls {
+                    None => Ok(stream),
+                    Some(tls) => Ok(stream.into_rustls(tls, &host).await?),
+                }
+            },
+            properties,
+        );
         tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 10 s").into())
         })
     }
 
-    /// TLS with the certificates that the system trusts, for the greeting that is read by hand.
+    /// The bare stream, for frames that are read by hand.
     #[cfg(feature = "service")]
-    pub(super) fn tls() -> std::io::Result<tokio_rustls::TlsConnector> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(std::sync::Arc::new(config).into())
+    pub(super) async fn stream(&self) -> std::io::Result<Box<dyn Stream>> {
+        let authority = &self.uri.authority;
+        let stream = tokio::net::TcpStream::connect((authority.host.as_str(), authority.port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name =
+            rustls::pki_types::ServerName::try_from(authority.host.clone()).map_err(std::io::Error::other)?;
+        Ok(Box::new(tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await?))
     }
 
     #[cfg(feature = "service")]
@@ -73,5 +138,30 @@ impl std::fmt::Debug for Broker {
             .field("host", &self.uri.authority.host)
             .field("port", &self.uri.authority.port)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_said_without_the_password() {
+        for (uri, said) in [
+            ("amqp:guest:hunter2@host", "must begin with amqp://"),
+            ("http://guest:hunter2@host", "Invalid AMQP scheme"),
+            ("hunter2", "relative URL"),
+            ("amqp://guest:hunter2@host?heartbeat=x", "invalid digit"),
+            ("amqps://guest:hunter2@host?verify=verify_none", "does not verify"),
+            ("amqp://guest:hunter2@host?cacertfile=/x", "amqps:// would use it"),
+            (
+                "amqps://guest:hunter2@host?cacertfile=/nowhere/ca.pem",
+                "/nowhere/ca.pem, which cannot be used",
+            ),
+            ("amqps://guest:hunter2@host?certfile=/x", "come together"),
+        ] {
+            let error = Broker::new(uri, "test").unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("hunter2"), "{uri}: {error}");
+        }
     }
 }

@@ -38,6 +38,24 @@ const OWN_HEADERS: [&str; 8] = [
     "x-cns-headers-left-out",
 ];
 
+/// What the broker adds when it dead-letters a message by itself, or counts its deliveries.
+const BROKER_HEADERS: [&str; 8] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-delivery-count",
+];
+
+/// Whether a header is about the letter, and not the message's own.
+#[must_use]
+pub fn is_own_header(name: &str) -> bool {
+    OWN_HEADERS.contains(&name) || BROKER_HEADERS.contains(&name)
+}
+
 /// A message that cannot be stored, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Letter<'a> {
@@ -185,24 +203,33 @@ impl DeadLetters {
     }
 }
 
+/// Why a message is a letter, since when, and who says so.
+pub(super) fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str) -> FieldTable {
+    let mut headers = FieldTable::default();
+    let mut say = |name: &str, value: &[u8]| {
+        headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+    };
+    say("x-cns-reason", rejection.reason.name().as_bytes());
+    say("x-cns-detail", one_line(&rejection.detail).as_bytes());
+    if let Some(field) = &rejection.field {
+        say("x-cns-field", one_line(field).as_bytes());
+    }
+    if let Some(sqlstate) = &rejection.sqlstate {
+        say("x-cns-sqlstate", sqlstate.as_bytes());
+    }
+    say("x-cns-routing-key", routing_key);
+    say("x-cns-dead-at", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true).as_bytes());
+    say("x-cns-worker", worker.as_bytes());
+    headers
+}
+
 /// The message's own properties and headers, with the reason beside them.
 fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicProperties {
-    let (original, rejection) = (letter.properties, letter.rejection);
-    let mut own = FieldTable::default();
+    let original = letter.properties;
+    let mut own = reason_headers(letter.rejection, letter.routing_key.as_str().as_bytes(), worker);
     let mut say = |name: &str, value: &str| {
         own.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
     };
-    say("x-cns-reason", rejection.reason.name());
-    say("x-cns-detail", &one_line(&rejection.detail));
-    if let Some(field) = &rejection.field {
-        say("x-cns-field", &one_line(field));
-    }
-    if let Some(sqlstate) = &rejection.sqlstate {
-        say("x-cns-sqlstate", sqlstate);
-    }
-    say("x-cns-routing-key", letter.routing_key.as_str());
-    say("x-cns-dead-at", &Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
-    say("x-cns-worker", worker);
     // The broker refuses a foreign user_id, and an expiration would erase the letter.
     if let Some(user) = original.user_id() {
         say("x-cns-user-id", user.as_str());

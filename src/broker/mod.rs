@@ -6,12 +6,20 @@ mod dead_letters;
 #[cfg(feature = "service")]
 mod topology;
 #[cfg(feature = "service")]
+mod unreadable;
+#[cfg(feature = "service")]
 mod version;
+#[cfg(feature = "service")]
+mod wire;
 
 pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
-pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered};
+pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header};
 #[cfg(feature = "service")]
 pub use topology::{QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]
+pub use unreadable::{NotSetAside, Reach, set_unreadable_aside};
+#[cfg(feature = "service")]
 pub use version::Version;
+#[cfg(feature = "service")]
+pub use wire::{Got, Property, Published, RawMessage, RawProperties, Wire, WireError};

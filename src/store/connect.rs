@@ -1,16 +1,13 @@
 //! The one place that opens connections to `PostgreSQL`.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
+
+use crate::tls::{TlsFileError, TlsFiles};
 
 /// How long a connection may take to be made, unless the URL says `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +34,8 @@ pub enum UrlError {
     )]
     SslMode(String),
     /// A certificate or key file that cannot be used.
-    #[error("names {0}, which cannot be used: {1}")]
-    Certificate(PathBuf, String),
+    #[error(transparent)]
+    Certificate(#[from] TlsFileError),
 }
 
 impl Database {
@@ -83,7 +80,7 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("cns-events");
         }
-        let tls = if verify { Some(MakeRustlsConnect::new(tls.client_config()?)) } else { None };
+        let tls = if verify { Some(MakeRustlsConnect::new((*tls.client_config()?).clone())) } else { None };
         Ok(Self { config, tls })
     }
 
@@ -152,52 +149,6 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
-}
-
-#[derive(Default)]
-struct TlsFiles {
-    roots: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-impl TlsFiles {
-    fn client_config(&self) -> Result<ClientConfig, UrlError> {
-        let unusable = |path: &PathBuf, error: &dyn std::fmt::Display| {
-            UrlError::Certificate(path.clone(), error.to_string())
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        match &self.roots {
-            Some(path) => {
-                for certificate in
-                    CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, &error))?
-                {
-                    let certificate = certificate.map_err(|error| unusable(path, &error))?;
-                    roots.add(certificate).map_err(|error| unusable(path, &error))?;
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| UrlError::Syntax(error.to_string()))?
-            .with_root_certificates(roots);
-        match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                let chain = CertificateDer::pem_file_iter(certificate)
-                    .and_then(Iterator::collect)
-                    .map_err(|error| unusable(certificate, &error))?;
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
-                builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(certificate, &error))
-            }
-            (None, None) => Ok(builder.with_no_client_auth()),
-            (Some(path), None) | (None, Some(path)) => {
-                Err(unusable(path, &"sslcert and sslkey come together"))
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ mod persist;
 mod session;
 mod settle;
 mod supervise;
+mod unreadable;
 
 pub use supervise::{WorkerError, run};
 

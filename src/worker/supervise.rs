@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::{Connection, Event};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, lane};
+use super::session::SessionLost;
+use super::{Shared, lane, unreadable};
 use crate::broker::{Broker, Topology, TopologyError, Version};
 use crate::config::Declare;
 use crate::metrics::Peer;
@@ -48,14 +49,16 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
     let mut had_session = false;
     loop {
         let started = Instant::now();
+        let mut unreadable = false;
         match session(&shared, &broker, &database, had_session).await {
             Ok(()) => return Ok(()),
             Err(Ended::Mismatch(reason)) if !had_session => return Err(WorkerError::Topology(reason)),
             Err(Ended::Mismatch(reason)) => lost(&shared, &reason),
             Err(Ended::NoConnection(reason)) => lost(&shared, &reason),
-            Err(Ended::Lost(reason)) => {
+            Err(Ended::Lost(end)) => {
                 had_session = true;
-                lost(&shared, &reason);
+                lost(&shared, &end.reason);
+                unreadable = end.unreadable;
             }
         }
         if started.elapsed() > GOOD_SESSION {
@@ -65,6 +68,9 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
         tokio::select! {
             () = shared.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
+        }
+        if unreadable {
+            unreadable::set_aside(&shared, &broker).await;
         }
     }
 }
@@ -76,7 +82,26 @@ enum Ended {
     /// What exists on the broker is not what is configured.
     Mismatch(String),
     /// It was there, and then it was not.
-    Lost(String),
+    Lost(End),
+}
+
+/// The first thing that failed in a session.
+struct End {
+    reason: String,
+    /// It was a message that the client library cannot read.
+    unreadable: bool,
+}
+
+impl End {
+    fn of(error: &lapin::Error) -> Self {
+        End { reason: error.to_string(), unreadable: unreadable::is_unreadable(error) }
+    }
+}
+
+impl From<&str> for End {
+    fn from(reason: &str) -> Self {
+        End { reason: reason.to_owned(), unreadable: false }
+    }
 }
 
 fn lost(shared: &Shared, reason: &str) {
@@ -121,7 +146,7 @@ async fn lanes(
     database: &Database,
     connection: Connection,
     version: Option<Version>,
-) -> String {
+) -> End {
     let connection = std::sync::Arc::new(connection);
     let ending = CancellationToken::new();
     let mut lanes = JoinSet::new();
@@ -132,9 +157,9 @@ async fn lanes(
             lane::run(shared, number, &connection, broker, database, ending, version).await
         });
     }
-    let mut failed = None;
+    let mut failed: Option<End> = None;
     {
-        let mut connection_fails = std::pin::pin!(connection_error(&connection));
+        let mut connection_fails = std::pin::pin!(connection_error(&connection).fuse());
         while !lanes.is_empty() {
             let why = tokio::select! {
                 Some(ended) = lanes.join_next() => reason(ended),
@@ -147,18 +172,25 @@ async fn lanes(
             if !shared.shutdown.is_cancelled() {
                 ending.cancel();
             }
-            failed.get_or_insert(why);
+            // One message ends all of them; not every lane is told why.
+            if failed.as_ref().is_none_or(|before| why.unreadable && !before.unreadable) {
+                failed = Some(why);
+            }
+        }
+        if let Some(end) = connection_fails.now_or_never().filter(|end| end.unreadable) {
+            failed = Some(end);
         }
     }
     // Closing tells the broker; where it is gone there is nobody to tell.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
-    failed.unwrap_or_default()
+    failed.unwrap_or_else(|| "no lane ran".into())
 }
 
-fn reason(ended: Result<Result<(), super::session::SessionLost>, tokio::task::JoinError>) -> String {
+fn reason(ended: Result<Result<(), SessionLost>, tokio::task::JoinError>) -> End {
     match ended {
         Ok(Ok(())) => "a lane ended".into(),
-        Ok(Err(lost)) => lost.to_string(),
+        Ok(Err(SessionLost::Broker(error))) => End::of(&error),
+        Ok(Err(lost)) => lost.to_string().as_str().into(),
         Err(panicked) => {
             tracing::error!(%panicked, "a lane failed: this is a bug");
             "a lane failed".into()
@@ -167,11 +199,11 @@ fn reason(ended: Result<Result<(), super::session::SessionLost>, tokio::task::Jo
 }
 
 /// Resolves when the connection has failed.
-async fn connection_error(connection: &Connection) -> String {
+async fn connection_error(connection: &Connection) -> End {
     let mut events = std::pin::pin!(connection.events_listener());
     loop {
         match events.next().await {
-            Some(Event::Error(error)) => return error.to_string(),
+            Some(Event::Error(error)) => return End::of(&error),
             Some(Event::ConnectionBlocked(reason)) => {
                 tracing::warn!(reason, "the broker blocks the connection")
             }

@@ -24,3 +24,4 @@ mod once;
 mod outages;
 mod publisher;
 mod topology;
+mod unreadable;

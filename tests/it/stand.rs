@@ -372,3 +372,13 @@ pub fn header_of(properties: &BasicProperties, name: &str) -> Option<String> {
         other => Some(format!("{other:?}")),
     }
 }
+
+/// Whether the bytes of a message's properties hold a header with this text.
+pub fn header_bytes(properties: &[u8], name: &str, value: &str) -> bool {
+    let mut entry = vec![name.len() as u8];
+    entry.extend_from_slice(name.as_bytes());
+    entry.push(b'S');
+    entry.extend_from_slice(&(value.len() as u32).to_be_bytes());
+    entry.extend_from_slice(value.as_bytes());
+    properties.windows(entry.len()).any(|window| window == entry)
+}

@@ -1,0 +1,254 @@
+//! Frames in and out: a handshake, methods, and contents as their bytes are.
+
+use std::time::Duration;
+
+use lapin::protocol::{AMQPClass, basic, channel, connection, gen_class, parse_class};
+use lapin::types::{FieldTable, LongString};
+use lapin::uri::SASLMechanism;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
+
+use super::properties::{RawProperties, generated};
+use super::{BASIC, CHANNEL, RawMessage};
+use crate::broker::Broker;
+use crate::broker::connect::Stream;
+
+/// The protocol header of AMQP 0-9-1; the broker answers with `connection.start` and its properties.
+const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
+
+/// Frame types and the byte that ends a frame (AMQP 0-9-1, 4.2.3).
+const METHOD: u8 = 1;
+const CONTENT_HEADER: u8 = 2;
+const CONTENT_BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+const END: u8 = 0xce;
+
+/// Bytes of a frame around its payload.
+const FRAME_OVERHEAD: u32 = 8;
+
+/// A frame larger than any that this side agrees to; it also stands for a broker that sets no limit.
+const MAX_FRAME_BYTES: u32 = 131_072;
+
+/// How long the broker may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a connection of this kind failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The network.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The broker ended the channel or the connection.
+    #[error("the broker says: {text}")]
+    Closed {
+        /// The reply code (AMQP 0-9-1, 1.2).
+        code: u16,
+        /// The broker's words.
+        text: String,
+    },
+    /// The broker said nothing in time; where something was published, an alarm may block it.
+    #[error("the broker did not answer within 10 s")]
+    Silence,
+    /// What came is not what had to come.
+    #[error("the broker's answer is not understood: {0}")]
+    Protocol(String),
+}
+
+impl WireError {
+    pub(super) fn unexpected(class: &AMQPClass) -> Self {
+        WireError::Protocol(format!("unexpected {class:?}"))
+    }
+}
+
+/// What comes in.
+pub(super) enum Frame {
+    /// A method: its class, its number, its arguments.
+    Method(u16, u16, Vec<u8>),
+    /// A part of a content: header or body.
+    Content(Vec<u8>),
+}
+
+impl Frame {
+    /// A method whose strings are the broker's own.
+    pub(super) fn parse(self) -> Result<AMQPClass, WireError> {
+        let Frame::Method(class, method, arguments) = self else {
+            return Err(WireError::Protocol("content where a method had to be".into()));
+        };
+        let payload = [&class.to_be_bytes()[..], &method.to_be_bytes(), &arguments].concat();
+        match parse_class(payload.as_slice()) {
+            Ok((_, class)) => Ok(class),
+            Err(_) => Err(WireError::Protocol(format!("method {class}.{method}"))),
+        }
+    }
+}
+
+/// A stream of frames.
+pub(super) struct Frames {
+    stream: BufStream<Box<dyn Stream>>,
+    max_frame_bytes: u32,
+}
+
+impl Frames {
+    /// The first frame that the broker sends to anybody: who it is.
+    pub(super) async fn greet(broker: &Broker) -> Result<(Self, Vec<u8>), WireError> {
+        let stream = tokio::time::timeout(ANSWER_TIMEOUT, broker.stream()).await;
+        let stream = BufStream::new(stream.map_err(|_| WireError::Silence)??);
+        let mut frames = Frames { stream, max_frame_bytes: MAX_FRAME_BYTES };
+        frames.stream.write_all(HEADER).await?;
+        frames.flush().await?;
+        match frames.next().await? {
+            Frame::Method(_, _, arguments) => Ok((frames, arguments)),
+            Frame::Content(_) => Err(WireError::Protocol("no greeting".into())),
+        }
+    }
+
+    /// Logs in.
+    pub(super) async fn open(broker: &Broker) -> Result<Self, WireError> {
+        use connection::{AMQPMethod, Open, StartOk, TuneOk};
+        let (mut frames, _) = Self::greet(broker).await?;
+        let uri = broker.uri();
+        let user = &uri.authority.userinfo;
+        let mechanism = uri.query.auth_mechanism.unwrap_or_default();
+        let response = match mechanism {
+            SASLMechanism::Plain => LongString::from(format!("\0{}\0{}", user.username, user.password)),
+            _ => LongString::default(),
+        };
+        let start = StartOk {
+            client_properties: FieldTable::default(),
+            mechanism: mechanism.name().into(),
+            response,
+            locale: "en_US".into(),
+        };
+        frames.send(0, AMQPClass::Connection(AMQPMethod::StartOk(start))).await?;
+        let AMQPClass::Connection(AMQPMethod::Tune(tune)) = frames.method().await? else {
+            return Err(WireError::Protocol("no tuning".into()));
+        };
+        if (1..MAX_FRAME_BYTES).contains(&tune.frame_max) {
+            frames.max_frame_bytes = tune.frame_max;
+        }
+        // No heartbeats: nothing here waits for longer than an answer may take.
+        let tuned = TuneOk { channel_max: tune.channel_max, frame_max: frames.max_frame_bytes, heartbeat: 0 };
+        frames.send(0, AMQPClass::Connection(AMQPMethod::TuneOk(tuned))).await?;
+        let open = Open { virtual_host: uri.vhost.as_str().into() };
+        frames.send(0, AMQPClass::Connection(AMQPMethod::Open(open))).await?;
+        frames.method().await?;
+        Ok(frames)
+    }
+
+    /// The next method; the broker's end of the channel or the connection is an error.
+    pub(super) async fn method(&mut self) -> Result<AMQPClass, WireError> {
+        self.next().await?.parse()
+    }
+
+    /// The next frame. Heartbeats and notices pass; the broker's end of the channel or the connection is an error.
+    pub(super) async fn next(&mut self) -> Result<Frame, WireError> {
+        loop {
+            let frame = tokio::time::timeout(ANSWER_TIMEOUT, self.read()).await;
+            let Some(frame) = frame.map_err(|_| WireError::Silence)?? else { continue };
+            let Frame::Method(class, method, _) = frame else { return Ok(frame) };
+            match (class, method) {
+                (10, 50) | (20, 40) => {
+                    let (code, text) = match frame.parse()? {
+                        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
+                            (close.reply_code, close.reply_text)
+                        }
+                        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
+                            (close.reply_code, close.reply_text)
+                        }
+                        other => return Err(WireError::unexpected(&other)),
+                    };
+                    return Err(WireError::Closed { code, text: text.as_str().to_owned() });
+                }
+                (10, 60 | 61) => {} // connection.blocked, unblocked
+                _ => return Ok(frame),
+            }
+        }
+    }
+
+    /// The content behind a method: properties and body.
+    pub(super) async fn content(&mut self) -> Result<(RawProperties, Vec<u8>), WireError> {
+        let malformed = || WireError::Protocol("a content header that is none".into());
+        let Frame::Content(header) = self.next().await? else { return Err(malformed()) };
+        // Class and weight, the body's size, the properties.
+        let (size, properties) = header.get(4..).and_then(<[u8]>::split_first_chunk).ok_or_else(malformed)?;
+        let properties = RawProperties::parse(properties).ok_or_else(malformed)?;
+        let size = usize::try_from(u64::from_be_bytes(*size)).map_err(|_| malformed())?;
+        let mut body = Vec::new();
+        while body.len() < size {
+            match self.next().await? {
+                Frame::Content(part) => body.extend_from_slice(&part),
+                other => return Err(WireError::unexpected(&other.parse()?)),
+            }
+        }
+        Ok((properties, body))
+    }
+
+    /// Sends a method.
+    pub(super) async fn send(&mut self, channel: u16, class: AMQPClass) -> Result<(), WireError> {
+        self.write(METHOD, channel, &generated(gen_class(&class))).await?;
+        self.flush().await
+    }
+
+    /// Writes a message, mandatory; [`Frames::flush`] sends it.
+    pub(super) async fn publish(&mut self, exchange: &str, message: &RawMessage) -> Result<(), WireError> {
+        let publish = basic::Publish {
+            exchange: exchange.into(),
+            routing_key: "".into(),
+            mandatory: true,
+            immediate: false,
+        };
+        let mut method = generated(gen_class(&AMQPClass::Basic(basic::AMQPMethod::Publish(publish))));
+        // The routing key is bytes, UTF-8 or not: the empty one stands before the flags.
+        let flags = method.pop().unwrap_or_default();
+        method.pop();
+        method.push(u8::try_from(message.routing_key.len()).unwrap_or(u8::MAX));
+        method.extend_from_slice(&message.routing_key);
+        method.push(flags);
+        self.write(METHOD, CHANNEL, &method).await?;
+        let mut header = Vec::new();
+        header.extend_from_slice(&BASIC.to_be_bytes());
+        header.extend_from_slice(&0_u16.to_be_bytes());
+        header.extend_from_slice(&(message.body.len() as u64).to_be_bytes());
+        header.extend_from_slice(&message.properties.to_bytes());
+        self.write(CONTENT_HEADER, CHANNEL, &header).await?;
+        let part = usize::try_from(self.max_frame_bytes - FRAME_OVERHEAD).unwrap_or(usize::MAX);
+        for part in message.body.chunks(part) {
+            self.write(CONTENT_BODY, CHANNEL, part).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
+        Ok(self.stream.flush().await?)
+    }
+
+    async fn write(&mut self, kind: u8, channel: u16, payload: &[u8]) -> Result<(), WireError> {
+        self.stream.write_u8(kind).await?;
+        self.stream.write_u16(channel).await?;
+        self.stream.write_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX)).await?;
+        self.stream.write_all(payload).await?;
+        Ok(self.stream.write_u8(END).await?)
+    }
+
+    async fn read(&mut self) -> Result<Option<Frame>, WireError> {
+        let kind = self.stream.read_u8().await?;
+        let _channel = self.stream.read_u16().await?;
+        let size = self.stream.read_u32().await?;
+        if size > MAX_FRAME_BYTES {
+            return Err(WireError::Protocol(format!("a frame of {size} bytes")));
+        }
+        let mut payload = vec![0; usize::try_from(size).unwrap_or_default()];
+        self.stream.read_exact(&mut payload).await?;
+        if self.stream.read_u8().await? != END {
+            return Err(WireError::Protocol("a frame without its end".into()));
+        }
+        match kind {
+            METHOD if payload.len() >= 4 => {
+                let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+                Ok(Some(Frame::Method(number(0), number(2), payload[4..].to_vec())))
+            }
+            CONTENT_HEADER | CONTENT_BODY => Ok(Some(Frame::Content(payload))),
+            HEARTBEAT => Ok(None),
+            _ => Err(WireError::Protocol(format!("a frame of type {kind}"))),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Messages that RabbitMQ takes and the worker's client library cannot read: texts that are no UTF-8. They are published
+//! as bytes, because no careful client would.
+
+use cns_events::broker::{Broker, Published, RawMessage, RawProperties, Wire};
+use lapin::BasicProperties;
+
+use crate::stand::{Stand, amqp_url, event, header_bytes, until};
+
+/// Properties with a `message_id` that is no UTF-8: content-type, delivery-mode, message-id.
+const BAD_ID: &[u8] = b"\x90\x80\x10application/json\x02\x02\xff\xfe";
+
+async fn wire() -> Wire {
+    Wire::open(&Broker::new(&amqp_url(), "test").unwrap()).await.unwrap()
+}
+
+async fn publish(wire: &mut Wire, stand: &Stand, message: RawMessage) {
+    assert_eq!(wire.publish(&stand.exchange(), &[message]).await.unwrap(), [Published::Confirmed]);
+}
+
+fn message(routing_key: &[u8], properties: &[u8], body: &str) -> RawMessage {
+    RawMessage {
+        routing_key: routing_key.to_owned(),
+        properties: RawProperties::parse(properties).unwrap(),
+        body: body.into(),
+    }
+}
+
+/// Among three thousand good neighbours, with two workers: the bad ones are dead letters with their reason, byte for
+/// byte; not one neighbour is lost or dead-lettered, though every failed session returned them.
+async fn is_set_aside(queue_type: &str) {
+    const GOOD: usize = 3000;
+    let stand = Stand::new("unreadable").await;
+    let change = |command: &mut std::process::Command| {
+        command.env("CNS_EVENTS__AMQP__QUEUE_TYPE", queue_type);
+    };
+    let mut first = stand.start(change);
+    first.ready().await;
+    assert!(first.terminate().await.success());
+    let mut wire = wire().await;
+    let header_name = b"\x30\x00\x00\x00\x00\x08\x02\xff\xfeS\x00\x00\x00\x00\x02"; // headers, delivery-mode
+    let bad = [
+        message(b"cns.test", BAD_ID, "the first"),
+        message(b"cns.\xff", b"\x10\x00\x02", "the second"),
+        message(b"cns.test", header_name, "the third"),
+    ];
+    let bodies: Vec<String> = (0..GOOD).map(|number| event(&format!("e{number}"))).collect();
+    for (chunk, bad) in bodies.chunks(GOOD / 3).zip(&bad) {
+        stand.publish_all(chunk).await;
+        publish(&mut wire, &stand, bad.clone()).await;
+    }
+    let workers = [stand.start(change), stand.start(change)];
+    until("the neighbours are stored", async || stand.rows().await == GOOD as i64).await;
+    until("the bad ones are letters", async || stand.depth(&stand.dead()).await.0 == 3).await;
+    until("the queue is empty", async || stand.depth(&stand.queue()).await.0 == 0).await;
+    for worker in &workers {
+        worker.ready().await;
+        assert!(!worker.log().contains("panicked"), "{}", worker.log());
+    }
+    let counted = r#"cns_events_dead_lettered_total{reason="invalid_field"}"#;
+    assert_eq!(workers.iter().map(|worker| worker.metric(counted)).sum::<f64>(), 3.0);
+
+    let mut letters = Vec::new();
+    while let Some(got) = wire.get(&stand.dead()).await.unwrap() {
+        letters.push(got.message);
+    }
+    for (bad, field) in bad.iter().zip(["message_id", "routing_key", "headers"]) {
+        let letter = letters.iter().find(|letter| letter.body == bad.body).expect("byte for byte");
+        assert_eq!(letter.routing_key, bad.routing_key);
+        let bytes = letter.properties.to_bytes();
+        assert!(header_bytes(&bytes, "x-cns-reason", "invalid_field"), "{letter:?}");
+        assert!(header_bytes(&bytes, "x-cns-field", field), "{letter:?}");
+        assert!(header_bytes(&bytes, "x-cns-detail", &format!("{field} is not UTF-8")), "{letter:?}");
+    }
+    wire.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_read_is_set_aside() {
+    is_set_aside("quorum").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn also_on_a_classic_queue() {
+    is_set_aside("classic").await;
+}
+
+/// What the broker returns is told apart from what it takes, message by message.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_published_message_has_its_own_outcome() {
+    let stand = Stand::new("wire").await;
+    stand.declare().await;
+    let mut wire = wire().await;
+    let plain = RawProperties::of(&BasicProperties::default().with_delivery_mode(2)).to_bytes();
+    let big = "x".repeat(300_000);
+    let outcomes = wire
+        .publish(
+            &stand.exchange(),
+            &[
+                message(b"cns.a", &plain, "a"),
+                message(b"elsewhere", &plain, "b"),
+                message(b"cns.b", &plain, &big),
+                message(b"elsewhere", &plain, "c"),
+            ],
+        )
+        .await
+        .unwrap();
+    let returned = Published::Returned("NO_ROUTE".into());
+    assert_eq!(outcomes, [Published::Confirmed, returned.clone(), Published::Confirmed, returned]);
+    assert_eq!(wire.ready(&stand.queue()).await.unwrap(), 2);
+    let first = wire.get(&stand.queue()).await.unwrap().unwrap();
+    wire.ack(first.tag).await.unwrap();
+    assert_eq!(wire.get(&stand.queue()).await.unwrap().unwrap().message.body, big.as_bytes());
+    assert!(wire.get(&stand.queue()).await.unwrap().is_none());
+    wire.close().await.unwrap();
+    until("what was held is back", async || stand.depth(&stand.queue()).await.0 == 1).await;
+    let error = self::wire().await.ready("no such queue").await.unwrap_err();
+    assert!(error.to_string().contains("NOT_FOUND"), "{error}");
+}
