@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod demo;
+mod dlq;
 mod logs;
 mod migrate;
 mod output;
@@ -40,6 +41,8 @@ enum Command {
     Publish(Box<publish::Publish>),
     /// Publish a whole BOM's workflow, every event twice, and watch it being stored
     Demo(demo::Demo),
+    /// Look at dead letters, replay or purge them
+    Dlq(Box<dlq::Dlq>),
     /// Show the effective configuration, secrets masked, and where each value comes from
     Config(config::Show),
     /// Print a completion script for a shell
@@ -102,6 +105,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Migrate(command) => command.run(&config).await.map_err(Failure::from),
             Command::Publish(command) => command.run(&config).await,
             Command::Demo(command) => command.run(&config).await,
+            Command::Dlq(command) => command.run(&config).await,
             Command::Config(_) | Command::Completions(_) => Ok(()),
         }
     });

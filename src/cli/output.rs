@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints a line to stdout.
 pub(super) fn line(text: &str) {
@@ -22,6 +23,21 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table
+}
+
+/// Text that somebody else chose, without what a terminal would act on.
+pub(super) fn safe(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template(&format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left"));
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Prints a value as JSON.

@@ -17,6 +17,7 @@ mod stand;
 
 mod bad_input;
 mod commands;
+mod dlq;
 mod docs;
 mod examples;
 mod migrations;

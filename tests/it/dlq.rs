@@ -1,0 +1,205 @@
+//! `cns-events dlq`, as an operator uses it.
+
+use std::process::{Output, Stdio};
+
+use cns_events::broker::{Broker, Published, RawMessage, RawProperties, Wire};
+use lapin::BasicProperties;
+use serde_json::Value;
+
+use crate::stand::{Stand, amqp_url, event, header, until};
+
+impl Stand {
+    fn dlq(&self, arguments: &[&str]) -> Output {
+        self.command().arg("dlq").args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What a `dlq` command prints with `--json`.
+    fn dlq_json(&self, arguments: &[&str]) -> Value {
+        let output = self.dlq(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
+}
+
+/// Three bad events become three letters.
+async fn with_three_letters(test: &str) -> Stand {
+    let stand = Stand::new(test).await;
+    let mut worker = stand.worker().await;
+    let bad_bom = event("bad-bom").replace("6f9619ff-8b86", "zzzzzzzz-8b86");
+    let nul = event("nul").replace(r#""payload":{"#, r#""payload":{"n":"\u0000","#);
+    for body in [bad_bom.as_str(), nul.as_str(), "not json"] {
+        stand.publish_with(body.as_bytes(), "cns.some.key", BasicProperties::default()).await;
+    }
+    until("they are letters", async || stand.depth(&stand.dead()).await.0 == 3).await;
+    assert!(worker.terminate().await.success());
+    stand
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_listed_shown_and_exported_and_stay() {
+    let stand = with_three_letters("dlqlist").await;
+    let table = text(&stand.dlq(&["list"]).stdout);
+    for word in ["invalid_field", "bom_id", "unstorable", "payload", "malformed_json", "cache_hit"] {
+        assert!(table.contains(word), "{word} in\n{table}");
+    }
+    let list = stand.dlq_json(&["list"]);
+    let ids: Vec<&str> =
+        list.as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    let count =
+        |arguments: &[&str]| stand.dlq_json(&[&["list"], arguments].concat()).as_array().unwrap().len();
+    assert_eq!(count(&["--reason", "unstorable,malformed_json"]), 2);
+    assert_eq!(count(&["--type", "cache_hit"]), 2);
+    assert_eq!(count(&["--bom-id", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"]), 1);
+    assert_eq!((count(&["--older-than", "1h"]), count(&["--newer-than", "1h"])), (0, 3));
+    assert_eq!(count(&["--limit", "2"]), 2);
+
+    let shown = stand.dlq_json(&["show", "nul"]);
+    assert_eq!(shown["reason"], "unstorable");
+    assert_eq!(shown["routing_key"], "cns.some.key");
+    assert!(shown["body"].as_str().unwrap().contains(r"\u0000"), "as it came");
+    let bad_bom = stand.dlq_json(&["show", "bad-bom"])["id"].as_str().unwrap().to_owned();
+    assert!(ids.contains(&bad_bom.as_str()));
+    assert!(text(&stand.dlq(&["show", &bad_bom[..8]]).stdout).contains("is not a UUID"));
+    let unknown = stand.dlq(&["show", "ffff"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("no dead letter is called"));
+
+    let lines = text(&stand.dlq(&["export"]).stdout);
+    let exported: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(exported.len(), 3);
+    let not_json = exported.iter().find(|letter| letter["body"] == "not json").unwrap();
+    assert_eq!(not_json["headers"]["x-cns-reason"], "malformed_json");
+    let again = stand.dlq_json(&["list"]);
+    assert_eq!(again, list, "looking costs nothing");
+}
+
+/// What was mended is stored; what was not comes back with a count. Nothing is dead-lettered or lost by a replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_replayed() {
+    let stand = with_three_letters("dlqreplay").await;
+    let planned = stand.dlq_json(&["replay", "--dry-run"]);
+    assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 3);
+
+    // One of them, by its event_id, with an expiration and a user_id that had been moved to headers.
+    let replayed = stand.dlq_json(&["replay", "nul"]);
+    assert_eq!(replayed["replayed"].as_array().unwrap().len(), 1);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 2);
+    assert_eq!(stand.depth(&stand.queue()).await.0, 1);
+
+    for replays in 1..=2 {
+        let mut worker = stand.worker().await;
+        until("it is back", async || stand.depth(&stand.dead()).await.0 == 3).await;
+        assert!(worker.terminate().await.success());
+        let letter = stand.dlq_json(&["show", "nul"]);
+        assert_eq!(letter["replays"], replays);
+        assert_eq!(letter["routing_key"], "cns.some.key");
+        if replays == 1 {
+            assert!(stand.dlq(&["replay", "nul"]).status.success());
+        }
+    }
+
+    // A rate is kept: three letters at two a second take a second at least.
+    let started = std::time::Instant::now();
+    let replayed = stand.dlq_json(&["replay", "--all", "--rate", "2"]);
+    assert_eq!(replayed["replayed"].as_array().unwrap().len(), 3);
+    assert!(started.elapsed() > std::time::Duration::from_secs(1));
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+}
+
+/// A good message that the broker had dead-lettered is stored under its own key after a replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_mended_is_stored() {
+    let stand = Stand::new("dlqmended").await;
+    let refuse = "alter table enrichment_events add constraint no_poison check (event_id <> 'p')";
+    stand.sql.batch_execute(refuse).await.unwrap();
+    let worker = stand.worker().await;
+    stand.publish_with(event("p").as_bytes(), "cns.cache.hit", BasicProperties::default()).await;
+    stand.publish(event("good").as_bytes()).await;
+    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    stand.sql.batch_execute("alter table enrichment_events drop constraint no_poison").await.unwrap();
+    let output = stand.dlq(&["replay", "--reason", "database_rejected"]);
+    assert_eq!(text(&output.stdout), "replayed: 1, left: 0\n");
+    until("it is stored", async || stand.rows().await == 2).await;
+    let key = "select count(*) from enrichment_events where event_id = 'p' and routing_key = 'cns.cache.hit'";
+    assert_eq!(stand.number(key).await, 1);
+    assert_eq!(worker.metric("cns_events_duplicates_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purging_asks_first() {
+    let stand = with_three_letters("dlqpurge").await;
+    let refused = stand.dlq(&["purge"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("--yes does it without asking"), "{refused:?}");
+    assert!(text(&stand.dlq(&["purge", "--dry-run"]).stdout).contains("would purge 3"));
+    assert_eq!(stand.depth(&stand.dead()).await.0, 3);
+    assert_eq!(stand.dlq_json(&["purge", "--yes", "--reason", "unstorable"])["purged"], 1);
+    let output = stand.dlq(&["purge", "--yes", "nothing-like-it"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stand.depth(&stand.dead()).await.0, 2);
+    assert!(stand.dlq(&["purge", "--yes", "--all"]).status.success());
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    assert_eq!(text(&stand.dlq(&["list"]).stdout), "no dead letters\n");
+}
+
+/// Letters that no careful client would write: texts that are no UTF-8, keys that no queue takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_in_the_queue_stops_it() {
+    let stand = Stand::new("dlqodd").await;
+    let missing = stand.dlq(&["list"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("a worker declares it"), "{missing:?}");
+    stand.declare().await;
+    let mut wire = Wire::open(&Broker::new(&amqp_url(), "test").unwrap()).await.unwrap();
+    let unreadable = RawMessage {
+        routing_key: b"cns.\xff".to_vec(),
+        properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap(),
+        body: b"\x00\xff binary \x1b[31m".to_vec(),
+    };
+    let elsewhere = RawMessage {
+        routing_key: b"elsewhere".to_vec(),
+        properties: RawProperties::of(&BasicProperties::default().with_type("\u{1b}[31mred".into())),
+        body: event("elsewhere").into_bytes(),
+    };
+    let published = wire.publish(&format!("{}.dlx", stand.name), &[unreadable, elsewhere]).await.unwrap();
+    assert_eq!(published, [Published::Confirmed, Published::Confirmed]);
+    stand.publish(event("good").as_bytes()).await;
+
+    let list = stand.dlq_json(&["list"]);
+    assert_eq!(list[0]["reason"], "invalid_field", "{list}");
+    assert_eq!(list[1]["reason"], "unrouted");
+    assert!(!text(&stand.dlq(&["list"]).stdout).contains('\u{1b}'), "nothing a terminal acts on");
+    let id = list[0]["id"].as_str().unwrap();
+    assert_eq!(stand.dlq_json(&["show", id])["body_hex"], "00ff2062696e617279201b5b33316d");
+    let replay = stand.dlq(&["replay"]);
+    assert_eq!(replay.status.code(), Some(1));
+    let said = text(&replay.stderr);
+    assert!(said.contains("message_id is not UTF-8") && said.contains("no queue takes"), "{said}");
+    assert_eq!(text(&replay.stdout), "replayed: 0, left: 2\n");
+    assert_eq!(stand.depth(&stand.dead()).await.0, 2, "what cannot be replayed stays");
+    assert_eq!(stand.depth(&stand.queue()).await.0, 1);
+}
+
+/// What the worker moved out of the way is said in the letter, and not in the way of a replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expiration_does_not_come_back() {
+    let stand = Stand::new("dlqexpire").await;
+    let mut worker = stand.worker().await;
+    let properties = BasicProperties::default().with_expiration("60000".into()).with_priority(7);
+    stand.publish_with(b"not json", "cns.x", properties).await;
+    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    assert!(worker.terminate().await.success());
+    assert!(stand.dlq(&["replay"]).status.success());
+    let copy = stand.channel.basic_get(stand.queue().into(), Default::default()).await.unwrap().unwrap();
+    assert_eq!(*copy.properties.expiration(), None);
+    assert_eq!(*copy.properties.priority(), Some(7));
+    assert_eq!(header(&copy, "x-cns-expiration").as_deref(), Some("60000"));
+    assert_eq!(header(&copy, "x-cns-reason"), None);
+    assert_eq!(header(&copy, "x-cns-replays").as_deref(), Some("LongLongInt(1)"));
+    assert_eq!(copy.data, b"not json");
+}
