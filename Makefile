@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing contract ci fmt lint publisher-only features docs
+.PHONY: help demo test services stop env run migrate drain publishing torture outage contract ci fmt lint publisher-only features docs
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -37,6 +37,12 @@ drain: ## drain speed beside COPY (DRAIN="--events 20000 --rounds 1 --queue clas
 
 publishing: ## what a call costs, and confirmed events/s beside bare lapin (PUBLISHING="--rounds 1")
 	@cargo bench --bench publish --bench call --no-run && $(WITH_SERVERS) cargo bench --bench publish -- $(PUBLISHING) && cargo bench --bench call
+
+torture: ## random faults under load, then the books are balanced (FAULTS=200 SEED=7)
+	@FAULTS=$(or $(FAULTS),200) SEED=$(SEED) cargo test --test torture
+
+outage: ## one long outage under load (SECONDS=600 SERVER=database or broker)
+	@OUTAGE_SECONDS=$(or $(SECONDS),600) SERVER=$(or $(SERVER),database) cargo test --test torture
 
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract

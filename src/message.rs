@@ -60,6 +60,26 @@ fn is_traceparent(text: &str) -> bool {
     })
 }
 
+/// A message that asks whether a queue takes messages: it has no body, and a type that no event has. Workers drop it.
+pub mod probe {
+    use lapin::protocol::BasicProperties;
+
+    /// The AMQP property `type` of a probe.
+    const TYPE: &str = "cns-events.probe";
+
+    /// A probe's properties.
+    #[must_use]
+    pub fn properties() -> BasicProperties {
+        BasicProperties::default().with_type(TYPE.into()).with_delivery_mode(super::PERSISTENT)
+    }
+
+    /// Whether a message without a body is one.
+    #[must_use]
+    pub fn is(properties: &BasicProperties) -> bool {
+        properties.kind().as_ref().is_some_and(|kind| kind.as_str() == TYPE)
+    }
+}
+
 /// An event as it is published: its body, and what goes beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

@@ -4,6 +4,10 @@ mod connect;
 #[cfg(feature = "service")]
 mod dead_letters;
 #[cfg(feature = "service")]
+pub mod failure;
+#[cfg(feature = "service")]
+mod inspect;
+#[cfg(feature = "service")]
 mod topology;
 #[cfg(feature = "service")]
 mod unreadable;
@@ -16,10 +20,12 @@ pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
 pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header};
 #[cfg(feature = "service")]
-pub use topology::{QueueType, Topology, TopologyError};
+pub use inspect::{Inspected, Route, State, take_probes_back, try_route};
+#[cfg(feature = "service")]
+pub use topology::{Declared, QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]
 pub use unreadable::{NotSetAside, Reach, set_unreadable_aside};
 #[cfg(feature = "service")]
 pub use version::Version;
 #[cfg(feature = "service")]
-pub use wire::{Got, Property, Published, RawMessage, RawProperties, Wire, WireError};
+pub use wire::{Got, Property, Published, RawMessage, RawProperties, Tag, Wire, WireError};

@@ -1,11 +1,10 @@
 //! The one place that declares exchanges, queues and bindings: section 1 of the contract.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Connection, ErrorKind, ExchangeKind};
+use lapin::{Connection, ExchangeKind};
 
-use super::Version;
+use super::{Version, failure};
 
 /// Deliveries after which a quorum queue gives a message up to the dead letters.
 const DELIVERY_LIMIT: i64 = 20;
@@ -51,12 +50,26 @@ pub struct Topology {
     pub passive: bool,
 }
 
+/// What a queue says of itself when it is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Messages that are ready.
+    pub ready: u32,
+    /// Consumers.
+    pub consumers: u32,
+}
+
 /// Why the topology is not as it has to be.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// Something exists with other arguments, or is missing where it may not be made. No retry mends it.
-    #[error("{0}")]
-    Mismatch(String),
+    #[error("{reason}")]
+    Mismatch {
+        /// The broker's reply code.
+        code: u16,
+        /// What and why, and what to do.
+        reason: String,
+    },
     /// The connection failed.
     #[error(transparent)]
     Broker(#[from] lapin::Error),
@@ -76,7 +89,7 @@ impl Topology {
         self.exchange(connection, &self.dead_letter_exchange).await?;
         self.dead_letter_queue(connection, version).await?;
         self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;
-        self.queue(connection, &self.queue, self.queue_arguments()).await?;
+        self.pool_queue(connection).await?;
         self.bind(connection, &self.queue, &self.exchange, EVENTS).await
     }
 
@@ -118,7 +131,7 @@ impl Topology {
         arguments
     }
 
-    async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
+    pub(super) async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
         let channel = connection.create_channel().await?;
         let options = ExchangeDeclareOptions {
             durable: true,
@@ -138,25 +151,31 @@ impl Topology {
         connection: &Connection,
         name: &str,
         arguments: FieldTable,
-    ) -> Result<(), TopologyError> {
+    ) -> Result<Declared, TopologyError> {
         let channel = connection.create_channel().await?;
         let options =
             QueueDeclareOptions { durable: true, passive: self.passive, ..QueueDeclareOptions::default() };
-        channel
+        let queue = channel
             .queue_declare(name.into(), options, arguments)
             .await
             .map_err(|error| refused(error, &format!("queue {name}")))?;
-        Ok(channel.close(200, "done".into()).await?)
+        channel.close(200, "done".into()).await?;
+        Ok(Declared { ready: queue.message_count(), consumers: queue.consumer_count() })
+    }
+
+    /// The pool's queue.
+    pub(super) async fn pool_queue(&self, connection: &Connection) -> Result<Declared, TopologyError> {
+        self.queue(connection, &self.queue, self.queue_arguments()).await
     }
 
     /// Letters stay however often they are looked at. From RabbitMQ 4.0 on a quorum queue has a delivery limit
     /// unless it is given -1; older brokers have none, and take -1 for one that is always passed. A queue that
     /// was made by another version is taken as it is.
-    async fn dead_letter_queue(
+    pub(super) async fn dead_letter_queue(
         &self,
         connection: &Connection,
         version: Option<Version>,
-    ) -> Result<(), TopologyError> {
+    ) -> Result<Declared, TopologyError> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), text(self.queue_type.name()));
         let plain = arguments.clone();
@@ -167,7 +186,7 @@ impl Topology {
         let limited = version.is_some_and(|version| version.major >= 4);
         let (wanted, other) = if limited { (arguments, plain) } else { (plain, arguments) };
         match self.queue(connection, &self.dead_letter_queue, wanted).await {
-            Err(TopologyError::Mismatch(reason)) if reason.contains("x-delivery-limit") => {
+            Err(TopologyError::Mismatch { reason, .. }) if reason.contains("x-delivery-limit") => {
                 self.queue(connection, &self.dead_letter_queue, other).await
             }
             declared => declared,
@@ -205,21 +224,21 @@ fn text(value: &str) -> AMQPValue {
 
 /// Tells what an operator has to mend from what a retry mends.
 fn refused(error: lapin::Error, what: &str) -> TopologyError {
-    let ErrorKind::ProtocolError(answer) = error.kind() else { return error.into() };
-    let reason = answer.get_message().as_str();
-    let remedy = match answer.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
-            "Delete it (once it is empty), set the matching amqp.* keys, or set amqp.declare = \"passive\" to take it as it is"
-        }
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
-            "It has to be made first, or set amqp.declare = \"active\""
-        }
-        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-            "Grant the user configure permission, or make it beforehand and set amqp.declare = \"passive\""
-        }
+    let (code, answer) = match failure::answer(&error) {
+        Some((code, answer)) if failure::classify(code) == failure::Class::Operator => (code, answer),
         _ => return error.into(),
     };
-    TopologyError::Mismatch(format!("{what}: the broker says {reason}. {remedy}."))
+    let remedy = match code {
+        404 => "It has to be made first, or set amqp.declare = \"active\"",
+        403 | 530 => {
+            "Grant the user configure permission, or make it beforehand and set amqp.declare = \"passive\""
+        }
+        _ => {
+            "Delete it (once it is empty), set the matching amqp.* keys, or set amqp.declare = \"passive\" to take it as it is"
+        }
+    };
+    let reason = answer.get_message().as_str();
+    TopologyError::Mismatch { code, reason: format!("{what}: the broker says {reason}. {remedy}.") }
 }
 
 #[cfg(test)]

@@ -48,8 +48,9 @@ pub async fn set_unreadable_aside(
 ) -> Result<(), NotSetAside> {
     let mut wire = Wire::open(broker).await?;
     let mut bytes = 0;
-    for _ in 0..reach.messages {
-        let Some(got) = wire.get(queue).await? else { break };
+    let ready = usize::try_from(wire.ready(queue).await?).unwrap_or(usize::MAX);
+    for _ in 0..reach.messages.min(ready) {
+        let Some(got) = wire.next(queue).await? else { break };
         bytes += got.message.body.len();
         if let Err(rejection) = got.message.check() {
             let letter = letter(got.message, &rejection, worker);

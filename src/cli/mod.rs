@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod demo;
 mod dlq;
+mod doctor;
 mod logs;
 mod migrate;
 mod output;
@@ -43,6 +44,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look at dead letters, replay or purge them
     Dlq(Box<dlq::Dlq>),
+    /// Check configuration, broker and database, and say what mends what is wrong
+    Doctor(doctor::Doctor),
     /// Show the effective configuration, secrets masked, and where each value comes from
     Config(config::Show),
     /// Print a completion script for a shell
@@ -93,12 +96,17 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         command.run();
         return Ok(());
     }
+    if let Command::Doctor(command) = &command {
+        // It has to say something also where the configuration cannot be read.
+        let config = Config::load();
+        return runtime()?.block_on(command.run(config));
+    }
     let config = Config::load()?;
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
     logs::start(&config.log, matches!(command, Command::Worker));
-    let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
+    let runtime = runtime()?;
     let done = runtime.block_on(async {
         match command {
             Command::Worker => worker::run(config).await,
@@ -106,10 +114,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Publish(command) => command.run(&config).await,
             Command::Demo(command) => command.run(&config).await,
             Command::Dlq(command) => command.run(&config).await,
-            Command::Config(_) | Command::Completions(_) => Ok(()),
+            Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
         }
     });
     // What is still running in the background has had its time.
     runtime.shutdown_background();
     done
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Runtime::new()?)
 }

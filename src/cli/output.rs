@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints a line to stdout.
@@ -38,6 +38,12 @@ pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template(&format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A cell in a colour, on a terminal.
+pub(super) fn coloured(text: &str, colour: Color) -> Cell {
+    let cell = Cell::new(text);
+    if std::io::stdout().is_terminal() { cell.fg(colour) } else { cell }
 }
 
 /// Prints a value as JSON.

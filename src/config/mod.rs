@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::broker::QueueType;
+use crate::broker::{QueueType, Topology};
 use crate::event::PayloadPolicy;
 
 pub use layers::{Setting, masked};
@@ -58,6 +58,22 @@ pub struct Amqp {
     pub declare: Declare,
     /// The broker's `consumer_timeout`, in seconds.
     pub consumer_timeout_seconds: u64,
+}
+
+impl Amqp {
+    /// What has to exist on the broker.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        Topology {
+            exchange: self.exchange.clone(),
+            queue: self.queue.clone(),
+            queue_type: self.queue_type,
+            max_priority: self.max_priority,
+            dead_letter_exchange: self.dead_letter_exchange.clone(),
+            dead_letter_queue: self.dead_letter_queue.clone(),
+            passive: self.declare == Declare::Passive,
+        }
+    }
 }
 
 /// `amqp.declare`

@@ -78,34 +78,49 @@ impl From<ConnectError> for Failure {
     }
 }
 
-/// The one table of SQLSTATEs (`PostgreSQL` documentation, appendix A). What is not listed is unknown.
+/// The one table of SQLSTATEs (`PostgreSQL` documentation, appendix A): a code or the two characters of a class, what it
+/// means for the event, and why. A code stands before its class. What is not listed is unknown.
+pub const SQLSTATES: [(&str, Class, &str); 20] = [
+    ("25006", Class::Held("read_only"), "read-only transaction: a standby, or a server that was set so"),
+    ("40001", Class::Held("serialization"), "serialization failure"),
+    ("40P01", Class::Held("deadlock"), "deadlock"),
+    ("57014", Class::Held("timeout"), "statement timeout, or cancelled"),
+    ("08", Class::Held("connection"), "connection exception"),
+    (
+        "0A",
+        Class::Held("session"),
+        "feature not supported; also a cached plan that changed: this connection is of no use",
+    ),
+    ("22", Class::Data, "data exception"),
+    ("23", Class::Data, "integrity constraint violation"),
+    ("25", Class::Held("session"), "invalid transaction state: this connection is of no use"),
+    ("26", Class::Held("session"), "invalid statement name: a pooler gave the connection to somebody else"),
+    ("28", Class::Held("operator"), "invalid authorization"),
+    ("3D", Class::Held("operator"), "the database does not exist"),
+    ("3F", Class::Held("operator"), "the schema does not exist"),
+    ("40", Class::Held("rollback"), "transaction rollback"),
+    (
+        "42",
+        Class::Held("operator"),
+        "a missing table, column or privilege: the operator's fault, not the data's",
+    ),
+    (
+        "53",
+        Class::Held("resources"),
+        "insufficient resources: disk full, out of memory, too many connections",
+    ),
+    ("54", Class::Data, "program limit exceeded: too deep, too large"),
+    ("55", Class::Held("unavailable"), "object not in prerequisite state: locked, or in use"),
+    ("57", Class::Held("unavailable"), "operator intervention: shutdown, crash, starting up"),
+    ("58", Class::Held("resources"), "system error: input or output failed"),
+];
+
+/// The class of a SQLSTATE.
 #[must_use]
 pub fn classify(sqlstate: &str) -> Class {
-    match sqlstate {
-        "40P01" => return Class::Held("deadlock"),
-        "40001" => return Class::Held("serialization"),
-        "57014" => return Class::Held("timeout"),
-        "25006" => return Class::Held("read_only"),
-        // A value nested too deep or too large for the server's limits.
-        "54000" | "54001" => return Class::Data,
-        _ => {}
-    }
-    match sqlstate.get(..2) {
-        // Data exception, integrity constraint violation, program limit exceeded: caused by the value itself.
-        Some("22" | "23" | "54") => Class::Data,
-        Some("08") => Class::Held("connection"),
-        // Invalid authorization, catalogue or schema name; syntax error or access rule violation: the
-        // operator's fault (a missing table, column or permission).
-        Some("28" | "3D" | "3F" | "42") => Class::Held("operator"),
-        // Insufficient resources (disk full, too many connections), system error (I/O).
-        Some("53" | "58") => Class::Held("resources"),
-        // Transaction rollback, object not in prerequisite state, operator intervention.
-        Some("40") => Class::Held("rollback"),
-        Some("55" | "57") => Class::Held("unavailable"),
-        // Invalid transaction state, invalid or outdated prepared statement: this connection is of no use.
-        Some("25" | "26" | "0A") => Class::Held("session"),
-        _ => Class::Unknown,
-    }
+    let listed =
+        |wanted: &str| SQLSTATES.iter().find(|(code, ..)| *code == wanted).map(|(_, class, _)| *class);
+    listed(sqlstate).or_else(|| listed(sqlstate.get(..2)?)).unwrap_or(Class::Unknown)
 }
 
 #[cfg(test)]

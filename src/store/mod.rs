@@ -3,6 +3,7 @@
 mod connect;
 mod failure;
 mod insert;
+pub mod inspect;
 pub mod migrate;
 pub mod read;
 mod schema;
@@ -10,6 +11,6 @@ mod statement;
 mod writer;
 
 pub use connect::{ConnectError, Database, UrlError};
-pub use failure::{Class, Failure, classify};
+pub use failure::{Class, Failure, SQLSTATES, classify};
 pub use insert::Row;
 pub use writer::{Duplicate, Writer};

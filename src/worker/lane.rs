@@ -9,7 +9,6 @@ use super::Shared;
 use super::intake::{Intake, count};
 use super::session::{SessionLost, unless_ended};
 use super::settle::{Outage, Settled, Settler};
-use super::supervise::topology;
 use crate::broker::{Broker, DeadLetters, KeptLetter, Version};
 use crate::metrics::Peer;
 use crate::patience::Patience;
@@ -117,7 +116,7 @@ async fn database_answers(settler: &mut Settler) -> bool {
 async fn dead_letters_are_taken(settler: &mut Settler, connection: &Connection, letter: &KeptLetter) -> bool {
     let mut patience = Patience::endless();
     loop {
-        let topology = topology(&settler.shared);
+        let topology = settler.shared.config.amqp.topology();
         let declaring = async { Ok::<_, SessionLost>(topology.declare(connection, settler.version).await) };
         if let Ok(Err(error)) = unless_ended(&settler.session, declaring).await {
             tracing::debug!(%error, "the topology cannot be declared");

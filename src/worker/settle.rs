@@ -142,6 +142,7 @@ impl Settler {
                     }
                     candidates.push(Candidate { row: Row::new(event, traceparent), delivery: index });
                 }
+                Err(_) if delivery.data.is_empty() && message::probe::is(&delivery.properties) => {}
                 Err(rejection) => refused.push(Refused { delivery: index, rejection }),
             }
         }

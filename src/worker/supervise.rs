@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::SessionLost;
 use super::{Shared, lane, unreadable};
-use crate::broker::{Broker, Topology, TopologyError, Version};
-use crate::config::Declare;
+use crate::broker::{Broker, TopologyError, Version};
 use crate::metrics::Peer;
 use crate::patience::Patience;
 use crate::store::{Database, UrlError};
@@ -94,7 +93,13 @@ struct End {
 
 impl End {
     fn of(error: &lapin::Error) -> Self {
-        End { reason: error.to_string(), unreadable: unreadable::is_unreadable(error) }
+        let unreadable = unreadable::is_unreadable(error);
+        let reason = if unreadable {
+            "the AMQP client library failed the connection over a message that it cannot read".into()
+        } else {
+            error.to_string()
+        };
+        End { reason, unreadable }
     }
 }
 
@@ -117,11 +122,11 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
         connected = broker.connect("worker") => connected,
     };
     let connection = connecting.map_err(|error| Ended::NoConnection(error.to_string()))?;
-    let topology = topology(shared);
+    let topology = shared.config.amqp.topology();
     let version = Version::ask(broker).await.map_err(|error| Ended::NoConnection(error.to_string()))?;
     match tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&connection, version)).await {
         Ok(Ok(())) => {}
-        Ok(Err(TopologyError::Mismatch(reason))) => return Err(Ended::Mismatch(reason)),
+        Ok(Err(TopologyError::Mismatch { reason, .. })) => return Err(Ended::Mismatch(reason)),
         Ok(Err(TopologyError::Broker(error))) => return Err(Ended::NoConnection(error.to_string())),
         Err(_) => return Err(Ended::NoConnection("the broker does not answer a declaration".into())),
     }
@@ -210,19 +215,5 @@ async fn connection_error(connection: &Connection) -> End {
             Some(_) => {}
             None => return "the connection ended".into(),
         }
-    }
-}
-
-/// What has to exist on the broker, as configured.
-pub(super) fn topology(shared: &Shared) -> Topology {
-    let amqp = &shared.config.amqp;
-    Topology {
-        exchange: amqp.exchange.clone(),
-        queue: amqp.queue.clone(),
-        queue_type: amqp.queue_type,
-        max_priority: amqp.max_priority,
-        dead_letter_exchange: amqp.dead_letter_exchange.clone(),
-        dead_letter_queue: amqp.dead_letter_queue.clone(),
-        passive: amqp.declare == Declare::Passive,
     }
 }

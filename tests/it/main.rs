@@ -19,6 +19,7 @@ mod bad_input;
 mod commands;
 mod dlq;
 mod docs;
+mod doctor;
 mod examples;
 mod migrations;
 mod once;

@@ -1,8 +1,12 @@
 //! A server that goes and comes, as far as its clients can tell.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A TCP relay in front of a server, which can be closed and opened like the server itself.
@@ -10,6 +14,8 @@ pub struct Relay {
     pub port: u16,
     target: String,
     open: std::sync::Mutex<Option<CancellationToken>>,
+    /// Milliseconds that each byte takes on its way, in either direction.
+    delay: Arc<AtomicU64>,
 }
 
 impl Relay {
@@ -19,7 +25,7 @@ impl Relay {
         let default = if url.scheme().starts_with("amqp") { 5672 } else { 5432 };
         let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(default));
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        Arc::new(Relay { port, target, open: std::sync::Mutex::default() })
+        Arc::new(Relay { port, target, open: std::sync::Mutex::default(), delay: Arc::default() })
     }
 
     /// The URL of the server, by way of this relay.
@@ -41,17 +47,30 @@ impl Relay {
         let listener = bound.unwrap();
         let cut = CancellationToken::new();
         *self.open.lock().unwrap() = Some(cut.clone());
-        let target = self.target.clone();
+        let (target, delay) = (self.target.clone(), self.delay.clone());
         tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let (target, cut) = (target.clone(), cut.clone());
+            while let Ok((near, _)) = listener.accept().await {
+                let (target, cut, delay) = (target.clone(), cut.clone(), delay.clone());
                 tokio::spawn(cut.run_until_cancelled_owned(async move {
-                    if let Ok(mut far) = TcpStream::connect(&target).await {
-                        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                    if let Ok(far) = TcpStream::connect(&target).await {
+                        let _ = (near.set_nodelay(true), far.set_nodelay(true));
+                        let ((from_near, to_near), (from_far, to_far)) =
+                            (near.into_split(), far.into_split());
+                        // Where one direction ends, so does the connection.
+                        tokio::select! {
+                            () = carry(from_near, to_far, delay.clone()) => {}
+                            () = carry(from_far, to_near, delay) => {}
+                        }
                     }
                 }));
             }
         }));
+    }
+
+    /// From now on everything takes so much longer, in each direction; connections keep their bandwidth.
+    #[allow(dead_code)] // not every test is slow
+    pub fn slow(&self, delay: Duration) {
+        self.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Cuts every connection, and refuses new ones.
@@ -60,4 +79,27 @@ impl Relay {
             open.cancel();
         }
     }
+}
+
+/// Carries bytes in one direction; each arrives `delay` milliseconds after it was sent.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: Arc<AtomicU64>) {
+    let (line, mut far_end) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(1024);
+    let reading = async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let due = Instant::now() + Duration::from_millis(delay.load(Ordering::Relaxed));
+            if line.send((due, buffer[..read].to_vec())).await.is_err() {
+                return;
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((due, bytes)) = far_end.recv().await {
+            tokio::time::sleep_until(due).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
 }

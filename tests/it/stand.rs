@@ -98,19 +98,7 @@ impl Stand {
 
     /// The binary, configured for this stand.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
-        command
-            .env_remove("AMQP_URL")
-            .env_remove("DATABASE_URL")
-            .env("CNS_EVENTS__AMQP__URI", amqp_url())
-            .env("CNS_EVENTS__DATABASE__URL", &self.database_url)
-            .env("CNS_EVENTS__AMQP__EXCHANGE", self.exchange())
-            .env("CNS_EVENTS__AMQP__QUEUE", self.queue())
-            .env("CNS_EVENTS__AMQP__DEAD_LETTER_EXCHANGE", format!("{}.dlx", self.name))
-            .env("CNS_EVENTS__AMQP__DEAD_LETTER_QUEUE", self.dead())
-            .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0")
-            .env("CNS_EVENTS__LOG__FORMAT", "json");
-        command
+        self.starter().command()
     }
 
     /// A login of this test's own, and the URL of the database as that login.
@@ -130,13 +118,20 @@ impl Stand {
         until("the login is gone", async || self.sql.batch_execute(&drop).await.is_ok()).await;
     }
 
+    /// Where its workers' logs are.
+    #[allow(dead_code)] // not every test asks
+    pub fn logs(&self) -> &std::path::Path {
+        &self.logs
+    }
+
+    /// What starts workers of this stand, for those who cannot keep hold of the stand.
+    pub fn starter(&self) -> Starter {
+        Starter { name: self.name.clone(), database_url: self.database_url.clone(), logs: self.logs.clone() }
+    }
+
     /// A worker process; `change` may set more of its environment.
     pub fn start(&self, change: impl FnOnce(&mut Command)) -> Worker {
-        let log = self.logs.join(format!("{}.log", Uuid::now_v7()));
-        let mut command = self.command();
-        command.arg("worker").stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
-        change(&mut command);
-        Worker { child: command.spawn().unwrap(), log }
+        self.starter().start(change)
     }
 
     /// A worker that is ready.
@@ -245,6 +240,39 @@ impl Stand {
     }
 }
 
+/// See [`Stand::starter`].
+pub struct Starter {
+    name: String,
+    database_url: String,
+    logs: PathBuf,
+}
+
+impl Starter {
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
+        command
+            .env_remove("AMQP_URL")
+            .env_remove("DATABASE_URL")
+            .env("CNS_EVENTS__AMQP__URI", amqp_url())
+            .env("CNS_EVENTS__DATABASE__URL", &self.database_url)
+            .env("CNS_EVENTS__AMQP__EXCHANGE", format!("{}.events", self.name))
+            .env("CNS_EVENTS__AMQP__QUEUE", format!("{}.persist", self.name))
+            .env("CNS_EVENTS__AMQP__DEAD_LETTER_EXCHANGE", format!("{}.dlx", self.name))
+            .env("CNS_EVENTS__AMQP__DEAD_LETTER_QUEUE", format!("{}.dead", self.name))
+            .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0")
+            .env("CNS_EVENTS__LOG__FORMAT", "json");
+        command
+    }
+
+    pub fn start(&self, change: impl FnOnce(&mut Command)) -> Worker {
+        let log = self.logs.join(format!("{}.log", Uuid::now_v7()));
+        let mut command = self.command();
+        command.arg("worker").stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        change(&mut command);
+        Worker { child: command.spawn().unwrap(), log }
+    }
+}
+
 impl Drop for Stand {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -273,6 +301,17 @@ impl Drop for Stand {
         });
         let _ = cleaning.join();
     }
+}
+
+/// Messages ready in a queue, asked on a connection of its own; `None` where the broker does not answer.
+#[allow(dead_code)] // not every test asks
+pub async fn depth_of(queue: &str) -> Option<u32> {
+    let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.ok()?;
+    let channel = connection.create_channel().await.ok()?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.ok()?;
+    let _ = connection.close(200, "done".into()).await;
+    Some(queue.message_count())
 }
 
 /// The same server, another database.
@@ -317,6 +356,15 @@ impl Worker {
         let text = self.get("/metrics").map(|(_, text)| text).unwrap_or_default();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_default()
+    }
+
+    /// Bytes in memory (resident).
+    #[allow(dead_code)] // not every test asks
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or_default() * 1024
     }
 
     pub async fn ready(&self) {

@@ -60,7 +60,7 @@ async fn is_set_aside(queue_type: &str) {
     assert_eq!(workers.iter().map(|worker| worker.metric(counted)).sum::<f64>(), 3.0);
 
     let mut letters = Vec::new();
-    while let Some(got) = wire.get(&stand.dead()).await.unwrap() {
+    while let Some(got) = wire.next(&stand.dead()).await.unwrap() {
         letters.push(got.message);
     }
     for (bad, field) in bad.iter().zip(["message_id", "routing_key", "headers"]) {
@@ -107,10 +107,10 @@ async fn each_published_message_has_its_own_outcome() {
     let returned = Published::Returned("NO_ROUTE".into());
     assert_eq!(outcomes, [Published::Confirmed, returned.clone(), Published::Confirmed, returned]);
     assert_eq!(wire.ready(&stand.queue()).await.unwrap(), 2);
-    let first = wire.get(&stand.queue()).await.unwrap().unwrap();
+    let first = wire.next(&stand.queue()).await.unwrap().unwrap();
     wire.ack(first.tag).await.unwrap();
-    assert_eq!(wire.get(&stand.queue()).await.unwrap().unwrap().message.body, big.as_bytes());
-    assert!(wire.get(&stand.queue()).await.unwrap().is_none());
+    assert_eq!(wire.next(&stand.queue()).await.unwrap().unwrap().message.body, big.as_bytes());
+    assert!(wire.next(&stand.queue()).await.unwrap().is_none());
     wire.close().await.unwrap();
     until("what was held is back", async || stand.depth(&stand.queue()).await.0 == 1).await;
     let error = self::wire().await.ready("no such queue").await.unwrap_err();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use lapin::protocol::{AMQPClass, basic, channel, connection, gen_class, parse_class};
-use lapin::types::{FieldTable, LongString};
+use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::SASLMechanism;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 
 use super::properties::{RawProperties, generated};
 use super::{BASIC, CHANNEL, RawMessage};
@@ -45,7 +45,10 @@ pub enum WireError {
         /// The broker's words.
         text: String,
     },
-    /// The broker said nothing in time; where something was published, an alarm may block it.
+    /// An alarm blocks publishing.
+    #[error("the broker blocks publishers: {0}")]
+    Blocked(String),
+    /// The broker said nothing in time.
     #[error("the broker did not answer within 10 s")]
     Silence,
     /// What came is not what had to come.
@@ -59,10 +62,22 @@ impl WireError {
     }
 }
 
+/// What this side understands: without it the broker says nothing of an alarm.
+fn capabilities() -> FieldTable {
+    let mut capabilities = FieldTable::default();
+    for capability in ["connection.blocked", "publisher_confirms", "basic.nack"] {
+        capabilities.insert(capability.into(), AMQPValue::Boolean(true));
+    }
+    let mut properties = FieldTable::default();
+    properties.insert("product".into(), AMQPValue::LongString("cns-events".into()));
+    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    properties
+}
+
 /// What comes in.
 pub(super) enum Frame {
-    /// A method: its class, its number, its arguments.
-    Method(u16, u16, Vec<u8>),
+    /// A method: its channel, its class and number, its arguments.
+    Method(u16, (u16, u16), Vec<u8>),
     /// A part of a content: header or body.
     Content(Vec<u8>),
 }
@@ -70,7 +85,7 @@ pub(super) enum Frame {
 impl Frame {
     /// A method whose strings are the broker's own.
     pub(super) fn parse(self) -> Result<AMQPClass, WireError> {
-        let Frame::Method(class, method, arguments) = self else {
+        let Frame::Method(_, (class, method), arguments) = self else {
             return Err(WireError::Protocol("content where a method had to be".into()));
         };
         let payload = [&class.to_be_bytes()[..], &method.to_be_bytes(), &arguments].concat();
@@ -96,7 +111,7 @@ impl Frames {
         frames.stream.write_all(HEADER).await?;
         frames.flush().await?;
         match frames.next().await? {
-            Frame::Method(_, _, arguments) => Ok((frames, arguments)),
+            Frame::Method(.., arguments) => Ok((frames, arguments)),
             Frame::Content(_) => Err(WireError::Protocol("no greeting".into())),
         }
     }
@@ -113,7 +128,7 @@ impl Frames {
             _ => LongString::default(),
         };
         let start = StartOk {
-            client_properties: FieldTable::default(),
+            client_properties: capabilities(),
             mechanism: mechanism.name().into(),
             response,
             locale: "en_US".into(),
@@ -144,8 +159,8 @@ impl Frames {
         loop {
             let frame = tokio::time::timeout(ANSWER_TIMEOUT, self.read()).await;
             let Some(frame) = frame.map_err(|_| WireError::Silence)?? else { continue };
-            let Frame::Method(class, method, _) = frame else { return Ok(frame) };
-            match (class, method) {
+            let Frame::Method(_, method, _) = frame else { return Ok(frame) };
+            match method {
                 (10, 50) | (20, 40) => {
                     let (code, text) = match frame.parse()? {
                         AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
@@ -158,9 +173,27 @@ impl Frames {
                     };
                     return Err(WireError::Closed { code, text: text.as_str().to_owned() });
                 }
-                (10, 60 | 61) => {} // connection.blocked, unblocked
+                (10, 60) => {
+                    let AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) = frame.parse()?
+                    else {
+                        continue;
+                    };
+                    return Err(WireError::Blocked(blocked.reason.as_str().to_owned()));
+                }
+                (10, 61) => {} // connection.unblocked
                 _ => return Ok(frame),
             }
+        }
+    }
+
+    /// Waits for anything to come, at most so long; whether something did. Nothing is taken.
+    pub(super) async fn anything_within(&mut self, patience: Duration) -> Result<bool, WireError> {
+        match tokio::time::timeout(patience, self.stream.fill_buf()).await {
+            Ok(buffer) if buffer.as_ref().is_ok_and(|buffer| buffer.is_empty()) => {
+                Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
+            }
+            Ok(buffer) => Ok(buffer.map(|_| true)?),
+            Err(_) => Ok(false),
         }
     }
 
@@ -231,7 +264,7 @@ impl Frames {
 
     async fn read(&mut self) -> Result<Option<Frame>, WireError> {
         let kind = self.stream.read_u8().await?;
-        let _channel = self.stream.read_u16().await?;
+        let channel = self.stream.read_u16().await?;
         let size = self.stream.read_u32().await?;
         if size > MAX_FRAME_BYTES {
             return Err(WireError::Protocol(format!("a frame of {size} bytes")));
@@ -244,7 +277,7 @@ impl Frames {
         match kind {
             METHOD if payload.len() >= 4 => {
                 let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
-                Ok(Some(Frame::Method(number(0), number(2), payload[4..].to_vec())))
+                Ok(Some(Frame::Method(channel, (number(0), number(2)), payload[4..].to_vec())))
             }
             CONTENT_HEADER | CONTENT_BODY => Ok(Some(Frame::Content(payload))),
             HEARTBEAT => Ok(None),

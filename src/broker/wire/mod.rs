@@ -11,6 +11,9 @@ mod properties;
 pub use frames::WireError;
 pub use properties::{Property, RawProperties};
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use lapin::protocol::{AMQPClass, basic, channel, confirm, connection};
 use lapin::types::FieldTable;
 
@@ -18,15 +21,25 @@ use super::Broker;
 use crate::event::{Reason, Rejection};
 use frames::{Frame, Frames};
 
-/// The one channel of such a connection.
+/// The channel that declares and publishes.
 const CHANNEL: u16 = 1;
 
-/// `basic`: the class of messages (AMQP 0-9-1).
+/// Messages that one channel holds; when it has them, another takes over. (A quorum queue hands out as many at once; a
+/// `basic.get` for each would be a commit of its own there.)
+const CHUNK: u16 = 500;
+
+/// How long the next message may take. Only where somebody else takes messages too is it ever waited for.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The consumer's name on its channel.
+const TAG: &str = "cns-events";
+
+/// `basic`: the class of messages (AMQP 0-9-1), and methods of it that are read by hand.
 const BASIC: u16 = 60;
-/// `basic.get-ok`
-const GET_OK: u16 = 71;
 /// `basic.return`
-const RETURN: u16 = 50;
+const RETURN: (u16, u16) = (BASIC, 50);
+/// `basic.deliver`
+const DELIVER: (u16, u16) = (BASIC, 60);
 
 /// A message as its bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +70,14 @@ impl RawMessage {
 #[derive(Debug)]
 pub struct Got {
     /// Names it in [`Wire::ack`].
-    pub tag: u64,
+    pub tag: Tag,
     /// The message.
     pub message: RawMessage,
 }
+
+/// A channel, and a delivery on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u16, u64);
 
 /// What became of a message that was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +90,17 @@ pub enum Published {
     Refused,
 }
 
-/// A connection with one channel, in confirm mode.
+/// A connection with a channel that publishes in confirm mode, and as many that hold messages as there have to be.
 pub struct Wire {
     frames: Frames,
-    /// The next publish's number.
+    /// How many messages were published.
     published: u64,
+    /// The channel that consumes; [`CHANNEL`] where none does yet.
+    consuming: u16,
+    /// Messages that it has handed out and that are not acknowledged.
+    held: u16,
+    /// Received, and not asked for yet.
+    waiting: VecDeque<Got>,
 }
 
 impl Wire {
@@ -86,13 +109,12 @@ impl Wire {
     /// # Errors
     /// As the broker or the network gives them.
     pub async fn open(broker: &Broker) -> Result<Self, WireError> {
-        let mut frames = Frames::open(broker).await?;
-        frames.send(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await?;
-        frames.method().await?;
+        let frames = Frames::open(broker).await?;
+        let mut wire = Wire { frames, published: 0, consuming: CHANNEL, held: 0, waiting: VecDeque::new() };
+        wire.ask(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await?;
         let select = confirm::Select { nowait: false };
-        frames.send(CHANNEL, AMQPClass::Confirm(confirm::AMQPMethod::Select(select))).await?;
-        frames.method().await?;
-        Ok(Wire { frames, published: 0 })
+        wire.ask(CHANNEL, AMQPClass::Confirm(confirm::AMQPMethod::Select(select))).await?;
+        Ok(wire)
     }
 
     /// How many messages are ready in a queue.
@@ -110,35 +132,85 @@ impl Wire {
             nowait: false,
             arguments: FieldTable::default(),
         };
-        self.frames.send(CHANNEL, AMQPClass::Queue(AMQPMethod::Declare(declare))).await?;
-        match self.frames.method().await? {
+        match self.ask(CHANNEL, AMQPClass::Queue(AMQPMethod::Declare(declare))).await? {
             AMQPClass::Queue(AMQPMethod::DeclareOk(queue)) => Ok(queue.message_count),
             other => Err(WireError::unexpected(&other)),
         }
     }
 
-    /// Takes the next message of a queue; `None` where there is none.
+    /// Takes the next message of a queue, always the same one; `None` where none comes.
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn get(&mut self, queue: &str) -> Result<Option<Got>, WireError> {
-        let get = basic::Get { queue: queue.into(), no_ack: false };
-        self.frames.send(CHANNEL, AMQPClass::Basic(basic::AMQPMethod::Get(get))).await?;
-        // Read by hand: the routing key in it need not be UTF-8.
-        let payload = match self.frames.next().await? {
-            Frame::Method(BASIC, GET_OK, payload) => payload,
-            Frame::Method(..) => return Ok(None), // get-empty
-            Frame::Content(_) => return Err(WireError::Protocol("content without a method".into())),
+    pub async fn next(&mut self, queue: &str) -> Result<Option<Got>, WireError> {
+        if self.waiting.is_empty() && (self.consuming == CHANNEL || self.held >= CHUNK) {
+            self.consume(queue).await?;
+        }
+        while self.waiting.is_empty() && self.frames.anything_within(IDLE).await? {
+            match self.frames.next().await? {
+                Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
+                other => return Err(WireError::unexpected(&other.parse()?)),
+            }
+        }
+        Ok(self.waiting.pop_front())
+    }
+
+    /// Lets another channel consume: the last one has all it may hold.
+    async fn consume(&mut self, queue: &str) -> Result<(), WireError> {
+        use basic::{AMQPMethod, Consume, Qos};
+        self.stop_consuming().await?;
+        let next = self.consuming + 1;
+        self.ask(next, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await?;
+        let qos = Qos { prefetch_count: CHUNK, global: false };
+        self.ask(next, AMQPClass::Basic(AMQPMethod::Qos(qos))).await?;
+        (self.consuming, self.held) = (next, 0);
+        let consume = Consume {
+            queue: queue.into(),
+            consumer_tag: TAG.into(),
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: FieldTable::default(),
         };
+        self.ask(next, AMQPClass::Basic(AMQPMethod::Consume(consume))).await.map(drop)
+    }
+
+    async fn stop_consuming(&mut self) -> Result<(), WireError> {
+        if self.consuming == CHANNEL {
+            return Ok(());
+        }
+        let cancel = basic::Cancel { consumer_tag: TAG.into(), nowait: false };
+        self.ask(self.consuming, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel))).await.map(drop)
+    }
+
+    /// Keeps what is delivered.
+    async fn take(&mut self, channel: u16, payload: &[u8]) -> Result<(), WireError> {
+        // Read by hand: the routing key in it need not be UTF-8.
         let parts = || {
-            let (tag, rest) = payload.split_first_chunk::<8>()?;
+            let (_consumer, rest) = short_string(payload)?;
+            let (tag, rest) = rest.split_first_chunk::<8>()?;
             let (_exchange, rest) = short_string(rest.get(1..)?)?; // behind the flag `redelivered`
             let (routing_key, _) = short_string(rest)?;
             Some((u64::from_be_bytes(*tag), routing_key.to_owned()))
         };
-        let (tag, routing_key) = parts().ok_or_else(|| WireError::Protocol("a short get-ok".into()))?;
+        let (tag, routing_key) = parts().ok_or_else(|| WireError::Protocol("a short delivery".into()))?;
         let (properties, body) = self.frames.content().await?;
-        Ok(Some(Got { tag, message: RawMessage { routing_key, properties, body } }))
+        self.held += u16::from(channel == self.consuming);
+        let message = RawMessage { routing_key, properties, body };
+        self.waiting.push_back(Got { tag: Tag(channel, tag), message });
+        Ok(())
+    }
+
+    /// Sends a method and waits for the answer; messages that come meanwhile are kept.
+    async fn ask(&mut self, channel: u16, method: AMQPClass) -> Result<AMQPClass, WireError> {
+        self.frames.send(channel, method).await?;
+        loop {
+            match self.frames.next().await? {
+                Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
+                frame => return frame.parse(),
+            }
+        }
     }
 
     /// Publishes messages to an exchange, mandatory, and waits for the broker's confirms. Each has its own outcome, in
@@ -162,7 +234,7 @@ impl Wire {
         while outcomes.iter().any(Option::is_none) {
             match self.frames.next().await? {
                 // A return says whose it is by its content alone; messages with the same content have the same end.
-                Frame::Method(BASIC, RETURN, payload) => {
+                Frame::Method(_, RETURN, payload) => {
                     let words = payload
                         .get(2..)
                         .and_then(short_string)
@@ -176,6 +248,7 @@ impl Wire {
                         *returned = Some(words);
                     }
                 }
+                Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
                 frame @ Frame::Method(..) => {
                     let (tag, multiple, taken) = match frame.parse()? {
                         AMQPClass::Basic(basic::AMQPMethod::Ack(ack)) => {
@@ -209,9 +282,10 @@ impl Wire {
     ///
     /// # Errors
     /// As the network gives them.
-    pub async fn ack(&mut self, tag: u64) -> Result<(), WireError> {
-        let ack = basic::Ack { delivery_tag: tag, multiple: false };
-        self.frames.send(CHANNEL, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
+    pub async fn ack(&mut self, Tag(channel, delivery_tag): Tag) -> Result<(), WireError> {
+        self.held -= u16::from(channel == self.consuming);
+        let ack = basic::Ack { delivery_tag, multiple: false };
+        self.frames.send(channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
     }
 
     /// Returns everything that is held to its queue, and says goodbye. When this is done, so are the acks before it.
@@ -219,18 +293,15 @@ impl Wire {
     /// # Errors
     /// As the network gives them; what was held goes back to its queue in any case.
     pub async fn close(mut self) -> Result<(), WireError> {
-        // A nack rather than the close alone: from RabbitMQ 4.3 on it does not count towards a delivery limit.
-        let all = basic::Nack { delivery_tag: 0, multiple: true, requeue: true };
-        self.frames.send(CHANNEL, AMQPClass::Basic(basic::AMQPMethod::Nack(all))).await?;
+        self.stop_consuming().await?;
+        for channel in CHANNEL + 1..=self.consuming {
+            // A nack rather than the close alone: from RabbitMQ 4.3 on it does not count towards a delivery limit.
+            let all = basic::Nack { delivery_tag: 0, multiple: true, requeue: true };
+            self.frames.send(channel, AMQPClass::Basic(basic::AMQPMethod::Nack(all))).await?;
+        }
         let close =
             connection::Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
-        self.frames.send(0, AMQPClass::Connection(connection::AMQPMethod::Close(close))).await?;
-        loop {
-            match self.frames.method().await? {
-                AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) => return Ok(()),
-                _ => continue,
-            }
-        }
+        self.ask(0, AMQPClass::Connection(connection::AMQPMethod::Close(close))).await.map(drop)
     }
 }
 

@@ -129,7 +129,7 @@ impl DeadQueue {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         self.bar.inc(1);
-        let got = self.wire.get(&self.queue).await.context("cannot read the dead letters")?;
+        let got = self.wire.next(&self.queue).await.context("cannot read the dead letters")?;
         Ok(got.map(|got| (Letter::of(&got.message), got)))
     }
 

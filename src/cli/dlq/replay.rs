@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::letter::{Letter, replays};
 use super::{DeadQueue, REPLAYS, Selection};
-use crate::broker::{Published, RawMessage, RawProperties, is_own_header};
+use crate::broker::{Published, RawMessage, RawProperties, Tag, is_own_header};
 use crate::cli::{Failure, output};
 use crate::config::Config;
 
@@ -39,7 +39,7 @@ pub(super) struct Replay {
 /// Letters whose copies go out together.
 #[derive(Default)]
 struct Window {
-    tags: Vec<u64>,
+    tags: Vec<Tag>,
     letters: Vec<Letter>,
     copies: Vec<RawMessage>,
 }

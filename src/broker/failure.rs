@@ -1,0 +1,87 @@
+//! What the broker's reply codes mean: nothing is ever dead-lettered for one of them.
+
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPError, AMQPErrorKind};
+
+/// What the worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Found while declaring: the operator's to mend. Exit code 78 at the first start; later the worker holds, says so and
+    /// tries again. In a session it ends the session like any other.
+    Operator,
+    /// The session ends, and another is built with backoff.
+    Session,
+    /// A dead letter was not taken: it is held and published again.
+    Letter,
+}
+
+impl Class {
+    /// As it stands in the documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Operator => "operator",
+            Class::Session => "session",
+            Class::Letter => "letter",
+        }
+    }
+}
+
+/// The one table of reply codes (AMQP 0-9-1, 1.2): code, name, class, what it means here.
+pub const REPLY_CODES: [(u16, &str, Class, &str); 18] = [
+    (311, "content-too-large", Class::Letter, "a dead letter is larger than the broker's max_message_size"),
+    (312, "no-route", Class::Letter, "no queue takes dead letters"),
+    (313, "no-consumers", Class::Letter, "never asked for (`immediate`)"),
+    (320, "connection-forced", Class::Session, "an operator closed the connection, or the broker stops"),
+    (402, "invalid-path", Class::Operator, "the virtual host does not exist"),
+    (403, "access-refused", Class::Operator, "login or privilege"),
+    (404, "not-found", Class::Operator, "an exchange or a queue is missing and may not be declared"),
+    (405, "resource-locked", Class::Session, "another connection has the queue for itself"),
+    (
+        406,
+        "precondition-failed",
+        Class::Operator,
+        "declared with other arguments; in a session also the ack timeout",
+    ),
+    (501, "frame-error", Class::Session, "a frame that the broker cannot read"),
+    (502, "syntax-error", Class::Session, "a method that the broker cannot read"),
+    (503, "command-invalid", Class::Session, "a method out of place"),
+    (504, "channel-error", Class::Session, "a channel that is not open"),
+    (505, "unexpected-frame", Class::Session, "a frame out of place"),
+    (506, "resource-error", Class::Session, "the broker is short of something"),
+    (530, "not-allowed", Class::Operator, "the user may not use the virtual host"),
+    (540, "not-implemented", Class::Operator, "the broker does not know what was asked for"),
+    (541, "internal-error", Class::Session, "the broker failed"),
+];
+
+/// The class of a reply code; one that nobody knows ends the session.
+#[must_use]
+pub fn classify(code: u16) -> Class {
+    REPLY_CODES.iter().find(|(known, ..)| *known == code).map_or(Class::Session, |(_, _, class, _)| *class)
+}
+
+/// The broker's answer in an error of the client library, and its reply code.
+pub(super) fn answer(error: &lapin::Error) -> Option<(u16, &AMQPError)> {
+    let ErrorKind::ProtocolError(answer) = error.kind() else { return None };
+    let code = match answer.kind() {
+        AMQPErrorKind::Soft(soft) => soft.get_id(),
+        AMQPErrorKind::Hard(hard) => hard.get_id(),
+    };
+    Some((code, answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_has_to_mend() {
+        for code in [402, 403, 404, 406, 530, 540] {
+            assert_eq!(classify(code), Class::Operator, "{code}");
+        }
+        for code in [320, 405, 501, 541, 999] {
+            assert_eq!(classify(code), Class::Session, "{code}");
+        }
+        assert_eq!(classify(312), Class::Letter);
+    }
+}

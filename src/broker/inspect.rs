@@ -1,0 +1,138 @@
+//! Looking at the topology without making anything.
+
+use lapin::Connection;
+
+use super::topology::{Declared, Topology, TopologyError};
+use super::wire::{Published, RawMessage, RawProperties, Wire, WireError};
+use super::{Broker, Version};
+use crate::message::probe;
+
+/// The reply code for a missing privilege (AMQP 0-9-1).
+const ACCESS_REFUSED: u16 = 403;
+
+/// Letters that are looked through for a probe, at most.
+const TAKE_BACK: u32 = 1000;
+
+/// An exchange or a queue, as it was found.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What it is and how it is called.
+    pub object: String,
+    /// How it is.
+    pub state: State,
+}
+
+/// How an exchange or a queue is.
+#[derive(Debug)]
+pub enum State {
+    /// As it has to be; a queue also says what is in it.
+    Good(Option<Declared>),
+    /// It is there; whether its arguments are right, this user may not ask.
+    NotCompared(Option<Declared>),
+    /// It is missing, or has other arguments: in words, with what to do.
+    Wrong(String),
+}
+
+/// Where a test message went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A queue took it.
+    Taken,
+    /// No queue takes it.
+    Nowhere,
+    /// It could not be tried: in words.
+    NotTried(String),
+}
+
+impl Topology {
+    /// Every exchange and queue: whether it is there, and whether it has the arguments it has to have.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn inspect(
+        &self,
+        connection: &Connection,
+        version: Option<Version>,
+    ) -> Result<Vec<Inspected>, lapin::Error> {
+        let there = Topology { passive: true, ..self.clone() };
+        // Declaring what is there changes nothing, and the broker compares the arguments.
+        let equal = Topology { passive: false, ..self.clone() };
+        let mut all = Vec::new();
+        for name in [&self.exchange, &self.dead_letter_exchange] {
+            let state = match there.exchange(connection, name).await {
+                Ok(()) => compared(None, equal.exchange(connection, name).await)?,
+                Err(error) => wrong(error)?,
+            };
+            all.push(Inspected { object: format!("exchange {name}"), state });
+        }
+        let state = match there.pool_queue(connection).await {
+            Ok(queue) => compared(Some(queue), equal.pool_queue(connection).await.map(drop))?,
+            Err(error) => wrong(error)?,
+        };
+        all.push(Inspected { object: format!("queue {}", self.queue), state });
+        let state = match there.dead_letter_queue(connection, version).await {
+            Ok(queue) => compared(Some(queue), equal.dead_letter_queue(connection, version).await.map(drop))?,
+            Err(error) => wrong(error)?,
+        };
+        all.push(Inspected { object: format!("queue {}", self.dead_letter_queue), state });
+        Ok(all)
+    }
+}
+
+fn compared(queue: Option<Declared>, equal: Result<(), TopologyError>) -> Result<State, lapin::Error> {
+    match equal {
+        Ok(()) => Ok(State::Good(queue)),
+        Err(TopologyError::Mismatch { code: ACCESS_REFUSED, .. }) => Ok(State::NotCompared(queue)),
+        Err(error) => wrong(error),
+    }
+}
+
+fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
+    match error {
+        TopologyError::Mismatch { reason, .. } => Ok(State::Wrong(reason)),
+        TopologyError::Broker(error) => Err(error),
+    }
+}
+
+/// Publishes a probe, which a worker drops, and tells whether a queue took it.
+///
+/// # Errors
+/// The connection failed, or an alarm blocks it.
+pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Result<Route, WireError> {
+    let mut wire = Wire::open(broker).await?;
+    let message = RawMessage {
+        routing_key: routing_key.into(),
+        properties: RawProperties::of(&probe::properties()),
+        body: Vec::new(),
+    };
+    let outcome = match wire.publish(exchange, &[message]).await {
+        Ok(mut outcomes) => outcomes.pop(),
+        Err(WireError::Closed { code, text }) if code == ACCESS_REFUSED || code == 404 => {
+            return Ok(Route::NotTried(text));
+        }
+        Err(error) => return Err(error),
+    };
+    wire.close().await?;
+    Ok(match outcome {
+        Some(Published::Confirmed) => Route::Taken,
+        Some(Published::Returned(_)) => Route::Nowhere,
+        Some(Published::Refused) | None => Route::NotTried("the broker refused it (nack)".into()),
+    })
+}
+
+/// Takes probes back from a queue that nobody consumes.
+///
+/// # Errors
+/// As the broker or the network gives them.
+pub async fn take_probes_back(broker: &Broker, queue: &str) -> Result<(), WireError> {
+    let mut wire = Wire::open(broker).await?;
+    for _ in 0..wire.ready(queue).await?.min(TAKE_BACK) {
+        let Some(got) = wire.next(queue).await? else { break };
+        if got.message.body.is_empty()
+            && got.message.properties.read().is_ok_and(|properties| probe::is(&properties))
+        {
+            wire.ack(got.tag).await?;
+        }
+    }
+    wire.close().await
+}

@@ -1,0 +1,151 @@
+//! The database: reached, durable, its clock, migrations, privileges, row-level security, and whether a row can be stored.
+
+use super::Report;
+use crate::config::Config;
+use crate::store::inspect::{Facts, Table, facts};
+use crate::store::{Database, Writer};
+
+/// More than this between the clocks, and latencies mean nothing.
+const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
+
+/// The two policies of the contract.
+const POLICIES: i64 = 2;
+
+pub(super) async fn check(report: &mut Report, config: &Config) {
+    let database = match Database::from_url(config.database.url.expose()) {
+        Ok(database) => database,
+        Err(error) => return report.wrong("database", error.to_string(), "set database.url (DATABASE_URL)"),
+    };
+    let facts = match facts(&database).await {
+        Ok(facts) => facts,
+        Err(failure) => {
+            return report.wrong(
+                "database",
+                format!("not reached: {failure}"),
+                "check database.url (DATABASE_URL), that PostgreSQL runs, and its pg_hba.conf",
+            );
+        }
+    };
+    server(report, &facts);
+    migrations(report, &facts);
+    login(report, &facts);
+    if let Some(table) = facts.table {
+        row_level_security(report, table);
+    }
+    let mut writer =
+        Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
+    match writer.probe().await {
+        Ok(()) => report.ok("storing", "a row was inserted and rolled back"),
+        Err(failure) => report.wrong("storing", failure.to_string(), mend_storing(&failure)),
+    }
+}
+
+fn mend_storing(failure: &crate::store::Failure) -> &'static str {
+    match failure.sqlstate.as_deref() {
+        Some("42P01" | "42703" | "42883") => "cns-events migrate",
+        Some("42501") => "grant service_role to the login that workers have",
+        Some("26000" | "42P05") => {
+            "database.prepared_statements = false, where a pooler in transaction mode is between"
+        }
+        _ => "look at the server's log",
+    }
+}
+
+fn server(report: &mut Report, facts: &Facts) {
+    let encrypted = if facts.encrypted { "encrypted" } else { "not encrypted" };
+    report.ok("database", format!("PostgreSQL {}, {encrypted}", facts.version));
+    if facts.standby {
+        report.wrong(
+            "primary",
+            "this is a standby, which stores nothing",
+            "point database.url at the primary",
+        );
+    }
+    if facts.durable {
+        report.ok("durability", "fsync and synchronous_commit are on");
+    } else {
+        report.wrong(
+            "durability",
+            "a commit is confirmed before it is on disk: events would be acknowledged and lost",
+            "alter system set synchronous_commit = on; alter system set fsync = on; select pg_reload_conf()",
+        );
+    }
+    let seconds = facts.clock.num_milliseconds() as f64 / 1000.0;
+    if facts.clock.abs() > CLOCK {
+        report.warning(
+            "clock",
+            format!("the database's clock is {seconds:+.1} s off this machine's"),
+            "run NTP on both: latencies are measured between them",
+        );
+    } else {
+        report.ok("clock", format!("{seconds:+.3} s between the database and this machine"));
+    }
+}
+
+fn migrations(report: &mut Report, facts: &Facts) {
+    match &facts.pending {
+        None => report.ok("migrations", "this login may not ask which have run; storing tells"),
+        Some(pending) if pending.is_empty() => report.ok("migrations", "up to date"),
+        Some(pending) => {
+            report.wrong("migrations", format!("pending: {}", pending.join(", ")), "cns-events migrate")
+        }
+    }
+}
+
+fn login(report: &mut Report, facts: &Facts) {
+    let login = &facts.login;
+    if facts.powerful {
+        report.warning(
+            "login",
+            format!("{login} is a superuser, the table's owner or exempt from row-level security: more than a worker needs"),
+            "create role cns_worker login password '…' in role service_role; and use it in database.url",
+        );
+    } else if facts.service_role {
+        report.ok("login", format!("{login} is a member of service_role"));
+    } else {
+        report.wrong(
+            "login",
+            format!("{login} is no member of service_role"),
+            format!("grant service_role to {login}"),
+        );
+    }
+    let Some(Table { insert, lookup, select, .. }) = facts.table else { return };
+    match (insert, lookup) {
+        (true, true) => report.ok("privileges", "may insert, and ask about event_ids"),
+        (insert, _) => report.wrong(
+            "privileges",
+            if insert {
+                "may not execute enrichment_events_lookup"
+            } else {
+                "may not insert into enrichment_events"
+            },
+            "grant service_role to the login; `cns-events migrate` grants what service_role needs",
+        ),
+    }
+    if select && !facts.powerful {
+        report.warning(
+            "privileges to read",
+            format!("{login} may read rows"),
+            format!("revoke select on enrichment_events from {login}"),
+        );
+    }
+}
+
+fn row_level_security(report: &mut Report, table: Table) {
+    let Table { row_security, forced, policies, .. } = table;
+    if !row_security || policies < POLICIES {
+        report.wrong(
+            "row-level security",
+            if row_security { "a policy is missing" } else { "is disabled: every reader sees every tenant" },
+            "cns-events migrate; or: alter table enrichment_events enable row level security",
+        );
+    } else if forced {
+        report.ok("row-level security", "enabled and forced, with both policies");
+    } else {
+        report.warning(
+            "row-level security",
+            "enabled with both policies, and not forced: the table's owner sees every tenant",
+            "alter table enrichment_events force row level security, when nobody writes as the owner any more",
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! What an operator has to know about a database: server, login, table. One question, without anything prepared, so that
+//! a pooler can be asked too.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::types::Type;
+
+use super::connect::Database;
+use super::failure::Failure;
+use super::migrate;
+
+/// What the database says.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The server's version, as it calls it.
+    pub version: String,
+    /// Whether the connection is encrypted.
+    pub encrypted: bool,
+    /// A standby, which stores nothing.
+    pub standby: bool,
+    /// `synchronous_commit` and `fsync`: whether a commit is on disk when it is confirmed.
+    pub durable: bool,
+    /// The server's clock less this machine's.
+    pub clock: chrono::Duration,
+    /// The login.
+    pub login: String,
+    /// Superuser, `bypassrls` or the table's owner: more than a worker needs.
+    pub powerful: bool,
+    /// Whether the login is a member of `service_role`.
+    pub service_role: bool,
+    /// The table's, where there is one.
+    pub table: Option<Table>,
+    /// Migrations that are pending; `None` where this login may not ask.
+    pub pending: Option<Vec<String>>,
+}
+
+/// What is known of `enrichment_events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The login may insert.
+    pub insert: bool,
+    /// The login may ask the function about `event_id`s.
+    pub lookup: bool,
+    /// The login may read rows.
+    pub select: bool,
+    /// Row-level security is enabled.
+    pub row_security: bool,
+    /// Also for the owner.
+    pub forced: bool,
+    /// How many of the two policies there are.
+    pub policies: i64,
+}
+
+const QUESTION: &str = "
+    select current_setting('server_version'), \
+      coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false), \
+      pg_is_in_recovery(), \
+      current_setting('synchronous_commit') <> 'off' and current_setting('fsync') = 'on', \
+      clock_timestamp(), \
+      current_user::text, \
+      (select rolsuper or rolbypassrls from pg_roles where rolname = current_user) \
+        or coalesce((select pg_has_role(current_user, relowner, 'member') from pg_class where oid = t.oid), false), \
+      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'service_role'), false), \
+      t.oid is not null, \
+      coalesce(has_table_privilege(t.oid, 'insert'), false), \
+      coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[])')::oid, 'execute'), false), \
+      coalesce(has_any_column_privilege(t.oid, 'select'), false), \
+      coalesce((select relrowsecurity from pg_class where oid = t.oid), false), \
+      coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false), \
+      (select count(*) from pg_policy where polrelid = t.oid and polname in \
+        ('Service role can insert enrichment events', 'Users can view own org enrichment events')), \
+      coalesce(has_table_privilege(to_regclass('__diesel_schema_migrations')::oid, 'select'), true) \
+    from (select to_regclass('enrichment_events')::oid as oid) t";
+
+/// Asks.
+///
+/// # Errors
+/// As the server or the network gives them.
+pub async fn facts(database: &Database) -> Result<Facts, Failure> {
+    let client = database.connect().await?;
+    let (asked_at, asked) = (Utc::now(), Instant::now());
+    let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
+    let rows = client.query_typed(QUESTION, none).await?;
+    let took = asked.elapsed();
+    let row = rows.first().ok_or_else(|| Failure::timeout(0))?;
+    let server: DateTime<Utc> = row.get(4);
+    let table = row.get::<_, bool>(8).then(|| Table {
+        insert: row.get(9),
+        lookup: row.get(10),
+        select: row.get(11),
+        row_security: row.get(12),
+        forced: row.get(13),
+        policies: row.get(14),
+    });
+    let pending = if row.get(15) { pending(database).await } else { None };
+    Ok(Facts {
+        version: row.get(0),
+        encrypted: row.get(1),
+        standby: row.get(2),
+        durable: row.get(3),
+        clock: server - (asked_at + half(took)),
+        login: row.get(5),
+        powerful: row.get(6),
+        service_role: row.get(7),
+        table,
+        pending,
+    })
+}
+
+/// The answer was made half-way through the question.
+fn half(took: Duration) -> chrono::Duration {
+    chrono::Duration::from_std(took / 2).unwrap_or_default()
+}
+
+async fn pending(database: &Database) -> Option<Vec<String>> {
+    let all = migrate::status(database).await.ok()?;
+    Some(all.into_iter().filter(|migration| !migration.applied).map(|migration| migration.name).collect())
+}

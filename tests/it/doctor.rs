@@ -1,0 +1,137 @@
+//! `cns-events doctor`: it finds what is wrong, says what mends it, and what it says mends it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::stand::{Stand, event, until};
+
+fn doctor(stand: &Stand, change: impl FnOnce(&mut Command)) -> (Option<i32>, Vec<Value>) {
+    let mut command = stand.command();
+    command.args(["doctor", "--json"]);
+    change(&mut command);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let checks =
+        serde_json::from_slice(&stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&stderr)));
+    (status.code(), checks)
+}
+
+/// The checks with a status, as `check: found → mend`.
+fn with(checks: &[Value], status: &str) -> Vec<String> {
+    checks
+        .iter()
+        .filter(|check| check["status"] == status)
+        .map(|check| format!("{}: {} → {}", check["check"], check["found"], check["mend"]))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_pool_has_nothing_wrong() {
+    let stand = Stand::new("sound").await;
+    let (login, url) = stand.login("in role service_role").await;
+    let as_worker = |command: &mut Command| {
+        command.env("CNS_EVENTS__DATABASE__URL", &url);
+    };
+    let worker = stand.start(as_worker);
+    worker.ready().await;
+    let (code, checks) = doctor(&stand, as_worker);
+    assert_eq!((code, with(&checks, "wrong")), (Some(0), vec![]));
+    let warnings = with(&checks, "warning");
+    assert!(warnings.len() == 1 && warnings[0].contains("set_policy"), "{warnings:?}");
+    assert!(checks.len() > 12, "{checks:?}");
+
+    // Nothing of the looking is left, and it stored nothing.
+    assert_eq!(stand.rows().await, 0);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    until("the probe is dropped", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(worker.metric(r#"cns_events_dead_lettered_total{reason="malformed_json"}"#), 0.0);
+    let table = stand.command().arg("doctor").output().unwrap();
+    assert!(String::from_utf8_lossy(&table.stdout).contains("0 wrong"), "{table:?}");
+    drop(worker);
+    stand.drop_login(&login).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_is_found_and_its_mend_works() {
+    let stand = Stand::empty("sick").await;
+    let (code, checks) = doctor(&stand, |_| {});
+    let wrong = with(&checks, "wrong").join("\n");
+    assert_eq!(code, Some(1), "{wrong}");
+    for found in
+        ["exchange", "queue", "NOT_FOUND", "start a worker", "pending: ", "cns-events migrate", "42P01"]
+    {
+        assert!(wrong.contains(found), "{found} in {wrong}");
+    }
+    assert!(stand.command().arg("migrate").output().unwrap().status.success());
+    stand.declare().await;
+    let (code, checks) = doctor(&stand, |_| {});
+    assert_eq!((code, with(&checks, "wrong")), (Some(0), vec![]));
+    assert!(with(&checks, "warning").join("\n").contains("nobody consumes"));
+
+    // A binding that is gone, of either queue.
+    for (queue, exchange, key) in
+        [(stand.queue(), stand.exchange(), "cns.#"), (stand.dead(), format!("{}.dlx", stand.name), "#")]
+    {
+        let (of, from) = (queue.as_str().into(), exchange.as_str().into());
+        stand.channel.queue_unbind(of, from, key.into(), Default::default()).await.unwrap();
+        let (code, checks) = doctor(&stand, |_| {});
+        let wrong = with(&checks, "wrong").join("\n");
+        assert!(code == Some(1) && wrong.contains(&format!("the binding of {queue} is missing")), "{wrong}");
+        stand.declare().await;
+        assert_eq!(doctor(&stand, |_| {}).0, Some(0));
+    }
+
+    // Other arguments than the queue has.
+    let (code, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__AMQP__QUEUE_TYPE", "classic");
+    });
+    let wrong = with(&checks, "wrong").join("\n");
+    assert!(code == Some(1) && wrong.contains("x-queue-type") && wrong.contains("quorum"), "{wrong}");
+
+    // A dead letter, and row-level security switched off.
+    let mut worker = stand.worker().await;
+    stand.publish(b"not json").await;
+    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    assert!(worker.terminate().await.success());
+    stand.sql.batch_execute("alter table enrichment_events disable row level security").await.unwrap();
+    let (code, checks) = doctor(&stand, |_| {});
+    assert!(with(&checks, "warning").join("\n").contains("cns-events dlq list"));
+    let wrong = with(&checks, "wrong").join("\n");
+    assert!(code == Some(1) && wrong.contains("row-level security"), "{wrong}");
+    assert_eq!(stand.depth(&stand.dead()).await.0, 1, "letters stay");
+}
+
+/// A login without privileges, servers that are away, and a configuration that cannot work.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_reached_is_said() {
+    let stand = Stand::new("unreached").await;
+    stand.declare().await;
+    let (login, url) = stand.login("").await;
+    let (code, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__DATABASE__URL", &url);
+    });
+    let wrong = with(&checks, "wrong").join("\n");
+    assert_eq!(code, Some(1));
+    for found in ["is no member of service_role", "grant service_role to", "may not insert", "42501"] {
+        assert!(wrong.contains(found), "{found} in {wrong}");
+    }
+    let (code, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__DATABASE__URL", "postgres://u:hunter2@127.0.0.1:1/d");
+        command.env("CNS_EVENTS__AMQP__URI", "amqp://u:hunter2@127.0.0.1:1/%2f");
+    });
+    let wrong = with(&checks, "wrong").join("\n");
+    assert!(code == Some(1) && wrong.matches("not reached").count() == 2, "{wrong}");
+    let (code, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__WORKER__PREFETCH", "10").env("CNS_EVENTS__WORKER__LINGER_MS", "hunter2");
+    });
+    let wrong = with(&checks, "wrong").join("\n");
+    assert!(code == Some(1) && wrong.contains("LINGER_MS"), "{wrong}");
+    let (_, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__WORKER__PREFETCH", "1000");
+    });
+    assert!(with(&checks, "warning").join("\n").contains("worker.prefetch = 2000"));
+    stand.publish(event("untouched").as_bytes()).await;
+    doctor(&stand, |_| {});
+    assert_eq!(stand.depth(&stand.queue()).await.0, 1, "events stay, probes do not");
+    stand.drop_login(&login).await;
+}

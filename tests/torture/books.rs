@@ -1,0 +1,101 @@
+//! The balance: what was confirmed against what is there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cns_events::broker::{Broker, Wire};
+
+use crate::producers::Ledger;
+use crate::stand::{Stand, amqp_url, connect};
+
+pub struct Verdict {
+    ledger: Ledger,
+    rows: i64,
+    stored: BTreeSet<String>,
+    letters: usize,
+    dead: BTreeSet<String>,
+    panics: usize,
+    conflicts: usize,
+}
+
+/// Reads the table, the dead letters and the workers' logs.
+pub async fn balance(stand: &Stand, ledger: &Ledger) -> Verdict {
+    let sql = connect(&stand.database_url).await;
+    let rows: Vec<String> = sql
+        .query("select event_id from enrichment_events", &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let mut wire = Wire::open(&Broker::new(&amqp_url(), "torture").unwrap()).await.unwrap();
+    let (mut letters, mut dead) = (0, BTreeSet::new());
+    while let Some(got) = wire.next(&stand.dead()).await.unwrap() {
+        letters += 1;
+        dead.insert(id_in(&String::from_utf8_lossy(&got.message.body)));
+    }
+    wire.close().await.unwrap();
+    let logs: Vec<String> = std::fs::read_dir(stand.logs())
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let count = |word: &str| logs.iter().map(|log| log.matches(word).count()).sum();
+    Verdict {
+        ledger: ledger.clone(),
+        rows: rows.len() as i64,
+        stored: rows.into_iter().collect(),
+        letters,
+        dead,
+        panics: count("panicked"),
+        conflicts: count("conflict:"),
+    }
+}
+
+/// The id that every body of this test names: `good-…` or `bad-…`.
+fn id_in(body: &str) -> String {
+    let from = body.find("bad-").or_else(|| body.find("good-")).unwrap_or(body.len());
+    body[from..]
+        .chars()
+        .take_while(|character| character.is_ascii_alphanumeric() || *character == '-')
+        .collect()
+}
+
+impl Verdict {
+    pub fn figures(&self, took: Duration, restarts: usize) -> String {
+        let Ledger { good, bad, messages } = &self.ledger;
+        let seconds = took.as_secs_f64();
+        format!(
+            "{seconds:.0} s, {messages} messages confirmed ({:.0}/s): {} events, {} poison; {} duplicates and repetitions\n\
+             {} rows, {} dead letters ({} of them twice); workers started anew: {restarts}",
+            *messages as f64 / seconds,
+            good.len(),
+            bad.len(),
+            messages.saturating_sub(good.len() + bad.len()),
+            self.rows,
+            self.letters,
+            self.letters - self.dead.len(),
+        )
+    }
+
+    /// What does not add up.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |what: &str, ids: Vec<&String>| {
+            if !ids.is_empty() {
+                let some: Vec<_> = ids.iter().take(5).map(|id| id.as_str()).collect();
+                wrong.push(format!("{what}: {} ({}, …)", ids.len(), some.join(", ")));
+            }
+        };
+        check("confirmed and not stored", self.ledger.good.difference(&self.stored).collect());
+        check("stored and never confirmed", self.stored.difference(&self.ledger.good).collect());
+        check("poison without a dead letter", self.ledger.bad.difference(&self.dead).collect());
+        check("dead letters that are none", self.dead.difference(&self.ledger.bad).collect());
+        if self.rows != self.stored.len() as i64 {
+            wrong.push(format!("{} rows for {} events", self.rows, self.stored.len()));
+        }
+        if self.panics + self.conflicts > 0 {
+            wrong.push(format!("in the logs: {} panics, {} conflicts", self.panics, self.conflicts));
+        }
+        wrong
+    }
+}

@@ -1,0 +1,243 @@
+//! What can go wrong, and a plan of it that a seed repeats.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use cns_events::broker::{Broker, RawMessage, RawProperties, Wire};
+use fastrand::Rng;
+
+use crate::pool::Pool;
+use crate::producers::Producers;
+use crate::servers::Servers;
+use crate::stand::{Stand, amqp_url, connect};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    KillWorker,
+    StopWorker,
+    FreezeWorker,
+    CrashDatabase,
+    KillBroker,
+    CutDatabase,
+    CutBroker,
+    CutBoth,
+    SlowDatabase,
+    SlowBroker,
+    TerminateBackends,
+    LockTable,
+    CloseConnections,
+    MemoryAlarm,
+    Poison,
+    Unreadable,
+    Duplicates,
+}
+
+/// How often each kind comes, relative to the others: what takes long comes less often.
+const WEIGHTS: [(Kind, u32); 17] = [
+    (Kind::KillWorker, 8),
+    (Kind::StopWorker, 6),
+    (Kind::FreezeWorker, 4),
+    (Kind::CrashDatabase, 4),
+    (Kind::KillBroker, 3),
+    (Kind::CutDatabase, 8),
+    (Kind::CutBroker, 8),
+    (Kind::CutBoth, 4),
+    (Kind::SlowDatabase, 4),
+    (Kind::SlowBroker, 4),
+    (Kind::TerminateBackends, 6),
+    (Kind::LockTable, 3),
+    (Kind::CloseConnections, 3),
+    (Kind::MemoryAlarm, 2),
+    (Kind::Poison, 6),
+    (Kind::Unreadable, 4),
+    (Kind::Duplicates, 6),
+];
+
+/// One fault: what, to which worker, for how long, and the pause after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub kind: Kind,
+    pub worker: usize,
+    pub lasts: Duration,
+    pub pause: Duration,
+}
+
+pub struct Plan {
+    pub faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// Each kind once before any comes by chance, so that a short plan has as many kinds as it can.
+    pub fn new(seed: u64, faults: usize) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut kinds: Vec<Kind> = WEIGHTS.map(|(kind, _)| kind).to_vec();
+        rng.shuffle(&mut kinds);
+        let total: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        while kinds.len() < faults {
+            let mut at = rng.u32(..total);
+            let kind = WEIGHTS.iter().find(|(_, weight)| {
+                let hit = at < *weight;
+                at = at.saturating_sub(*weight);
+                hit
+            });
+            kinds.push(kind.unwrap().0);
+        }
+        let faults = kinds.into_iter().take(faults).map(|kind| Fault {
+            kind,
+            worker: rng.usize(..3),
+            lasts: Duration::from_millis(rng.u64(50..2500)),
+            pause: Duration::from_millis(if rng.u8(..3) == 0 { 0 } else { rng.u64(100..1500) }),
+        });
+        Plan { faults: faults.collect() }
+    }
+
+    pub fn table(&self) -> String {
+        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        self.faults.iter().for_each(|fault| *counts.entry(fault.kind).or_default() += 1);
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED).set_header(["fault", "times"]);
+        counts.iter().for_each(|(kind, times)| {
+            table.add_row([kind.words(), &times.to_string()]);
+        });
+        table.to_string()
+    }
+}
+
+impl Kind {
+    fn words(self) -> &'static str {
+        match self {
+            Kind::KillWorker => "worker killed (SIGKILL)",
+            Kind::StopWorker => "worker stopped (SIGTERM) and started again",
+            Kind::FreezeWorker => "worker frozen (SIGSTOP)",
+            Kind::CrashDatabase => "PostgreSQL: immediate stop and restart",
+            Kind::KillBroker => "RabbitMQ: killed (SIGKILL) and restarted",
+            Kind::CutDatabase => "connections to the database cut",
+            Kind::CutBroker => "connections to the broker cut",
+            Kind::CutBoth => "connections to both cut",
+            Kind::SlowDatabase => "100 ms more to the database",
+            Kind::SlowBroker => "100 ms more to the broker",
+            Kind::TerminateBackends => "pg_terminate_backend of all workers",
+            Kind::LockTable => "table locked by somebody",
+            Kind::CloseConnections => "broker closes every connection",
+            Kind::MemoryAlarm => "memory alarm of the broker",
+            Kind::Poison => "burst of poison messages",
+            Kind::Unreadable => "message that the client library cannot read",
+            Kind::Duplicates => "burst of duplicates",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind.words())?;
+        match self.kind {
+            Kind::KillWorker | Kind::StopWorker => write!(f, ", worker {}", self.worker),
+            Kind::FreezeWorker => write!(f, ", worker {}, for {:?}", self.worker, self.lasts),
+            Kind::Poison
+            | Kind::Unreadable
+            | Kind::Duplicates
+            | Kind::TerminateBackends
+            | Kind::CloseConnections => Ok(()),
+            _ => write!(f, ", for {:?}", self.lasts),
+        }
+    }
+}
+
+impl Fault {
+    pub async fn happen(&self, stand: &Stand, servers: &Servers, pool: &Pool, producers: &Producers) {
+        let lasts = || tokio::time::sleep(self.lasts);
+        match self.kind {
+            Kind::KillWorker => pool.kill(self.worker).await,
+            Kind::StopWorker => pool.restart(self.worker).await,
+            Kind::FreezeWorker => {
+                pool.signal(self.worker, "-STOP");
+                lasts().await;
+                pool.signal(self.worker, "-CONT");
+            }
+            Kind::CrashDatabase => {
+                servers.signal_database("-QUIT");
+                lasts().await;
+                servers.start().await;
+            }
+            Kind::KillBroker => {
+                servers.signal_broker("-KILL");
+                lasts().await;
+                servers.start().await;
+            }
+            Kind::CutDatabase => {
+                servers.database.cut();
+                lasts().await;
+                servers.database.open().await;
+            }
+            Kind::CutBroker => {
+                servers.broker.cut();
+                lasts().await;
+                servers.broker.open().await;
+            }
+            Kind::CutBoth => {
+                servers.database.cut();
+                servers.broker.cut();
+                lasts().await;
+                servers.broker.open().await;
+                servers.database.open().await;
+            }
+            Kind::SlowDatabase => {
+                servers.database.slow(Duration::from_millis(100));
+                lasts().await;
+                servers.database.slow(Duration::ZERO);
+            }
+            Kind::SlowBroker => {
+                servers.broker.slow(Duration::from_millis(100));
+                lasts().await;
+                servers.broker.slow(Duration::ZERO);
+            }
+            Kind::TerminateBackends => {
+                let all = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cns-events' \
+                           and datname = current_database()";
+                connect(&stand.database_url).await.batch_execute(all).await.unwrap();
+            }
+            Kind::LockTable => {
+                let sql = connect(&stand.database_url).await;
+                sql.batch_execute("begin; lock table enrichment_events in access exclusive mode")
+                    .await
+                    .unwrap();
+                lasts().await;
+                sql.batch_execute("rollback").await.unwrap();
+            }
+            Kind::CloseConnections => {
+                servers.rabbitmqctl(&["close_all_connections", "--vhost", "/", "torture"]).await
+            }
+            Kind::MemoryAlarm => {
+                servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
+                lasts().await;
+                servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+            }
+            Kind::Poison => producers.burst_of_poison(200),
+            Kind::Duplicates => producers.burst_of_duplicates(500),
+            Kind::Unreadable => {
+                let id = producers.note_unreadable();
+                let unreadable = RawMessage {
+                    routing_key: b"cns.torture".to_vec(),
+                    properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap(), // delivery-mode, message-id
+                    body: format!("unreadable {id}").into_bytes(),
+                };
+                // A publish whose confirm was lost is repeated: at least once.
+                loop {
+                    let broker = Broker::new(&amqp_url(), "torture").unwrap();
+                    let published = async {
+                        let mut wire = Wire::open(&broker).await?;
+                        wire.publish(&stand.exchange(), std::slice::from_ref(&unreadable)).await
+                    };
+                    if published
+                        .await
+                        .is_ok_and(|outcomes| outcomes == [cns_events::broker::Published::Confirmed])
+                    {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await; // the broker is on its way up
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Everything that can go wrong, at random, under load; then the books are balanced: every event that the broker confirmed is
+//! a row or a dead letter, none is both, and no worker ended by itself.
+//!
+//! `make torture` (FAULTS=200 SEED=7), `make outage` (SECONDS=600 SERVER=database). It kills servers, so it has a pair of its
+//! own: this program starts them, runs itself with their URLs, and stops them. A short run is part of `make test`.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
+
+#[path = "../it/relay.rs"]
+mod relay;
+#[path = "../it/stand.rs"]
+mod stand;
+
+mod books;
+mod faults;
+mod outage;
+mod pool;
+mod producers;
+mod servers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use faults::Plan;
+use pool::Pool;
+use producers::Producers;
+use servers::Servers;
+use stand::Stand;
+
+/// Faults of the run that is part of every test run: each kind once, in about half a minute.
+const SHORT: usize = 17;
+
+/// How long the pool may take to work off what is left when the last fault is over.
+const SETTLE: Duration = Duration::from_secs(240);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return; // cargo asks every test for its tests; this one has none that run alone
+    }
+    if std::env::var_os(servers::OWN).is_none() {
+        std::process::exit(servers::with_own());
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ok = runtime.block_on(async {
+        match std::env::var("OUTAGE_SECONDS") {
+            Ok(seconds) => {
+                outage::run(Duration::from_secs(seconds.parse().expect("OUTAGE_SECONDS is a number"))).await
+            }
+            Err(_) => torture().await,
+        }
+    });
+    std::process::exit(i32::from(!ok));
+}
+
+async fn torture() -> bool {
+    let number =
+        |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse::<u64>());
+    let faults = number("FAULTS").map_or(SHORT, |faults| faults.expect("FAULTS is a number") as usize);
+    let seed =
+        number("SEED").map_or_else(|| fastrand::u64(..1_000_000), |seed| seed.expect("SEED is a number"));
+    let plan = Plan::new(seed, faults);
+    println!("torture: {faults} faults, SEED={seed} repeats them");
+
+    let stand = Stand::new("torture").await;
+    stand.declare().await;
+    let servers = Servers::new(&stand).await;
+    let pool = Arc::new(Pool::start(&stand, &servers, 3).await);
+    let watch = pool.clone().watch();
+    let producers = Producers::start(&stand, seed, 2);
+    let started = Instant::now();
+    for (number, fault) in plan.faults.iter().enumerate() {
+        println!("[{:>3}/{faults}] {:>6.1} s  {fault}", number + 1, started.elapsed().as_secs_f64());
+        fault.happen(&stand, &servers, &pool, &producers).await;
+        // The plan's own pause: long enough that work goes on between faults, or short enough that it does not.
+        tokio::time::sleep(fault.pause).await;
+    }
+    let ledger = producers.finish().await;
+    let settled = settled(&stand).await;
+    let took = started.elapsed();
+    watch.abort();
+    let orderly = pool.stop().await;
+
+    println!("\n{}", plan.table());
+    let verdict = books::balance(&stand, &ledger).await;
+    println!("{}", verdict.figures(took, pool.restarts()));
+    let mut wrong = verdict.wrong();
+    wrong.extend(pool.wrong());
+    if !settled {
+        wrong.push("the queue is not empty".into());
+    }
+    if !orderly {
+        wrong.push("a worker did not end with 0 at SIGTERM".into());
+    }
+    if wrong.is_empty() {
+        println!("OK: 0 lost, 0 twice. SEED={seed} FAULTS={faults}");
+    } else {
+        println!("FAILED: SEED={seed} FAULTS={faults} repeats it; logs: {}", stand.logs().display());
+        wrong.iter().for_each(|problem| println!("  {problem}"));
+        std::mem::forget(stand); // what is there helps to find out why
+    }
+    wrong.is_empty()
+}
+
+/// Whether everything was worked off in time.
+async fn settled(stand: &Stand) -> bool {
+    let deadline = Instant::now() + SETTLE;
+    while Instant::now() < deadline {
+        // Asked on a connection of its own: the stand's is long gone.
+        if stand::depth_of(&stand.queue()).await == Some(0) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await; // a queue sends no signal
+    }
+    false
+}

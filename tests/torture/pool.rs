@@ -1,0 +1,127 @@
+//! Workers as processes: killed, stopped and frozen by the plan; none may end otherwise.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::servers::Servers;
+use crate::stand::{Stand, Worker, amqp_url};
+
+/// How long a graceful stop may take before it counts as none: `worker.shutdown_seconds`, and some.
+const STOP: Duration = Duration::from_secs(40);
+
+pub struct Pool {
+    workers: Vec<Mutex<Option<Worker>>>,
+    start: Box<dyn Fn() -> Worker + Send + Sync>,
+    wrong: Mutex<Vec<String>>,
+    restarts: Mutex<usize>,
+}
+
+impl Pool {
+    /// Workers behind the relays, ready.
+    pub async fn start(stand: &Stand, servers: &Servers, size: usize) -> Self {
+        let (broker, database) = (servers.broker.url(&amqp_url()), servers.database.url(&stand.database_url));
+        let starter = stand.starter();
+        let start = move || {
+            starter.start(|command| {
+                command
+                    .env("CNS_EVENTS__AMQP__URI", &broker)
+                    .env("CNS_EVENTS__DATABASE__URL", &database)
+                    .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "3000")
+                    .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2");
+            })
+        };
+        let workers: Vec<Worker> = (0..size).map(|_| start()).collect();
+        for worker in &workers {
+            worker.ready().await;
+        }
+        Pool {
+            workers: workers.into_iter().map(|worker| Mutex::new(Some(worker))).collect(),
+            start: Box::new(start),
+            wrong: Mutex::default(),
+            restarts: Mutex::default(),
+        }
+    }
+
+    /// Notices workers that end by themselves, and starts others.
+    pub fn watch(self: Arc<Self>) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                for (number, slot) in self.workers.iter().enumerate() {
+                    let mut slot = slot.lock().unwrap();
+                    if let Some(worker) = slot.as_mut()
+                        && let Some(status) = worker.child.try_wait().unwrap()
+                    {
+                        self.complain(format!("worker {number} ended by itself: {status}"));
+                        *slot = Some((self.start)());
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await; // an ending process sends no signal here
+            }
+        })
+    }
+
+    pub fn signal(&self, number: usize, signal: &str) {
+        if let Some(worker) = self.workers[number].lock().unwrap().as_ref() {
+            worker.signal(signal);
+        }
+    }
+
+    /// SIGKILL, and another in its place.
+    pub async fn kill(&self, number: usize) {
+        let old = self.workers[number].lock().unwrap().take();
+        drop(old); // which kills it
+        *self.workers[number].lock().unwrap() = Some((self.start)());
+        *self.restarts.lock().unwrap() += 1;
+    }
+
+    /// SIGTERM, the end it leads to, and another in its place.
+    pub async fn restart(&self, number: usize) {
+        self.end(number).await;
+        *self.workers[number].lock().unwrap() = Some((self.start)());
+        *self.restarts.lock().unwrap() += 1;
+    }
+
+    /// Ends all of them; whether each ended as it should.
+    pub async fn stop(&self) -> bool {
+        let before = self.wrong.lock().unwrap().len();
+        for number in 0..self.workers.len() {
+            self.end(number).await;
+        }
+        self.wrong.lock().unwrap().len() == before
+    }
+
+    async fn end(&self, number: usize) {
+        let worker = self.workers[number].lock().unwrap().take();
+        let Some(mut worker) = worker else { return };
+        match tokio::time::timeout(STOP, worker.terminate()).await {
+            Ok(status) if status.success() => {}
+            Ok(status) => self.complain(format!("worker {number} ended with {status} at SIGTERM")),
+            Err(_) => self.complain(format!("worker {number} did not end at SIGTERM")),
+        }
+    }
+
+    pub fn complain(&self, what: String) {
+        println!("  WRONG: {what}");
+        self.wrong.lock().unwrap().push(what);
+    }
+
+    pub fn wrong(&self) -> Vec<String> {
+        self.wrong.lock().unwrap().clone()
+    }
+
+    pub fn restarts(&self) -> usize {
+        *self.restarts.lock().unwrap()
+    }
+
+    /// A metric of a worker that runs.
+    pub fn metric(&self, number: usize, name: &str) -> f64 {
+        self.workers[number].lock().unwrap().as_ref().map_or(0.0, |worker| worker.metric(name))
+    }
+
+    /// Bytes that a worker has in memory.
+    pub fn memory(&self, number: usize) -> u64 {
+        self.workers[number].lock().unwrap().as_ref().map_or(0, Worker::memory)
+    }
+}

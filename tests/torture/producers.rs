@@ -1,0 +1,196 @@
+//! Producers with confirms: each repeats what was not confirmed until it is, so that the ledger of what was confirmed is the
+//! ledger of everything that was ever published.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::stand::{Stand, amqp_url, event};
+
+/// Messages on their way at the same time.
+const WINDOW: usize = 100;
+
+/// Between two windows: about 2,000 events a second from each producer, half of what the pool can store.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the broker may take to confirm a window before the connection is given up.
+const CONFIRM: Duration = Duration::from_secs(10);
+
+/// What was published and confirmed.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// Events that have to be rows.
+    pub good: BTreeSet<String>,
+    /// Messages that have to be dead letters.
+    pub bad: BTreeSet<String>,
+    /// Messages altogether, duplicates and repetitions among them.
+    pub messages: usize,
+}
+
+impl Ledger {
+    fn confirmed(&mut self, messages: impl Iterator<Item = Message>) {
+        for message in messages {
+            self.messages += 1;
+            let set = if message.good { &mut self.good } else { &mut self.bad };
+            set.insert(message.id);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    ledger: Mutex<Ledger>,
+    /// What is to be published next, beside the steady flow.
+    extra: Mutex<VecDeque<Message>>,
+    numbers: Mutex<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    id: String,
+    body: String,
+    good: bool,
+}
+
+pub struct Producers {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Producers {
+    pub fn start(stand: &Stand, seed: u64, count: u64) -> Self {
+        let (shared, stop) = (Arc::new(Shared::default()), CancellationToken::new());
+        let running = (0..count)
+            .map(|number| {
+                let rng = Rng::with_seed(seed ^ (number + 1));
+                tokio::spawn(produce(stand.exchange(), rng, number, shared.clone(), stop.clone()))
+            })
+            .collect();
+        Producers { shared, stop, running }
+    }
+
+    pub fn burst_of_poison(&self, count: usize) {
+        let messages: Vec<_> = (0..count).map(|_| poison(self.number())).collect();
+        self.shared.extra.lock().unwrap().extend(messages);
+    }
+
+    /// Events that were confirmed long ago, once more.
+    pub fn burst_of_duplicates(&self, count: usize) {
+        let again: Vec<_> = self.shared.ledger.lock().unwrap().good.iter().take(count).cloned().collect();
+        self.shared.extra.lock().unwrap().extend(again.into_iter().map(good));
+    }
+
+    /// The id of a message that somebody else publishes, and that has to be a dead letter.
+    pub fn note_unreadable(&self) -> String {
+        let id = poison(self.number()).id;
+        self.shared.ledger.lock().unwrap().bad.insert(id.clone());
+        id
+    }
+
+    pub fn confirmed(&self) -> usize {
+        self.shared.ledger.lock().unwrap().good.len()
+    }
+
+    /// Stops when everything is confirmed.
+    pub async fn finish(self) -> Ledger {
+        self.stop.cancel();
+        for running in self.running {
+            running.await.unwrap();
+        }
+        self.shared.ledger.lock().unwrap().clone()
+    }
+
+    fn number(&self) -> u64 {
+        let mut numbers = self.shared.numbers.lock().unwrap();
+        *numbers += 1;
+        *numbers
+    }
+}
+
+fn good(id: String) -> Message {
+    Message { body: event(&id), id, good: true }
+}
+
+/// A message with one of many things wrong; its body names its id.
+fn poison(number: u64) -> Message {
+    let id = format!("bad-{number:08}");
+    let good = event(&id);
+    let body = match number % 6 {
+        0 => format!("not json {id}"),
+        1 => good.replace("6f9619ff-8b86", "zzzzzzzz-8b86"),
+        2 => good.replace(r#""payload":{"#, r#""payload":{"nul":"a\u0000b","#),
+        3 => good.replace(r#""payload":{"#, r#""payload":{"n":1e999999,"#),
+        4 => good.replace(r#""organization_id":"org-1","#, ""),
+        _ => good.replace(r#""event_type":"cache_hit","#, ""),
+    };
+    Message { id, body, good: false }
+}
+
+async fn produce(
+    exchange: String,
+    mut rng: Rng,
+    producer: u64,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let mut pending: VecDeque<Message> = VecDeque::new();
+    let mut number = 0;
+    loop {
+        let session = async {
+            let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            loop {
+                pending.extend(shared.extra.lock().unwrap().drain(..));
+                while pending.len() < WINDOW && !stop.is_cancelled() {
+                    number += 1;
+                    pending.push_back(good(format!("good-{producer}-{number:08}")));
+                    if rng.u8(..20) == 0 {
+                        let again = pending[rng.usize(..pending.len())].clone();
+                        pending.push_back(again);
+                    }
+                }
+                if pending.is_empty() {
+                    return Ok::<bool, lapin::Error>(true);
+                }
+                let mut confirms = Vec::new();
+                for message in pending.iter().take(WINDOW) {
+                    let properties =
+                        BasicProperties::default().with_delivery_mode(2).with_priority(rng.u8(..10));
+                    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+                    let key = "cns.torture".into();
+                    let publish = channel.basic_publish(
+                        exchange.as_str().into(),
+                        key,
+                        options,
+                        message.body.as_bytes(),
+                        properties,
+                    );
+                    confirms.push(publish.await?);
+                }
+                // All or nothing: what was confirmed of a window that failed comes twice, which is what is tested.
+                for confirm in confirms {
+                    let confirm = tokio::time::timeout(CONFIRM, confirm).await;
+                    let Ok(confirm) = confirm else { return Ok(false) };
+                    if !confirm?.is_ack() {
+                        return Ok(false);
+                    }
+                }
+                let window = pending.len().min(WINDOW);
+                shared.ledger.lock().unwrap().confirmed(pending.drain(..window));
+                tokio::time::sleep(PAUSE).await; // the rate
+            }
+        };
+        if session.await.unwrap_or(false) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await; // the broker is away
+    }
+}
