@@ -193,3 +193,39 @@ fn a_rejection_never_quotes_the_body() {
         assert!(!read(&body).unwrap_err().to_string().contains("s3cret"), "{body}");
     }
 }
+
+/// What holds of every message, whatever is in it.
+fn holds(body: &[u8]) {
+    match decode(&incoming(body), &RULES) {
+        Ok(Decoded { event, .. }) => {
+            assert!((1..=MAX_ID_CHARS).contains(&event.event_id.chars().count()));
+            assert!((1..=MAX_TYPE_CHARS).contains(&event.event_type.chars().count()));
+            for text in [event.event_id.as_ref(), event.workflow_id.as_deref().unwrap_or_default()] {
+                assert!(!text.contains('\0'));
+            }
+            // What is stored can be read back, and is the same event again.
+            let again = event.to_json().unwrap();
+            let second = decode(&incoming(&again), &RULES).unwrap().event;
+            assert_eq!(format!("{event:?}"), format!("{second:?}"));
+        }
+        Err(rejection) => assert!(!rejection.detail.is_empty() && !rejection.detail.contains('\n')),
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_have_an_end(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        holds(&body);
+    }
+
+    /// A good body with something else in place of a part of it.
+    #[test]
+    fn a_damaged_body_has_an_end(at in 0_usize..400, length in 0_usize..40, instead in r#"[\[\]{}",:\\u0dD89eE+-.a-f\x00-\x7fé]{0,12}"#) {
+        let body = with(
+            r#""state":{"a":[1.5e3,"\u00e9"]},"payload":{"cache":"c","n":-0.1},"created_at":"2026-01-02T03:04:05Z","source":"staff""#,
+        );
+        let at = at.min(body.len());
+        let end = (at + length).min(body.len());
+        holds(&[&body.as_bytes()[..at], instead.as_bytes(), &body.as_bytes()[end..]].concat());
+    }
+}

@@ -168,9 +168,11 @@ async fn lanes(
         while !lanes.is_empty() {
             let why = tokio::select! {
                 Some(ended) = lanes.join_next() => reason(ended),
-                error = &mut connection_fails, if !ending.is_cancelled() => {
+                end = &mut connection_fails, if !ending.is_cancelled() => {
                     ending.cancel();
-                    error
+                    // Now, and not when the batches in hand are through.
+                    lost(shared, &end.reason);
+                    end
                 }
             };
             // The other lanes cannot go on without the session. At a shutdown each ends by itself, in order.

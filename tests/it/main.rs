@@ -17,13 +17,18 @@ mod stand;
 
 mod bad_input;
 mod commands;
+mod corpus;
 mod dlq;
 mod docs;
 mod doctor;
 mod examples;
+mod generated;
 mod migrations;
 mod once;
 mod outages;
+mod pooler;
 mod publisher;
+mod rolling;
+mod secrets;
 mod topology;
 mod unreadable;

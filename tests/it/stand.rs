@@ -164,6 +164,20 @@ impl Stand {
         assert!(confirm.is_ack() && confirm.take_message().is_none(), "the message was not routed");
     }
 
+    /// Publishes without waiting for the confirm.
+    pub async fn publish_later(&self, body: Vec<u8>, key: &str, properties: BasicProperties) {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let exchange = self.exchange().into();
+        let properties = properties.with_delivery_mode(2);
+        drop(self.channel.basic_publish(exchange, key.into(), options, &body, properties).await.unwrap());
+    }
+
+    /// Waits for the confirms of everything that was published.
+    pub async fn confirmed(&self) {
+        let returned = self.channel.wait_for_confirms().await.unwrap();
+        assert!(returned.is_empty(), "{} messages were not routed", returned.len());
+    }
+
     /// Publishes many, and waits for the broker's confirms of all.
     pub async fn publish_all(&self, bodies: &[String]) {
         for chunk in bodies.chunks(2000) {

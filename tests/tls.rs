@@ -1,0 +1,230 @@
+//! TLS to both servers, with an authority, a server certificate and a client certificate made here: what is right works, and
+//! nothing that does not verify does. The servers are a pair of this test's own.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::Value;
+
+/// The pair of servers, and the folder with everything that was made for it.
+struct Servers {
+    folder: PathBuf,
+    urls: BTreeMap<String, String>,
+}
+
+impl Servers {
+    /// The server's certificate is for `localhost`, and for nothing else: 127.0.0.1 is a wrong name.
+    fn start() -> Servers {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-servers");
+        let _ = std::fs::remove_dir_all(&folder);
+        let tls = folder.join("tls");
+        std::fs::create_dir_all(&tls).unwrap();
+        let ca = authority("cns-events test");
+        let write = |name: &str, text: String| std::fs::write(tls.join(name), text).unwrap();
+        write("ca.pem", ca.pem());
+        write("other-ca.pem", authority("somebody else").pem());
+        for (name, subject) in [("server", "localhost"), ("client", "worker.example")] {
+            let key = KeyPair::generate().unwrap();
+            let certificate =
+                CertificateParams::new([subject.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+            write(&format!("{name}.pem"), certificate.pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
+        let mut servers = Servers { folder, urls: BTreeMap::new() };
+        assert!(servers.script("start").status().unwrap().success());
+        let lines = String::from_utf8(servers.script("env").output().unwrap().stdout).unwrap();
+        servers.urls = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.replace('\\', "")))
+            .collect();
+        servers
+    }
+
+    fn script(&self, action: &str) -> Command {
+        let mut command = Command::new("scripts/services");
+        command
+            .arg(action)
+            .env("CNS_EVENTS_SERVICES_DIR", &self.folder)
+            .env("CNS_EVENTS_SERVICES_TLS", self.file(""))
+            .env_remove("AMQP_URL")
+            .env_remove("DATABASE_URL");
+        command
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.join("tls").join(name).to_str().unwrap().to_owned()
+    }
+
+    fn amqps(&self, host: &str, query: &str) -> String {
+        let mut url = url::Url::parse(&self.urls["AMQP_URL"]).unwrap();
+        url.set_port(Some(self.urls["AMQPS_PORT"].parse().unwrap())).unwrap();
+        url.set_host(Some(host)).unwrap();
+        format!("{}?{query}", url.as_str().replacen("amqp:", "amqps:", 1))
+    }
+
+    fn postgres(&self, host: &str, query: &str) -> String {
+        let mut url = url::Url::parse(&self.urls["DATABASE_URL"]).unwrap();
+        url.set_host(Some(host)).unwrap();
+        format!("{url}?{query}")
+    }
+
+    /// The binary with these URLs, each in a file, as a Kubernetes secret would be mounted.
+    fn command(&self, amqp: &str, postgres: &str) -> Command {
+        let file = |name: &str, text: &str| {
+            // A file of its own for each value: another process may be reading the last one.
+            let path = self.folder.join(format!("{name}-{}", uuid::Uuid::new_v4()));
+            std::fs::write(&path, format!("{text}\n")).unwrap();
+            path
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
+        command
+            .env_remove("AMQP_URL")
+            .env_remove("DATABASE_URL")
+            .env("CNS_EVENTS__AMQP__URI_FILE", file("amqp-uri", amqp))
+            .env("CNS_EVENTS__DATABASE__URL_FILE", file("database-url", postgres))
+            .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0");
+        command
+    }
+
+    /// What `doctor` finds of a server: `not reached: …`, or how it is reached.
+    fn found(&self, check: &str, amqp: &str, postgres: &str) -> String {
+        let output = self.command(amqp, postgres).args(["doctor", "--json"]).output().unwrap();
+        let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let found = checks.iter().find(|one| one["check"] == check).map(|one| one["found"].as_str().unwrap());
+        found.map_or_else(|| format!("{output:?}"), str::to_owned)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        let _ = self.script("stop").status();
+    }
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks until it is so. The processes that are asked send no signal.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        #[allow(clippy::disallowed_methods)] // no runtime here
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+#[test]
+fn both_servers_are_verified_and_ask_for_a_certificate() {
+    let servers = Servers::start();
+    let file = |name: &str| servers.file(name);
+    let broker_files = format!(
+        "cacertfile={}&certfile={}&keyfile={}",
+        file("ca.pem"),
+        file("client.pem"),
+        file("client.key")
+    );
+    let database_files = format!(
+        "sslmode=verify-full&sslrootcert={}&sslcert={}&sslkey={}",
+        file("ca.pem"),
+        file("client.pem"),
+        file("client.key")
+    );
+    let amqp = servers.amqps("localhost", &broker_files);
+    let postgres = servers.postgres("localhost", &database_files);
+
+    // The whole way: migrate, store, dead-letter, look.
+    let run = |arguments: &[&str]| {
+        let output = servers.command(&amqp, &postgres).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+        text(&output)
+    };
+    run(&["migrate"]);
+    let mut worker = servers.command(&amqp, &postgres);
+    worker
+        .arg("worker")
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(servers.folder.join("worker.log")).unwrap());
+    let _worker = Running(worker.spawn().unwrap());
+    let bom = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
+    until("a worker has declared the queue", || {
+        let mut publish = servers.command(&amqp, &postgres);
+        publish.args(["publish", "--type", "x", "--bom-id", bom, "--organization-id", "o", "--timeout", "1"]);
+        publish.output().unwrap().status.success()
+    });
+    until("it is stored", || run(&["doctor"]).contains("0 messages ready, 2 consumers"));
+    assert!(servers.found("broker", &amqp, &postgres).ends_with(", encrypted"));
+    assert!(servers.found("database", &amqp, &postgres).ends_with(", encrypted"));
+    assert!(run(&["dlq", "list"]).contains("no dead letters"));
+
+    // What does not verify, or shows no certificate, is not reached; the reason says which.
+    let ca = format!("cacertfile={}", file("ca.pem"));
+    for (host, query, said) in [
+        ("localhost", "", "UnknownIssuer"),
+        ("localhost", &format!("cacertfile={}", file("other-ca.pem")), "certificate"),
+        ("127.0.0.1", &broker_files, "not valid for name"),
+        ("localhost", &ca, ""), // the server's alert for a missing certificate may come as a closed connection
+    ] {
+        let found = servers.found("broker", &servers.amqps(host, query), &postgres);
+        assert!(found.starts_with("not reached") && found.contains(said), "{host} {query}: {found}");
+    }
+    let root = format!("sslmode=verify-full&sslrootcert={}", file("ca.pem"));
+    for (host, query, said) in [
+        ("localhost", "sslmode=verify-full", "UnknownIssuer"),
+        ("localhost", &format!("sslmode=require&sslrootcert={}", file("other-ca.pem")), "certificate"),
+        ("127.0.0.1", &database_files, "not valid for name"),
+        ("localhost", &root, "valid client certificate"),
+    ] {
+        let found = servers.found("database", &amqp, &servers.postgres(host, query));
+        assert!(found.starts_with("not reached") && found.contains(said), "{host} {query}: {found}");
+    }
+
+    // A file that cannot be used is the configuration's fault, found at the start, without the password.
+    let password = url::Url::parse(&servers.urls["AMQP_URL"]).unwrap().password().unwrap().to_owned();
+    for (amqp, postgres, said) in [
+        (servers.amqps("localhost", "cacertfile=/nowhere.pem"), postgres.clone(), "amqp.uri"),
+        (
+            amqp.clone(),
+            servers.postgres("localhost", "sslmode=verify-full&sslrootcert=/nowhere.pem"),
+            "database.url",
+        ),
+        (amqp.clone(), servers.postgres("localhost", "sslmode=prefer"), "does not verify"),
+    ] {
+        let output = servers.command(&amqp, &postgres).arg("worker").output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output));
+        assert!(text(&output).contains(said) && !text(&output).contains(&password), "{}", text(&output));
+    }
+    let log = std::fs::read_to_string(servers.folder.join("worker.log")).unwrap();
+    assert!(!log.contains(&password) && !log.contains("WARN"), "{log}");
+}
