@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing torture outage contract ci fmt lint publisher-only features docs
+.PHONY: help demo test services stop env run migrate drain publishing torture outage fuzz contract ci fmt lint publisher-only features docs
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -43,6 +43,11 @@ torture: ## random faults under load, then the books are balanced (FAULTS=200 SE
 
 outage: ## one long outage under load (SECONDS=600 SERVER=database or broker)
 	@OUTAGE_SECONDS=$(or $(SECONDS),600) SERVER=$(or $(SERVER),database) cargo test --test torture
+
+fuzz: ## any bytes through the decoder; needs a nightly toolchain (FUZZ_SECONDS=60)
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz
+	@mkdir -p fuzz/corpus/decode
+	cargo +nightly fuzz run decode fuzz/corpus/decode tests/corpus -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=8192
 
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract

@@ -38,6 +38,9 @@ use stand::Stand;
 /// Faults of the run that is part of every test run: each kind once, in about half a minute.
 const SHORT: usize = 17;
 
+/// Between two windows: some 2,000 events a second from each producer, half of what the pool can store.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// How long the pool may take to work off what is left when the last fault is over.
 const SETTLE: Duration = Duration::from_secs(240);
 
@@ -74,7 +77,7 @@ async fn torture() -> bool {
     let servers = Servers::new(&stand).await;
     let pool = Arc::new(Pool::start(&stand, &servers, 3).await);
     let watch = pool.clone().watch();
-    let producers = Producers::start(&stand, seed, 2);
+    let producers = Producers::start(&stand, seed, 2, PAUSE);
     let started = Instant::now();
     for (number, fault) in plan.faults.iter().enumerate() {
         println!("[{:>3}/{faults}] {:>6.1} s  {fault}", number + 1, started.elapsed().as_secs_f64());
@@ -83,7 +86,7 @@ async fn torture() -> bool {
         tokio::time::sleep(fault.pause).await;
     }
     let ledger = producers.finish().await;
-    let settled = settled(&stand).await;
+    let settled = settled(&stand, SETTLE).await;
     let took = started.elapsed();
     watch.abort();
     let orderly = pool.stop().await;
@@ -110,8 +113,8 @@ async fn torture() -> bool {
 }
 
 /// Whether everything was worked off in time.
-async fn settled(stand: &Stand) -> bool {
-    let deadline = Instant::now() + SETTLE;
+async fn settled(stand: &Stand, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         // Asked on a connection of its own: the stand's is long gone.
         if stand::depth_of(&stand.queue()).await == Some(0) {

@@ -11,6 +11,12 @@ use crate::stand::{Stand, depth_of, until};
 /// Load before the outage, to have something to compare with.
 const BEFORE: Duration = Duration::from_secs(10);
 
+/// Between two windows of a producer: some 500 events a second from both.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// How long the backlog may take.
+const BACKLOG: Duration = Duration::from_secs(600);
+
 /// Between two lines of the log.
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -23,7 +29,7 @@ pub async fn run(lasts: Duration) -> bool {
     let servers = Servers::new(&stand).await;
     let pool = std::sync::Arc::new(Pool::start(&stand, &servers, WORKERS).await);
     let watch = pool.clone().watch();
-    let producers = Producers::start(&stand, 1, 2);
+    let producers = Producers::start(&stand, 1, 2, PAUSE);
     tokio::time::sleep(BEFORE).await;
     println!("outage of {} for {lasts:?}, {WORKERS} workers", if broker { "RabbitMQ" } else { "PostgreSQL" });
     say(&pool, &producers, "before");
@@ -46,7 +52,7 @@ pub async fn run(lasts: Duration) -> bool {
     let stored = sum_stored(&pool);
     let ledger = producers.finish().await;
     let backlog = depth_of(&stand.queue()).await.unwrap_or_default();
-    until("the backlog is worked off", async || depth_of(&stand.queue()).await == Some(0)).await;
+    assert!(crate::settled(&stand, BACKLOG).await, "the backlog is not worked off");
     until("nothing is in flight", async || sum(&pool, "cns_events_in_flight") == 0.0).await;
     let took = over.elapsed();
     let drained = sum_stored(&pool) - stored;

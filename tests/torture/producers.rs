@@ -16,9 +16,6 @@ use crate::stand::{Stand, amqp_url, event};
 /// Messages on their way at the same time.
 const WINDOW: usize = 100;
 
-/// Between two windows: about 2,000 events a second from each producer, half of what the pool can store.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// How long the broker may take to confirm a window before the connection is given up.
 const CONFIRM: Duration = Duration::from_secs(10);
 
@@ -65,12 +62,14 @@ pub struct Producers {
 }
 
 impl Producers {
-    pub fn start(stand: &Stand, seed: u64, count: u64) -> Self {
+    /// So many producers, each with a window of 100 messages and this pause after it.
+    pub fn start(stand: &Stand, seed: u64, count: u64, pause: Duration) -> Self {
         let (shared, stop) = (Arc::new(Shared::default()), CancellationToken::new());
         let running = (0..count)
             .map(|number| {
                 let rng = Rng::with_seed(seed ^ (number + 1));
-                tokio::spawn(produce(stand.exchange(), rng, number, shared.clone(), stop.clone()))
+                let flow = Flow { exchange: stand.exchange(), producer: number, pause };
+                tokio::spawn(produce(flow, rng, shared.clone(), stop.clone()))
             })
             .collect();
         Producers { shared, stop, running }
@@ -133,13 +132,13 @@ fn poison(number: u64) -> Message {
     Message { id, body, good: false }
 }
 
-async fn produce(
+struct Flow {
     exchange: String,
-    mut rng: Rng,
     producer: u64,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-) {
+    pause: Duration,
+}
+
+async fn produce(flow: Flow, mut rng: Rng, shared: Arc<Shared>, stop: CancellationToken) {
     let mut pending: VecDeque<Message> = VecDeque::new();
     let mut number = 0;
     loop {
@@ -151,7 +150,7 @@ async fn produce(
                 pending.extend(shared.extra.lock().unwrap().drain(..));
                 while pending.len() < WINDOW && !stop.is_cancelled() {
                     number += 1;
-                    pending.push_back(good(format!("good-{producer}-{number:08}")));
+                    pending.push_back(good(format!("good-{}-{number:08}", flow.producer)));
                     if rng.u8(..20) == 0 {
                         let again = pending[rng.usize(..pending.len())].clone();
                         pending.push_back(again);
@@ -167,7 +166,7 @@ async fn produce(
                     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
                     let key = "cns.torture".into();
                     let publish = channel.basic_publish(
-                        exchange.as_str().into(),
+                        flow.exchange.as_str().into(),
                         key,
                         options,
                         message.body.as_bytes(),
@@ -185,7 +184,7 @@ async fn produce(
                 }
                 let window = pending.len().min(WINDOW);
                 shared.ledger.lock().unwrap().confirmed(pending.drain(..window));
-                tokio::time::sleep(PAUSE).await; // the rate
+                tokio::time::sleep(flow.pause).await; // the rate
             }
         };
         if session.await.unwrap_or(false) {
