@@ -19,26 +19,87 @@ use std::time::Duration;
 use cns_events::publisher::{Publisher, PublisherConfig};
 use uuid::Uuid;
 
-use stand::{PATIENCE, Stand, amqp_url, until};
+use stand::{PATIENCE, Stand, amqp_url, event, until};
+
+/// The alarm is the whole broker's: one test at a time.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Raises or ends the alarm of the private broker; false where the broker is another.
+fn watermark(limit: &str) -> bool {
+    let private = Command::new("scripts/services").arg("env").env_remove("AMQP_URL").output().unwrap();
+    if !String::from_utf8_lossy(&private.stdout).contains(&amqp_url()) {
+        eprintln!("this is not the private broker: its alarm was not raised");
+        return false;
+    }
+    let set = Command::new("scripts/services")
+        .args(["rabbitmqctl", "-q", "set_vm_memory_high_watermark", limit])
+        .output()
+        .unwrap();
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    true
+}
+
+/// Ends the alarm, whatever happens: the other tests have the same broker.
+struct Alarm;
+
+impl Alarm {
+    fn raise() -> Option<Alarm> {
+        watermark("0.000001").then_some(Alarm)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        watermark("0.4");
+    }
+}
+
+/// The worker goes on under an alarm: it stores and acknowledges, because only what publishes is blocked. A dead letter is
+/// held until the alarm is over, and holds back nothing but its own batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_goes_on_under_an_alarm() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stand = Stand::new("alarmed").await;
+    stand.declare().await;
+    stand.publish_all(&(0..500).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    let Some(alarm) = Alarm::raise() else { return };
+    let worker = stand.start(|_| {});
+    until("all are stored", async || stand.rows().await == 500).await;
+    until("all are acknowledged", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(worker.metric("cns_events_acks_lost_total"), 0.0);
+    drop(alarm);
+
+    stand.publish(b"not json").await;
+    until("a letter is taken", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    let alarm = Alarm::raise().unwrap();
+    // Published before the broker noticed that this connection publishes: the next one would wait.
+    let publisher = stand.channel.basic_publish(
+        stand.exchange().into(),
+        "cns.test".into(),
+        Default::default(),
+        b"not json either",
+        lapin::BasicProperties::default().with_delivery_mode(2),
+    );
+    drop(publisher.await.unwrap());
+    let doctor = stand.command().args(["doctor", "--json"]).output().unwrap();
+    assert_eq!(doctor.status.code(), Some(1));
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(
+        found.contains("the broker blocks publishers") && found.contains("rabbitmq-diagnostics"),
+        "{found}"
+    );
+    drop(alarm);
+    until("the letter is taken", async || stand.depth(&stand.dead()).await.0 == 2).await;
+    until("it is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+}
 
 /// A memory alarm is an outage like any other: events are kept, and sent when it is over. It needs the private broker's own
 /// tool; against another broker there is nothing to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_is_an_outage() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let stand = Stand::empty("alarm").await;
     stand.foreign_queue().await;
-    let private = Command::new("scripts/services").arg("env").env_remove("AMQP_URL").output().unwrap();
-    if !String::from_utf8_lossy(&private.stdout).contains(&amqp_url()) {
-        eprintln!("this is not the private broker: its alarm was not raised");
-        return;
-    }
-    let watermark = |limit: &str| {
-        let set = Command::new("scripts/services")
-            .args(["rabbitmqctl", "-q", "set_vm_memory_high_watermark", limit])
-            .output()
-            .unwrap();
-        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
-    };
     let folder = tempfile::tempdir().unwrap();
     let config = PublisherConfig::new(amqp_url(), "test").exchange(stand.exchange()).spool(folder.path());
     let publisher = Publisher::start(config).unwrap();
@@ -48,16 +109,15 @@ async fn an_alarm_is_an_outage() {
     };
     log(0..100);
     assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    watermark("0.000001");
+    let Some(alarm) = Alarm::raise() else { return };
     log(100..1000);
     let seen = async {
         until("the alarm is seen", async || publisher.outage().is_some_and(|why| why.contains("blocks")))
             .await;
         until("events go to the disk", async || publisher.stats().in_spool > 0).await;
     };
-    // Whatever happens, the alarm ends: the other tests have the same broker.
     let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
-    watermark("0.4");
+    drop(alarm);
     seen.expect("the alarm is an outage");
     assert_eq!(publisher.flush(PATIENCE).await.left, 0);
     assert!(stand.depth(&stand.queue()).await.0 >= 1000, "some may have come twice");

@@ -236,3 +236,119 @@ async fn a_dead_letter_that_no_queue_takes_is_held() {
     stand.dead_letter().await;
     until("it is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
 }
+
+/// What the server says of itself by a SQLSTATE: read-only, out of connections. Held, said, and over when it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_store_is_held() {
+    let stand = Stand::new("cannot").await;
+    let (login, url) = stand.login("in role service_role").await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__DATABASE__URL", &url).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+    });
+    worker.ready().await;
+    let end_sessions =
+        format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{login}'");
+    for (number, (breaks, mends, sqlstate)) in [
+        ("set default_transaction_read_only = on", "reset default_transaction_read_only", "25006"),
+        ("connection limit 0", "connection limit -1", "53300"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stand.sql.batch_execute(&format!("alter role {login} {breaks}; {end_sessions}")).await.unwrap();
+        stand.publish(event(&format!("e{number}")).as_bytes()).await;
+        until("it says so", async || worker.get("/readyz").is_some_and(|(_, body)| body.contains(sqlstate)))
+            .await;
+        until("it lets go", async || stand.depth(&stand.queue()).await == (1, 0)).await;
+        stand.sql.batch_execute(&format!("alter role {login} {mends}; {end_sessions}")).await.unwrap();
+        until("it is stored", async || stand.rows().await == number as i64 + 1).await;
+        until("all consume again", async || stand.depth(&stand.queue()).await == (0, 2)).await;
+    }
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    drop(worker);
+    stand.drop_login(&login).await;
+}
+
+/// A real deadlock with another writer, in which the worker is the victim: tried again, nothing is dead-lettered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_tried_again() {
+    let stand = Stand::new("deadlock").await;
+    // After the first event the lane waits until a batch is full: the three that matter come together.
+    let worker = stand.start(|command| {
+        command
+            .env("CNS_EVENTS__WORKER__LANES", "1")
+            .env("CNS_EVENTS__WORKER__BATCH_SIZE", "3")
+            .env("CNS_EVENTS__WORKER__LINGER_MS", "10000");
+    });
+    worker.ready().await;
+    stand.publish(event("first").as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+    let insert = |id: &str| {
+        format!(
+            "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) \
+             values ('{id}', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')"
+        )
+    };
+    let other = crate::stand::connect(&stand.database_url).await;
+    // Of two that wait for each other, the one that looks first gives way: this one looks late.
+    other.batch_execute(&format!("set deadlock_timeout = '1min'; begin; {}", insert("b"))).await.unwrap();
+    stand.publish_all(&[event("a"), event("b"), event("c")]).await;
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                   and application_name = 'cns-events' and wait_event_type = 'Lock'";
+    until("the worker waits for b", async || stand.number(waiting).await >= 1).await;
+    other.batch_execute(&insert("a")).await.unwrap();
+    until("it is tried again", async || {
+        worker.metric(r#"cns_events_store_retries_total{reason="deadlock"}"#) >= 1.0
+    })
+    .await;
+    other.batch_execute("rollback").await.unwrap();
+    until("all are stored", async || stand.rows().await == 4).await;
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+}
+
+/// The channel goes while a batch is being committed: its acks are counted as lost, and its events come again as
+/// duplicates, not as conflicts.
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_on_a_dead_channel_are_counted_as_lost() {
+    let stand = Stand::new("acklost").await;
+    let relay = Relay::before(&amqp_url()).await;
+    relay.open().await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__AMQP__URI", relay.url(&amqp_url()));
+    });
+    worker.ready().await;
+    let other = crate::stand::connect(&stand.database_url).await;
+    other.batch_execute("begin; lock table enrichment_events in share mode").await.unwrap();
+    stand.publish_all(&[event("a"), event("b")]).await;
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    until("the batch is being committed", async || stand.number(waiting).await >= 1).await;
+    relay.cut();
+    until("it notices", async || worker.metric(r#"cns_events_up{peer="broker"}"#) == 0.0).await;
+    other.batch_execute("rollback").await.unwrap();
+    until("it is stored", async || stand.rows().await >= 1).await;
+    until("the acks are lost", async || worker.metric("cns_events_acks_lost_total") >= 1.0).await;
+    relay.open().await;
+    until("they come again", async || {
+        worker.metric("cns_events_duplicates_total") >= 1.0 && stand.depth(&stand.queue()).await.0 == 0
+    })
+    .await;
+    until("all is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(stand.rows().await, 2);
+    assert_eq!(worker.metric("cns_events_conflicts_total"), 0.0);
+}
+
+/// Somebody deletes the queue: the broker ends the consumer, which is a fault and not an end. The queue is declared anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_is_declared_anew() {
+    let stand = Stand::new("deleted").await;
+    let worker = stand.worker().await;
+    stand.channel.queue_delete(stand.queue().into(), Default::default()).await.unwrap();
+    until("it consumes again", async || {
+        crate::stand::depth_of(&stand.queue()).await.is_some() && stand.depth(&stand.queue()).await == (0, 2)
+    })
+    .await;
+    worker.ready().await;
+    assert!(worker.log().contains("the broker cancelled the consumer"), "{}", worker.log());
+    stand.publish(event("a").as_bytes()).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+}
