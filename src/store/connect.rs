@@ -88,19 +88,26 @@ impl Database {
     ///
     /// # Errors
     /// As the server or the network gives them.
-    pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
-        match &self.tls {
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await?;
-                tokio::spawn(connection);
-                Ok(client)
+    pub async fn connect(&self) -> Result<Client, ConnectError> {
+        // The driver's own limit ends when the server has taken the connection, and a server may say nothing after that.
+        let patience = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let connecting = async {
+            match &self.tls {
+                None => {
+                    let (client, connection) = self.config.connect(NoTls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+                Some(tls) => {
+                    let (client, connection) = self.config.connect(tls.clone()).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
             }
-            Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-        }
+        };
+        tokio::time::timeout(patience, connecting)
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Silent(patience.as_secs())))
     }
 
     /// Opens a connection for Diesel's own query methods.
@@ -133,6 +140,9 @@ pub enum ConnectError {
     /// The server or the network; its cause is part of the message.
     #[error("{}", describe(.0))]
     Postgres(tokio_postgres::Error),
+    /// The server takes connections and says nothing.
+    #[error("no answer within {0} s")]
+    Silent(u64),
     /// Diesel's set-up of the connection.
     #[error(transparent)]
     Setup(#[from] diesel::ConnectionError),

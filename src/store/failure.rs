@@ -71,7 +71,7 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Postgres(error) => error.into(),
-            ConnectError::Setup(error) => {
+            error @ (ConnectError::Setup(_) | ConnectError::Silent(_)) => {
                 Failure { class: Class::Held("connection"), sqlstate: None, message: error.to_string() }
             }
         }

@@ -40,12 +40,65 @@ async fn the_python_example_publishes() {
     until("it is stored", async || stand.rows().await == 1).await;
 }
 
+/// The tables of failures in the documentation are those of the code.
+#[test]
+fn the_tables_of_failures_are_the_codes() {
+    use cns_events::broker::failure::REPLY_CODES;
+    use cns_events::store::{Class, SQLSTATES};
+    let document = read("docs/reliability.md");
+    let mut sqlstates = String::from("| SQLSTATE | what becomes of the event | why |\n| --- | --- | --- |\n");
+    for (code, class, why) in SQLSTATES {
+        let end = match class {
+            Class::Data => "data".to_owned(),
+            Class::Held(reason) => format!("held (`{reason}`)"),
+            Class::Unknown => "unknown".to_owned(),
+        };
+        sqlstates.push_str(&format!("| {code} | {end} | {why} |\n"));
+    }
+    assert!(document.contains(&sqlstates), "docs/reliability.md has to have:\n{sqlstates}");
+    let mut codes = String::from("| code | name | class | what it means here |\n| --- | --- | --- | --- |\n");
+    for (code, name, class, meaning) in REPLY_CODES {
+        codes.push_str(&format!("| {code} | {name} | {} | {meaning} |\n", class.name()));
+    }
+    assert!(document.contains(&codes), "docs/reliability.md has to have:\n{codes}");
+}
+
+/// What the documentation says a test shows, a test of that name shows.
+#[test]
+fn the_tests_that_are_named_exist() {
+    let document = read("docs/reliability.md");
+    let named: Vec<&str> = document
+        .split('`')
+        .filter(|word| {
+            word.contains("::") && word.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c))
+        })
+        .collect();
+    assert!(named.len() > 25, "{named:?}");
+    for name in named {
+        let mut path: Vec<&str> = name.split("::").collect();
+        let test = path.pop().unwrap();
+        let module = path.join("/");
+        let files =
+            [format!("tests/it/{module}.rs"), format!("tests/{module}.rs"), format!("src/{module}.rs")];
+        let found = files.iter().any(|file| {
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists()
+                && read(file).contains(&format!("fn {test}("))
+        });
+        assert!(found, "{name}: no such test");
+    }
+}
+
 /// Every key of the configuration stands in the README's or the file's own words, and every file linked exists.
 #[test]
 fn links_lead_somewhere() {
-    for document in
-        ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/publishing.md", "docs/adr/README.md"]
-    {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/publishing.md",
+        "docs/reliability.md",
+        "docs/adr/README.md",
+    ] {
         let folder = Path::new(document).parent().unwrap();
         for link in read(document).split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
             let target = link.0.split('#').next().unwrap();

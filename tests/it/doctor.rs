@@ -121,6 +121,15 @@ async fn what_cannot_be_reached_is_said() {
     });
     let wrong = with(&checks, "wrong").join("\n");
     assert!(code == Some(1) && wrong.matches("not reached").count() == 2, "{wrong}");
+    // Something that takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (code, checks) = doctor(&stand, |command| {
+        command.env("CNS_EVENTS__DATABASE__URL", format!("postgres://u@{address}/d"));
+        command.env("CNS_EVENTS__AMQP__URI", format!("amqp://u@{address}/%2f"));
+    });
+    let wrong = with(&checks, "wrong").join("\n");
+    assert!(code == Some(1) && wrong.matches("no answer within 10 s").count() == 2, "{wrong}");
     let (code, checks) = doctor(&stand, |command| {
         command.env("CNS_EVENTS__WORKER__PREFETCH", "10").env("CNS_EVENTS__WORKER__LINGER_MS", "hunter2");
     });

@@ -4,11 +4,19 @@
 mod broker;
 mod database;
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::{Failure, output};
 use crate::config::{Config, ConfigError};
+
+/// How long either server may take to answer everything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SILENT: &str = "it did not answer everything within 20 s";
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -64,8 +72,20 @@ impl Doctor {
         match &config {
             Ok(config) => {
                 configuration(&mut report, config);
-                broker::check(&mut report, config).await;
-                database::check(&mut report, config).await;
+                if timeout(PATIENCE, broker::check(&mut report, config)).await.is_err() {
+                    report.wrong(
+                        "broker",
+                        SILENT,
+                        "look at the broker's log, and at what is between: a firewall, a proxy",
+                    );
+                }
+                if timeout(PATIENCE, database::check(&mut report, config)).await.is_err() {
+                    report.wrong(
+                        "database",
+                        SILENT,
+                        "look at the server's log, and at what is between: a firewall, a pooler",
+                    );
+                }
             }
             Err(ConfigError(problems)) => {
                 for problem in problems {
