@@ -60,6 +60,12 @@ impl TlsFiles {
             }
             None => {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err(unusable(
+                        Path::new("the system's certificates"),
+                        &"there are none: install ca-certificates, or name a file",
+                    ));
+                }
             }
         }
         Ok(roots)

@@ -66,6 +66,12 @@ impl Broker {
             // The parser's own words would quote the whole of it.
             return Err(UriError::Syntax("it must begin with amqp:// or amqps://".into()));
         }
+        if matches!(url.host(), Some(url::Host::Ipv6(_))) {
+            // The client library would connect to localhost instead.
+            return Err(UriError::Syntax(
+                "an IPv6 address cannot stand in it; a name that leads there can".into(),
+            ));
+        }
         let mut files = TlsFiles::default();
         for (key, value) in url.query_pairs() {
             match key.as_ref() {
@@ -151,6 +157,7 @@ mod tests {
             ("amqp:guest:hunter2@host", "must begin with amqp://"),
             ("http://guest:hunter2@host", "Invalid AMQP scheme"),
             ("hunter2", "relative URL"),
+            ("amqp://guest:hunter2@[::1]/", "IPv6"),
             ("amqp://guest:hunter2@host?heartbeat=x", "invalid digit"),
             ("amqps://guest:hunter2@host?verify=verify_none", "does not verify"),
             ("amqp://guest:hunter2@host?cacertfile=/x", "amqps:// would use it"),

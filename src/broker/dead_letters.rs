@@ -18,10 +18,13 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a header frame needs beside the headers: ten short-string properties of 256 bytes at most, and framing.
 /// RabbitMQ closes a connection whose header frame exceeds `frame_max`.
-const PROPERTY_BYTES: usize = 4096;
+pub(super) const PROPERTY_BYTES: usize = 4096;
 
 /// `frame_max` where the broker sets no limit: RabbitMQ's default.
 const DEFAULT_FRAME_BYTES: usize = 131_072;
+
+/// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
+const PERSISTENT: u8 = 2;
 
 /// Letters on their way at the same time: few enough that a slow disk confirms them in time.
 const CHUNK: usize = 100;
@@ -255,7 +258,8 @@ fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicPro
         own.insert("x-cns-headers-left-out".into(), AMQPValue::LongLongInt(left_out));
     }
 
-    let mut kept = BasicProperties::default().with_headers(own);
+    // Whatever the producer made of it: a letter is kept until somebody has looked at it.
+    let mut kept = BasicProperties::default().with_headers(own).with_delivery_mode(PERSISTENT);
     macro_rules! keep {
         ($($get:ident => $with:ident),* $(,)?) => {
             $(if let Some(value) = original.$get() { kept = kept.$with(value.clone()); })*
@@ -264,7 +268,6 @@ fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicPro
     keep!(
         content_type => with_content_type,
         content_encoding => with_content_encoding,
-        delivery_mode => with_delivery_mode,
         priority => with_priority,
         correlation_id => with_correlation_id,
         reply_to => with_reply_to,

@@ -10,8 +10,11 @@ use crate::message::probe;
 /// The reply code for a missing privilege (AMQP 0-9-1).
 const ACCESS_REFUSED: u16 = 403;
 
-/// Letters that are looked through for a probe, at most.
-const TAKE_BACK: u32 = 1000;
+/// The reply code for what does not exist.
+const NOT_FOUND: u16 = 404;
+
+/// Messages that are looked through for a probe, at most.
+pub const TAKE_BACK: u32 = 10_000;
 
 /// An exchange or a queue, as it was found.
 #[derive(Debug)]
@@ -29,7 +32,9 @@ pub enum State {
     Good(Option<Declared>),
     /// It is there; whether its arguments are right, this user may not ask.
     NotCompared(Option<Declared>),
-    /// It is missing, or has other arguments: in words, with what to do.
+    /// It is missing.
+    Missing(String),
+    /// It has other arguments: in words, with what to do.
     Wrong(String),
 }
 
@@ -89,6 +94,7 @@ fn compared(queue: Option<Declared>, equal: Result<(), TopologyError>) -> Result
 
 fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
     match error {
+        TopologyError::Mismatch { code: NOT_FOUND, reason } => Ok(State::Missing(reason)),
         TopologyError::Mismatch { reason, .. } => Ok(State::Wrong(reason)),
         TopologyError::Broker(error) => Err(error),
     }
@@ -107,7 +113,7 @@ pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Re
     };
     let outcome = match wire.publish(exchange, &[message]).await {
         Ok(mut outcomes) => outcomes.pop(),
-        Err(WireError::Closed { code, text }) if code == ACCESS_REFUSED || code == 404 => {
+        Err(WireError::Closed { code, text }) if code == ACCESS_REFUSED || code == NOT_FOUND => {
             return Ok(Route::NotTried(text));
         }
         Err(error) => return Err(error),
@@ -120,7 +126,7 @@ pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Re
     })
 }
 
-/// Takes probes back from a queue that nobody consumes.
+/// Takes probes back from the dead letters; looks at [`TAKE_BACK`] of them at most.
 ///
 /// # Errors
 /// As the broker or the network gives them.

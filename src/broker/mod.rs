@@ -20,11 +20,11 @@ pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
 pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header};
 #[cfg(feature = "service")]
-pub use inspect::{Inspected, Route, State, take_probes_back, try_route};
+pub use inspect::{Inspected, Route, State, TAKE_BACK, take_probes_back, try_route};
 #[cfg(feature = "service")]
 pub use topology::{Declared, QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]
-pub use unreadable::{NotSetAside, Reach, set_unreadable_aside};
+pub use unreadable::{NotSetAside, Reach, set_unreadable_aside, try_letter};
 #[cfg(feature = "service")]
 pub use version::Version;
 #[cfg(feature = "service")]

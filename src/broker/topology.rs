@@ -57,6 +57,9 @@ pub struct Declared {
     pub ready: u32,
     /// Consumers.
     pub consumers: u32,
+    /// The broker gives its messages up after so many deliveries, though they should stay: the dead-letter queue was made by
+    /// an older broker, and has no argument against it.
+    pub limited: bool,
 }
 
 /// Why the topology is not as it has to be.
@@ -87,7 +90,14 @@ impl Topology {
     ) -> Result<(), TopologyError> {
         self.exchange(connection, &self.exchange).await?;
         self.exchange(connection, &self.dead_letter_exchange).await?;
-        self.dead_letter_queue(connection, version).await?;
+        let dead = self.dead_letter_queue(connection, version).await?;
+        if dead.limited {
+            let queue = &self.dead_letter_queue;
+            tracing::warn!(
+                queue,
+                "dead letters are given up after twenty looks: the queue is older than this broker; see `cns-events doctor`"
+            );
+        }
         self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;
         self.pool_queue(connection).await?;
         self.bind(connection, &self.queue, &self.exchange, EVENTS).await
@@ -160,7 +170,7 @@ impl Topology {
             .await
             .map_err(|error| refused(error, &format!("queue {name}")))?;
         channel.close(200, "done".into()).await?;
-        Ok(Declared { ready: queue.message_count(), consumers: queue.consumer_count() })
+        Ok(Declared { ready: queue.message_count(), consumers: queue.consumer_count(), limited: false })
     }
 
     /// The pool's queue.
@@ -183,14 +193,20 @@ impl Topology {
             return self.queue(connection, &self.dead_letter_queue, plain).await;
         }
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
-        let limited = version.is_some_and(|version| version.major >= 4);
+        let limited = Self::limits_by_itself(version);
         let (wanted, other) = if limited { (arguments, plain) } else { (plain, arguments) };
         match self.queue(connection, &self.dead_letter_queue, wanted).await {
             Err(TopologyError::Mismatch { reason, .. }) if reason.contains("x-delivery-limit") => {
-                self.queue(connection, &self.dead_letter_queue, other).await
+                let taken = self.queue(connection, &self.dead_letter_queue, other).await?;
+                Ok(Declared { limited, ..taken })
             }
             declared => declared,
         }
+    }
+
+    /// Whether a quorum queue that says nothing of a delivery limit has one.
+    fn limits_by_itself(version: Option<Version>) -> bool {
+        version.is_some_and(|version| version.major >= 4)
     }
 
     async fn bind(

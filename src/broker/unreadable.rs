@@ -3,13 +3,10 @@
 
 use lapin::types::{AMQPValue, LongString};
 
-use super::dead_letters::reason_headers;
+use super::dead_letters::{PROPERTY_BYTES, reason_headers};
 use super::wire::{Property, Published, RawMessage, Wire, WireError};
 use super::{Broker, Undelivered};
-use crate::event::Rejection;
-
-/// What headers and properties of a letter may take: a frame, less its framing (RabbitMQ's `frame_max`).
-const MAX_HEADER_BYTES: usize = 131_072 - 32;
+use crate::event::{Reason, Rejection};
 
 /// How far to look: what can have come back from a session that failed.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +23,14 @@ pub enum NotSetAside {
     /// The connection.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The dead-letter exchange.
-    #[error(transparent)]
-    Letter(#[from] Undelivered),
+    /// The dead-letter exchange did not take this letter: it is tried alone before anything is consumed again.
+    #[error("{why}")]
+    Letter {
+        /// The letter.
+        letter: Box<RawMessage>,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// Looks through the front of `queue` for what cannot be read. Each such message is published to `exchange` with the
@@ -47,18 +49,16 @@ pub async fn set_unreadable_aside(
     found: &mut Vec<Rejection>,
 ) -> Result<(), NotSetAside> {
     let mut wire = Wire::open(broker).await?;
-    let mut bytes = 0;
+    let most = wire.max_properties_bytes();
     let ready = usize::try_from(wire.ready(queue).await?).unwrap_or(usize::MAX);
+    let mut bytes = 0;
     for _ in 0..reach.messages.min(ready) {
         let Some(got) = wire.next(queue).await? else { break };
         bytes += got.message.body.len();
-        if let Err(rejection) = got.message.check() {
-            let letter = letter(got.message, &rejection, worker);
-            match wire.publish(exchange, &[letter]).await?.pop() {
-                Some(Published::Confirmed) => wire.ack(got.tag).await?,
-                Some(Published::Returned(words)) => return Err(Undelivered::Returned(words).into()),
-                Some(Published::Refused) | None => return Err(Undelivered::Refused.into()),
-            }
+        if let Err(rejection) = readable(&got.message, most) {
+            let letter = letter(got.message, &rejection, worker, most);
+            publish_letter(&mut wire, exchange, &letter).await?;
+            wire.ack(got.tag).await?;
             found.push(rejection);
         }
         if bytes > reach.bytes {
@@ -68,8 +68,41 @@ pub async fn set_unreadable_aside(
     Ok(wire.close().await?)
 }
 
+/// Publishes one letter that was not taken before. Its message is still in the queue: the letter may come twice.
+///
+/// # Errors
+/// It is not taken now either.
+pub async fn try_letter(broker: &Broker, exchange: &str, letter: &RawMessage) -> Result<(), NotSetAside> {
+    let mut wire = Wire::open(broker).await?;
+    publish_letter(&mut wire, exchange, letter).await?;
+    Ok(wire.close().await?)
+}
+
+async fn publish_letter(wire: &mut Wire, exchange: &str, letter: &RawMessage) -> Result<(), NotSetAside> {
+    let why = match wire.publish(exchange, std::slice::from_ref(letter)).await {
+        Ok(outcomes) => match outcomes.into_iter().next() {
+            Some(Published::Confirmed) => return Ok(()),
+            Some(Published::Returned(words)) => Undelivered::Returned(words).to_string(),
+            Some(Published::Refused) | None => Undelivered::Refused.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    Err(NotSetAside::Letter { letter: Box::new(letter.clone()), why })
+}
+
+/// Whether the client library can read a message; `most` is what the properties in a frame may take.
+fn readable(message: &RawMessage, most: usize) -> Result<(), Rejection> {
+    message.check()?;
+    let bytes = message.properties.to_bytes().len();
+    if bytes > most {
+        let why = format_args!("take {bytes} bytes with the other properties; a frame has room for {most}");
+        return Err(Rejection::of(Reason::InvalidField, "headers", why));
+    }
+    Ok(())
+}
+
 /// The message as it is, with the reason behind its own headers.
-fn letter(mut message: RawMessage, rejection: &Rejection, worker: &str) -> RawMessage {
+fn letter(mut message: RawMessage, rejection: &Rejection, worker: &str, most: usize) -> RawMessage {
     let properties = &mut message.properties;
     let mut own = reason_headers(rejection, &message.routing_key, worker);
     // The broker refuses a foreign user_id, and an expiration would erase the letter.
@@ -81,10 +114,14 @@ fn letter(mut message: RawMessage, rejection: &Rejection, worker: &str) -> RawMe
             properties.remove(property);
         }
     }
+    properties.set_persistent();
     let mut whole = properties.clone();
     whole.append_headers(&own);
-    if whole.to_bytes().len() > MAX_HEADER_BYTES {
-        own.insert("x-cns-headers-left-out".into(), AMQPValue::Boolean(true));
+    // The broker adds headers of its own when the letter is looked at.
+    if whole.to_bytes().len() > most.saturating_sub(PROPERTY_BYTES) {
+        let left_out = properties.headers().map_or(1, |headers| headers.inner().len());
+        let left_out = i64::try_from(left_out).unwrap_or(i64::MAX);
+        own.insert("x-cns-headers-left-out".into(), AMQPValue::LongLongInt(left_out));
         whole.set_headers(&own);
     }
     RawMessage { properties: whole, ..message }

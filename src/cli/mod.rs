@@ -74,10 +74,10 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Parses the arguments, runs the command, and says how it ended.
-pub fn run() -> ExitCode {
+/// Parses the arguments, runs the command, and says how it ended. Threads get stacks of so many bytes.
+pub fn run(stack_bytes: usize) -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(cli.command) {
+    match dispatch(cli.command, stack_bytes) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(Failure::Failed(error)) => {
@@ -91,7 +91,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
     if let Command::Completions(command) = &command {
         command.run();
         return Ok(());
@@ -99,14 +99,14 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Doctor(command) = &command {
         // It has to say something also where the configuration cannot be read.
         let config = Config::load();
-        return runtime()?.block_on(command.run(config));
+        return runtime(stack_bytes)?.block_on(command.run(config));
     }
     let config = Config::load()?;
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
     logs::start(&config.log, matches!(command, Command::Worker));
-    let runtime = runtime()?;
+    let runtime = runtime(stack_bytes)?;
     let done = runtime.block_on(async {
         match command {
             Command::Worker => worker::run(config).await,
@@ -122,6 +122,6 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     done
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Runtime::new()?)
+fn runtime(stack_bytes: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(stack_bytes).build()?)
 }

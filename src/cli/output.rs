@@ -48,6 +48,18 @@ pub(super) fn coloured(text: &str, colour: Color) -> Cell {
 
 /// Prints a value as JSON.
 pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    line(&serde_json::to_string_pretty(value)?);
+    line(&printable(&serde_json::to_string_pretty(value)?));
     Ok(())
+}
+
+/// JSON without the control characters that it may hold as they are, and a terminal would act on (DEL and C1).
+pub(super) fn printable(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+    text
 }

@@ -33,6 +33,9 @@ pub enum UrlError {
         "has sslmode={0}, which does not verify the server: use verify-full, or disable on a trusted network"
     )]
     SslMode(String),
+    /// Files for TLS, and no TLS.
+    #[error("names a certificate file, and has no sslmode that would use it; sslmode=verify-full would")]
+    NoTls,
     /// A certificate or key file that cannot be used.
     #[error(transparent)]
     Certificate(#[from] TlsFileError),
@@ -66,6 +69,9 @@ impl Database {
                 "sslkey" => tls.key = Some(value.into()),
                 _ => kept.push(raw.to_owned()),
             }
+        }
+        if tls.any() && !verify {
+            return Err(UrlError::NoTls);
         }
         let kept = kept.join("&");
         url.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
@@ -172,6 +178,14 @@ mod tests {
             let error = Database::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
             assert!(matches!(error, UrlError::SslMode(_)));
             assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_tls_is_refused() {
+        for url in ["postgres://u@h/d?sslrootcert=/ca.pem", "postgres://u@h/d?sslmode=disable&sslcert=/c.pem"]
+        {
+            assert!(matches!(Database::from_url(url), Err(UrlError::NoTls)), "{url}");
         }
     }
 

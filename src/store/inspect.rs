@@ -70,8 +70,9 @@ const QUESTION: &str = "
       coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false), \
       (select count(*) from pg_policy where polrelid = t.oid and polname in \
         ('Service role can insert enrichment events', 'Users can view own org enrichment events')), \
-      coalesce(has_table_privilege(to_regclass('__diesel_schema_migrations')::oid, 'select'), true) \
-    from (select to_regclass('enrichment_events')::oid as oid) t";
+      coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true) \
+    from (select to_regclass('enrichment_events')::oid as oid) t, \
+      (select to_regclass('__diesel_schema_migrations')::oid as oid) m";
 
 /// Asks.
 ///

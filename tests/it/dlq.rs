@@ -69,6 +69,20 @@ async fn letters_are_listed_shown_and_exported_and_stay() {
     assert!(text(&unknown.stderr).contains("no dead letter is called"));
 
     let lines = text(&stand.dlq(&["export"]).stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.jsonl");
+    std::fs::write(&file, "an earlier export").unwrap();
+    let away = stand
+        .command()
+        .env("CNS_EVENTS__AMQP__URI", "amqp://127.0.0.1:1/%2f")
+        .args(["dlq", "export", "-o"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(away.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "an earlier export", "replaced by a whole one only");
+    assert!(stand.dlq(&["export", "--output", file.to_str().unwrap()]).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
     let exported: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(exported.len(), 3);
     let not_json = exported.iter().find(|letter| letter["body"] == "not json").unwrap();
@@ -83,13 +97,13 @@ async fn letters_are_replayed() {
     let stand = with_three_letters("dlqreplay").await;
     let planned = stand.dlq_json(&["replay", "--dry-run"]);
     assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
-    assert_eq!(stand.depth(&stand.dead()).await.0, 3);
+    until("3 are in it", async || stand.depth(&stand.dead()).await.0 == 3).await;
 
     // One of them, by its event_id, with an expiration and a user_id that had been moved to headers.
     let replayed = stand.dlq_json(&["replay", "nul"]);
     assert_eq!(replayed["replayed"].as_array().unwrap().len(), 1);
-    assert_eq!(stand.depth(&stand.dead()).await.0, 2);
-    assert_eq!(stand.depth(&stand.queue()).await.0, 1);
+    until("2 are in it", async || stand.depth(&stand.dead()).await.0 == 2).await;
+    until("1 are in it", async || stand.depth(&stand.queue()).await.0 == 1).await;
 
     for replays in 1..=2 {
         let mut worker = stand.worker().await;
@@ -108,7 +122,7 @@ async fn letters_are_replayed() {
     let replayed = stand.dlq_json(&["replay", "--all", "--rate", "2"]);
     assert_eq!(replayed["replayed"].as_array().unwrap().len(), 3);
     assert!(started.elapsed() > std::time::Duration::from_secs(1));
-    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    until("0 are in it", async || stand.depth(&stand.dead()).await.0 == 0).await;
 }
 
 /// A good message that the broker had dead-lettered is stored under its own key after a replay.
@@ -133,17 +147,23 @@ async fn what_was_mended_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn purging_asks_first() {
     let stand = with_three_letters("dlqpurge").await;
-    let refused = stand.dlq(&["purge"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("--yes does it without asking"), "{refused:?}");
-    assert!(text(&stand.dlq(&["purge", "--dry-run"]).stdout).contains("would purge 3"));
-    assert_eq!(stand.depth(&stand.dead()).await.0, 3);
+    for (arguments, said) in [
+        (&["purge", "--all"][..], "--yes does it without asking"),
+        (&["purge", "--yes"], "say which dead letters to purge"),
+        (&["purge", "--yes", ""], "value is required"),
+        (&["purge", "--yes", "ab"], "no dead letter is called"),
+    ] {
+        let refused = stand.dlq(arguments);
+        assert!(!refused.status.success() && text(&refused.stderr).contains(said), "{refused:?}");
+    }
+    assert!(text(&stand.dlq(&["purge", "--all", "--dry-run"]).stdout).contains("would purge 3"));
+    until("3 are in it", async || stand.depth(&stand.dead()).await.0 == 3).await;
     assert_eq!(stand.dlq_json(&["purge", "--yes", "--reason", "unstorable"])["purged"], 1);
     let output = stand.dlq(&["purge", "--yes", "nothing-like-it"]);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stand.depth(&stand.dead()).await.0, 2);
+    until("2 are in it", async || stand.depth(&stand.dead()).await.0 == 2).await;
     assert!(stand.dlq(&["purge", "--yes", "--all"]).status.success());
-    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    until("0 are in it", async || stand.depth(&stand.dead()).await.0 == 0).await;
     assert_eq!(text(&stand.dlq(&["list"]).stdout), "no dead letters\n");
 }
 
@@ -175,14 +195,17 @@ async fn nothing_in_the_queue_stops_it() {
     assert_eq!(list[1]["reason"], "unrouted");
     assert!(!text(&stand.dlq(&["list"]).stdout).contains('\u{1b}'), "nothing a terminal acts on");
     let id = list[0]["id"].as_str().unwrap();
-    assert_eq!(stand.dlq_json(&["show", id])["body_hex"], "00ff2062696e617279201b5b33316d");
+    let shown = stand.dlq_json(&["show", id]);
+    assert_eq!(shown["body_hex"], "00ff2062696e617279201b5b33316d");
+    assert_eq!(shown["routing_key_hex"], "636e732eff");
+    assert!(shown["properties_hex"].as_str().unwrap().ends_with("0202fffe"), "{shown}");
     let replay = stand.dlq(&["replay"]);
     assert_eq!(replay.status.code(), Some(1));
     let said = text(&replay.stderr);
-    assert!(said.contains("message_id is not UTF-8") && said.contains("no queue takes"), "{said}");
+    assert!(said.contains("routing_key is not UTF-8") && said.contains("no queue takes"), "{said}");
     assert_eq!(text(&replay.stdout), "replayed: 0, left: 2\n");
-    assert_eq!(stand.depth(&stand.dead()).await.0, 2, "what cannot be replayed stays");
-    assert_eq!(stand.depth(&stand.queue()).await.0, 1);
+    until("2 are in it", async || stand.depth(&stand.dead()).await.0 == 2).await;
+    until("1 are in it", async || stand.depth(&stand.queue()).await.0 == 1).await;
 }
 
 /// What the worker moved out of the way is said in the letter, and not in the way of a replay.
@@ -190,13 +213,15 @@ async fn nothing_in_the_queue_stops_it() {
 async fn an_expiration_does_not_come_back() {
     let stand = Stand::new("dlqexpire").await;
     let mut worker = stand.worker().await;
-    let properties = BasicProperties::default().with_expiration("60000".into()).with_priority(7);
+    let user = url::Url::parse(&amqp_url()).unwrap().username().to_owned();
+    let properties =
+        BasicProperties::default().with_expiration("60000".into()).with_user_id(user.into()).with_priority(7);
     stand.publish_with(b"not json", "cns.x", properties).await;
     until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
     assert!(worker.terminate().await.success());
     assert!(stand.dlq(&["replay"]).status.success());
     let copy = stand.channel.basic_get(stand.queue().into(), Default::default()).await.unwrap().unwrap();
-    assert_eq!(*copy.properties.expiration(), None);
+    assert_eq!((copy.properties.expiration(), copy.properties.user_id()), (&None, &None));
     assert_eq!(*copy.properties.priority(), Some(7));
     assert_eq!(header(&copy, "x-cns-expiration").as_deref(), Some("60000"));
     assert_eq!(header(&copy, "x-cns-reason"), None);

@@ -9,15 +9,23 @@ use lapin::{Connection, ConnectionProperties};
 
 use crate::stand::{Stand, amqp_url, event, until};
 
-/// What a stopping worker may take at most: Kubernetes gives 30 seconds, and nothing here is slow.
-const QUICK: Duration = Duration::from_secs(5);
+/// What a stopping worker may take at most, on a machine busy with other tests: Kubernetes gives 30 seconds.
+const QUICK: Duration = Duration::from_secs(15);
 
 /// Three workers, each restarted twice while events come without a pause: each ends with 0 and quickly, what it had not
 /// settled is stored by the others, nothing is lost, nothing is dead-lettered, and little comes twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_workers_are_restarted_one_by_one() {
     let stand = Stand::new("rolling").await;
-    let mut workers = vec![stand.worker().await, stand.worker().await, stand.worker().await];
+    let start = || {
+        stand.start(|command| {
+            command.env("CNS_EVENTS__WORKER__PREFETCH", "40").env("CNS_EVENTS__WORKER__BATCH_SIZE", "20");
+        })
+    };
+    let mut workers = vec![start(), start(), start()];
+    for worker in &workers {
+        worker.ready().await;
+    }
     let (published, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let producer = tokio::spawn({
         let (exchange, published, stop) = (stand.exchange(), published.clone(), stop.clone());
@@ -51,7 +59,9 @@ async fn three_workers_are_restarted_one_by_one() {
         assert!(old.terminate().await.success(), "round {round}: {log}");
         assert!(asked.elapsed() < QUICK, "round {round}: {:?}", asked.elapsed());
         assert!(old.log().contains("worker stopped") && !old.log().contains("panicked"));
-        workers.push(stand.worker().await);
+        let new = start();
+        new.ready().await;
+        workers.push(new);
     }
     stop.store(true, Ordering::Relaxed);
     producer.await.unwrap();
@@ -65,7 +75,8 @@ async fn three_workers_are_restarted_one_by_one() {
     assert_eq!(stand.depth(&stand.dead()).await.0, 0);
     let sum = |name: &str| workers.iter().map(|worker| worker.metric(name)).sum::<f64>();
     assert_eq!(sum("cns_events_acks_lost_total"), 0.0);
-    // Each stop returns at most what its lanes had in their prefetch.
-    let most = (6 * 2 * 2000) as f64;
+    // Each stop returns at most what its two lanes had in their prefetch.
+    let most = (6 * 2 * 40) as f64;
+    assert!(published > 5 * most as usize, "{published}: there was load");
     assert!(redelivered + sum("cns_events_redelivered_total") <= most, "in no loop");
 }

@@ -69,7 +69,18 @@ async fn is_set_aside(queue_type: &str) {
         let bytes = letter.properties.to_bytes();
         assert!(header_bytes(&bytes, "x-cns-reason", "invalid_field"), "{letter:?}");
         assert!(header_bytes(&bytes, "x-cns-field", field), "{letter:?}");
-        assert!(header_bytes(&bytes, "x-cns-detail", &format!("{field} is not UTF-8")), "{letter:?}");
+        assert!(
+            header_bytes(
+                &bytes,
+                "x-cns-detail",
+                &match field {
+                    "headers" =>
+                        "headers cannot be read: a name is not UTF-8, or a value has no known type".to_owned(),
+                    field => format!("{field} is not UTF-8"),
+                }
+            ),
+            "{letter:?}"
+        );
     }
     wire.close().await.unwrap();
 }
@@ -82,6 +93,67 @@ async fn a_message_that_cannot_be_read_is_set_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn also_on_a_classic_queue() {
     is_set_aside("classic").await;
+}
+
+/// While its letter is not taken nothing is consumed: each session would fail over the message again, and count as a delivery
+/// of its neighbours. When the letter is taken, all goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_consumed_before_its_letter_is_taken() {
+    let stand = Stand::new("unbound").await;
+    stand.declare().await;
+    let dlx = format!("{}.dlx", stand.name);
+    let worker = stand.worker().await;
+    stand.channel.exchange_delete(dlx.as_str().into(), Default::default()).await.unwrap();
+    let mut wire = wire().await;
+    publish(&mut wire, &stand, message(b"cns.test", BAD_ID, "unreadable")).await;
+    stand.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    until("they are stored", async || stand.rows().await == 50).await;
+    until("the letter is taken", async || {
+        crate::stand::depth_of(&stand.dead()).await.is_some_and(|letters| letters >= 1)
+    })
+    .await;
+    until("nothing is left", async || stand.depth(&stand.queue()).await.0 == 0).await;
+    worker.ready().await;
+    let redelivered = worker.metric("cns_events_redelivered_total");
+    assert!(redelivered <= 200.0, "{redelivered}: in no loop");
+}
+
+/// Headers nested as deep as a frame has room for, which whoever reads them has to follow: an event like any other, and
+/// a letter like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_any_depth_are_read() {
+    let stand = Stand::new("deep").await;
+    let mut worker = stand.worker().await;
+    let mut nested = Vec::new();
+    for _ in 0..25_000 {
+        let mut array = vec![b'A'];
+        array.extend_from_slice(&(nested.len() as u32).to_be_bytes());
+        array.extend_from_slice(&nested);
+        nested = array;
+    }
+    let mut table = b"\x04deep".to_vec();
+    table.extend_from_slice(&nested);
+    let mut properties = b"\x30\x00".to_vec();
+    properties.extend_from_slice(&(table.len() as u32).to_be_bytes());
+    properties.extend_from_slice(&table);
+    properties.push(2);
+    let deep = |body: &str| RawMessage {
+        routing_key: b"cns.test".to_vec(),
+        properties: RawProperties::parse(&properties).unwrap(),
+        body: body.into(),
+    };
+    let mut wire = wire().await;
+    publish(&mut wire, &stand, deep(&event("deep"))).await;
+    publish(&mut wire, &stand, deep("not json")).await;
+    until("it is stored", async || stand.rows().await == 1).await;
+    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    let list = stand.command().args(["dlq", "list"]).output().unwrap();
+    assert!(
+        list.status.success() && String::from_utf8_lossy(&list.stdout).contains("malformed_json"),
+        "{list:?}"
+    );
+    assert!(worker.child.try_wait().unwrap().is_none(), "{}", worker.log());
+    assert!(worker.terminate().await.success());
 }
 
 /// What the broker returns is told apart from what it takes, message by message.

@@ -86,7 +86,7 @@ async fn torture() -> bool {
         tokio::time::sleep(fault.pause).await;
     }
     let ledger = producers.finish().await;
-    let settled = settled(&stand, SETTLE).await;
+    let settled = settled(&stand, SETTLE).await && pool.idle(SETTLE).await;
     let took = started.elapsed();
     watch.abort();
     let orderly = pool.stop().await;

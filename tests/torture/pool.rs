@@ -83,6 +83,20 @@ impl Pool {
         *self.restarts.lock().unwrap() += 1;
     }
 
+    /// Waits until nothing is in flight in any of them: a batch that is held would go back to the queue at a stop.
+    pub async fn idle(&self, patience: Duration) -> bool {
+        let deadline = std::time::Instant::now() + patience;
+        let in_flight =
+            || (0..self.workers.len()).any(|number| self.metric(number, "cns_events_in_flight") > 0.0);
+        while in_flight() {
+            if std::time::Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await; // other processes are asked
+        }
+        true
+    }
+
     /// Ends all of them; whether each ended as it should.
     pub async fn stop(&self) -> bool {
         let before = self.wrong.lock().unwrap().len();

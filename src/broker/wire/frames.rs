@@ -25,8 +25,17 @@ const END: u8 = 0xce;
 /// Bytes of a frame around its payload.
 const FRAME_OVERHEAD: u32 = 8;
 
-/// A frame larger than any that this side agrees to; it also stands for a broker that sets no limit.
+/// The largest frame that this side agrees to send; it also stands for a broker that sets no limit (RabbitMQ's default).
 const MAX_FRAME_BYTES: u32 = 131_072;
+
+/// The smallest that a broker may ask for (AMQP 0-9-1, 4.2.3).
+const MIN_FRAME_BYTES: u32 = 4096;
+
+/// The largest that is read: RabbitMQ adds headers of its own to a message, beyond what was agreed.
+const MAX_READ_BYTES: u32 = 4 * 1024 * 1024;
+
+/// What a content header has beside the properties: class, weight and size, and the frame around it.
+const CONTENT_HEADER_OVERHEAD: u32 = 12 + FRAME_OVERHEAD;
 
 /// How long the broker may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +57,9 @@ pub enum WireError {
     /// An alarm blocks publishing.
     #[error("the broker blocks publishers: {0}")]
     Blocked(String),
+    /// The broker ended the consumer.
+    #[error("the broker ended the consumer: was the queue deleted?")]
+    Cancelled,
     /// The broker said nothing in time.
     #[error("the broker did not answer within 10 s")]
     Silence,
@@ -78,8 +90,8 @@ fn capabilities() -> FieldTable {
 pub(super) enum Frame {
     /// A method: its channel, its class and number, its arguments.
     Method(u16, (u16, u16), Vec<u8>),
-    /// A part of a content: header or body.
-    Content(Vec<u8>),
+    /// A part of a content: its channel, its frame type (header or body), its payload.
+    Content(u16, u8, Vec<u8>),
 }
 
 impl Frame {
@@ -112,7 +124,7 @@ impl Frames {
         frames.flush().await?;
         match frames.next().await? {
             Frame::Method(.., arguments) => Ok((frames, arguments)),
-            Frame::Content(_) => Err(WireError::Protocol("no greeting".into())),
+            Frame::Content(..) => Err(WireError::Protocol("no greeting".into())),
         }
     }
 
@@ -125,7 +137,8 @@ impl Frames {
         let mechanism = uri.query.auth_mechanism.unwrap_or_default();
         let response = match mechanism {
             SASLMechanism::Plain => LongString::from(format!("\0{}\0{}", user.username, user.password)),
-            _ => LongString::default(),
+            SASLMechanism::External | SASLMechanism::Anonymous => LongString::default(),
+            other => return Err(WireError::Protocol(format!("auth_mechanism={other} is not spoken here"))),
         };
         let start = StartOk {
             client_properties: capabilities(),
@@ -137,7 +150,10 @@ impl Frames {
         let AMQPClass::Connection(AMQPMethod::Tune(tune)) = frames.method().await? else {
             return Err(WireError::Protocol("no tuning".into()));
         };
-        if (1..MAX_FRAME_BYTES).contains(&tune.frame_max) {
+        if (1..MIN_FRAME_BYTES).contains(&tune.frame_max) {
+            return Err(WireError::Protocol(format!("frames of at most {} bytes", tune.frame_max)));
+        }
+        if (MIN_FRAME_BYTES..MAX_FRAME_BYTES).contains(&tune.frame_max) {
             frames.max_frame_bytes = tune.frame_max;
         }
         // No heartbeats: nothing here waits for longer than an answer may take.
@@ -197,22 +213,33 @@ impl Frames {
         }
     }
 
+    /// What the properties of a message may take, in bytes, so that they fit a frame that was agreed.
+    pub(super) fn max_properties_bytes(&self) -> usize {
+        usize::try_from(self.max_frame_bytes - CONTENT_HEADER_OVERHEAD).unwrap_or(usize::MAX)
+    }
+
     /// The content behind a method: properties and body.
-    pub(super) async fn content(&mut self) -> Result<(RawProperties, Vec<u8>), WireError> {
+    pub(super) async fn content(&mut self, channel: u16) -> Result<(RawProperties, Vec<u8>), WireError> {
         let malformed = || WireError::Protocol("a content header that is none".into());
-        let Frame::Content(header) = self.next().await? else { return Err(malformed()) };
+        let header = self.part(channel, CONTENT_HEADER).await?;
         // Class and weight, the body's size, the properties.
         let (size, properties) = header.get(4..).and_then(<[u8]>::split_first_chunk).ok_or_else(malformed)?;
         let properties = RawProperties::parse(properties).ok_or_else(malformed)?;
         let size = usize::try_from(u64::from_be_bytes(*size)).map_err(|_| malformed())?;
         let mut body = Vec::new();
         while body.len() < size {
-            match self.next().await? {
-                Frame::Content(part) => body.extend_from_slice(&part),
-                other => return Err(WireError::unexpected(&other.parse()?)),
-            }
+            body.extend_from_slice(&self.part(channel, CONTENT_BODY).await?);
         }
         Ok((properties, body))
+    }
+
+    /// RabbitMQ writes the frames of a message without others between them; anything else is not understood.
+    async fn part(&mut self, channel: u16, kind: u8) -> Result<Vec<u8>, WireError> {
+        match self.next().await? {
+            Frame::Content(of, part, payload) if (of, part) == (channel, kind) => Ok(payload),
+            Frame::Content(..) => Err(WireError::Protocol("a part of another message".into())),
+            method => Err(WireError::unexpected(&method.parse()?)),
+        }
     }
 
     /// Sends a method.
@@ -223,6 +250,8 @@ impl Frames {
 
     /// Writes a message, mandatory; [`Frames::flush`] sends it.
     pub(super) async fn publish(&mut self, exchange: &str, message: &RawMessage) -> Result<(), WireError> {
+        let key_bytes = u8::try_from(message.routing_key.len())
+            .map_err(|_| WireError::Protocol("a routing key of more than 255 bytes".into()))?;
         let publish = basic::Publish {
             exchange: exchange.into(),
             routing_key: "".into(),
@@ -233,7 +262,7 @@ impl Frames {
         // The routing key is bytes, UTF-8 or not: the empty one stands before the flags.
         let flags = method.pop().unwrap_or_default();
         method.pop();
-        method.push(u8::try_from(message.routing_key.len()).unwrap_or(u8::MAX));
+        method.push(key_bytes);
         method.extend_from_slice(&message.routing_key);
         method.push(flags);
         self.write(METHOD, CHANNEL, &method).await?;
@@ -250,23 +279,28 @@ impl Frames {
         Ok(())
     }
 
+    /// Sends what was written. A broker with an alarm stops reading: waiting for it has an end.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
-        Ok(self.stream.flush().await?)
+        let flushed = tokio::time::timeout(ANSWER_TIMEOUT, self.stream.flush()).await;
+        Ok(flushed.map_err(|_| WireError::Silence)??)
     }
 
     async fn write(&mut self, kind: u8, channel: u16, payload: &[u8]) -> Result<(), WireError> {
-        self.stream.write_u8(kind).await?;
-        self.stream.write_u16(channel).await?;
-        self.stream.write_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX)).await?;
-        self.stream.write_all(payload).await?;
-        Ok(self.stream.write_u8(END).await?)
+        let writing = async {
+            self.stream.write_u8(kind).await?;
+            self.stream.write_u16(channel).await?;
+            self.stream.write_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX)).await?;
+            self.stream.write_all(payload).await?;
+            self.stream.write_u8(END).await
+        };
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, writing).await.map_err(|_| WireError::Silence)??)
     }
 
     async fn read(&mut self) -> Result<Option<Frame>, WireError> {
         let kind = self.stream.read_u8().await?;
         let channel = self.stream.read_u16().await?;
         let size = self.stream.read_u32().await?;
-        if size > MAX_FRAME_BYTES {
+        if size > MAX_READ_BYTES {
             return Err(WireError::Protocol(format!("a frame of {size} bytes")));
         }
         let mut payload = vec![0; usize::try_from(size).unwrap_or_default()];
@@ -279,7 +313,7 @@ impl Frames {
                 let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
                 Ok(Some(Frame::Method(channel, (number(0), number(2)), payload[4..].to_vec())))
             }
-            CONTENT_HEADER | CONTENT_BODY => Ok(Some(Frame::Content(payload))),
+            CONTENT_HEADER | CONTENT_BODY => Ok(Some(Frame::Content(channel, kind, payload))),
             HEARTBEAT => Ok(None),
             _ => Err(WireError::Protocol(format!("a frame of type {kind}"))),
         }

@@ -29,7 +29,7 @@ const CHANNEL: u16 = 1;
 const CHUNK: u16 = 500;
 
 /// How long the next message may take. Only where somebody else takes messages too is it ever waited for.
-const IDLE: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_secs(2);
 
 /// The consumer's name on its channel.
 const TAG: &str = "cns-events";
@@ -38,6 +38,8 @@ const TAG: &str = "cns-events";
 const BASIC: u16 = 60;
 /// `basic.return`
 const RETURN: (u16, u16) = (BASIC, 50);
+/// `basic.cancel`, of the broker's own
+const CANCEL: (u16, u16) = (BASIC, 30);
 /// `basic.deliver`
 const DELIVER: (u16, u16) = (BASIC, 60);
 
@@ -58,11 +60,18 @@ impl RawMessage {
     /// # Errors
     /// Why the worker cannot.
     pub fn check(&self) -> Result<(), Rejection> {
-        let not_utf8 = |field| Rejection::of(Reason::InvalidField, field, "is not UTF-8");
+        let unreadable = |field, why| Rejection::of(Reason::InvalidField, field, why);
         if std::str::from_utf8(&self.routing_key).is_err() {
-            return Err(not_utf8("routing_key"));
+            return Err(unreadable("routing_key", "is not UTF-8"));
         }
-        self.properties.read().map(drop).map_err(|property| not_utf8(property.name()))
+        match self.properties.read() {
+            Ok(_) => Ok(()),
+            Err(Property::Headers) => Err(unreadable(
+                "headers",
+                "cannot be read: a name is not UTF-8, or a value has no known type",
+            )),
+            Err(property) => Err(unreadable(property.name(), "is not UTF-8")),
+        }
     }
 }
 
@@ -149,10 +158,17 @@ impl Wire {
         while self.waiting.is_empty() && self.frames.anything_within(IDLE).await? {
             match self.frames.next().await? {
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
+                Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),
                 other => return Err(WireError::unexpected(&other.parse()?)),
             }
         }
         Ok(self.waiting.pop_front())
+    }
+
+    /// What the properties of a message may take, in bytes, so that whoever agreed to the broker's frames can read it.
+    #[must_use]
+    pub fn max_properties_bytes(&self) -> usize {
+        self.frames.max_properties_bytes()
     }
 
     /// Lets another channel consume: the last one has all it may hold.
@@ -195,7 +211,7 @@ impl Wire {
             Some((u64::from_be_bytes(*tag), routing_key.to_owned()))
         };
         let (tag, routing_key) = parts().ok_or_else(|| WireError::Protocol("a short delivery".into()))?;
-        let (properties, body) = self.frames.content().await?;
+        let (properties, body) = self.frames.content(channel).await?;
         self.held += u16::from(channel == self.consuming);
         let message = RawMessage { routing_key, properties, body };
         self.waiting.push_back(Got { tag: Tag(channel, tag), message });
@@ -208,7 +224,9 @@ impl Wire {
         loop {
             match self.frames.next().await? {
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
-                frame => return frame.parse(),
+                Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),
+                frame @ Frame::Method(of, ..) if of == channel => return frame.parse(),
+                frame => return Err(WireError::unexpected(&frame.parse()?)),
             }
         }
     }
@@ -233,20 +251,18 @@ impl Wire {
         let mut returned: Vec<Option<String>> = vec![None; messages.len()];
         while outcomes.iter().any(Option::is_none) {
             match self.frames.next().await? {
-                // A return says whose it is by its content alone; messages with the same content have the same end.
-                Frame::Method(_, RETURN, payload) => {
-                    let words = payload
-                        .get(2..)
-                        .and_then(short_string)
-                        .map(|(words, _)| String::from_utf8_lossy(words).into_owned())
-                        .unwrap_or_default();
-                    let (properties, body) = self.frames.content().await?;
+                // A return says whose it is by its key and its body: messages that share both share their end.
+                Frame::Method(channel, RETURN, payload) => {
+                    let (words, key) = returned_words(&payload)
+                        .ok_or_else(|| WireError::Protocol("a short return".into()))?;
+                    let (_, body) = self.frames.content(channel).await?;
                     let whose = messages.iter().zip(&mut returned).find(|(message, returned)| {
-                        returned.is_none() && message.properties == properties && message.body == body
+                        returned.is_none() && message.routing_key == key && message.body == body
                     });
-                    if let Some((_, returned)) = whose {
-                        *returned = Some(words);
-                    }
+                    // Its confirm comes like any other: it must not pass for one of a message that was taken.
+                    let (_, returned) =
+                        whose.ok_or_else(|| WireError::Protocol("a message came back changed".into()))?;
+                    *returned = Some(words);
                 }
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
                 frame @ Frame::Method(..) => {
@@ -265,7 +281,7 @@ impl Wire {
                         }
                     }
                 }
-                Frame::Content(_) => return Err(WireError::Protocol("content without a method".into())),
+                Frame::Content(..) => return Err(WireError::Protocol("content without a method".into())),
             }
         }
         Ok(outcomes
@@ -283,12 +299,12 @@ impl Wire {
     /// # Errors
     /// As the network gives them.
     pub async fn ack(&mut self, Tag(channel, delivery_tag): Tag) -> Result<(), WireError> {
-        self.held -= u16::from(channel == self.consuming);
+        self.held = self.held.saturating_sub(u16::from(channel == self.consuming));
         let ack = basic::Ack { delivery_tag, multiple: false };
         self.frames.send(channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
     }
 
-    /// Returns everything that is held to its queue, and says goodbye. When this is done, so are the acks before it.
+    /// Returns everything that is held to its queue, and says goodbye: the broker has read the acks before it.
     ///
     /// # Errors
     /// As the network gives them; what was held goes back to its queue in any case.
@@ -308,6 +324,14 @@ impl Wire {
 /// What the broker says of itself before anybody logs in: the arguments of `connection.start`.
 pub(super) async fn greeting(broker: &Broker) -> Result<Vec<u8>, WireError> {
     Ok(Frames::greet(broker).await?.1)
+}
+
+/// The broker's words in a `basic.return`, and the message's routing key.
+fn returned_words(payload: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (words, rest) = short_string(payload.get(2..)?)?;
+    let (_exchange, rest) = short_string(rest)?;
+    let (key, _) = short_string(rest)?;
+    Some((String::from_utf8_lossy(words).into_owned(), key.to_owned()))
 }
 
 /// A short string's bytes, and what is behind it.

@@ -213,6 +213,11 @@ impl RawProperties {
         self.values[property as usize] = None;
     }
 
+    /// `delivery_mode` 2: the broker writes the message to disk (AMQP 0-9-1).
+    pub fn set_persistent(&mut self) {
+        self.values[Property::DeliveryMode as usize] = Some(vec![2]);
+    }
+
     /// Replaces the headers.
     pub fn set_headers(&mut self, headers: &FieldTable) {
         self.values[Property::Headers as usize] = Some(generated(gen_field_table(headers)));

@@ -97,7 +97,11 @@ pub(super) fn whole(letter: &Letter, message: &RawMessage) -> Value {
     let mut whole = json!(letter);
     whole["properties"] = json!(message.properties.described());
     whole["headers"] = headers.into();
-    // What is not UTF-8 could not stand in JSON; nothing of it may be lost.
+    // What is not UTF-8 could not stand in JSON, and nothing may be lost.
+    if message.check().is_err() {
+        whole["properties_hex"] = hex(&message.properties.to_bytes()).into();
+        whole["routing_key_hex"] = hex(&message.routing_key).into();
+    }
     match std::str::from_utf8(&message.body) {
         Ok(text) => whole["body"] = text.into(),
         Err(_) => whole["body_hex"] = hex(&message.body).into(),

@@ -59,7 +59,8 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Show {
-    /// Its id in `dlq list` (the beginning will do), or its event_id
+    /// Its id in `dlq list` (the first eight characters will do), or its event_id
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: String,
     /// Print JSON
     #[arg(long)]
@@ -126,17 +127,25 @@ impl DeadQueue {
 
     /// The next letter, which is held from now on.
     async fn next(&mut self) -> anyhow::Result<Option<(Letter, Got)>> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        self.bar.inc(1);
+        if self.left == 0 {
+            return Ok(None);
+        }
         let got = self.wire.next(&self.queue).await.context("cannot read the dead letters")?;
+        self.left -= u32::from(got.is_some());
+        self.bar.inc(got.is_some().into());
         Ok(got.map(|got| (Letter::of(&got.message), got)))
     }
 
-    /// Lets go of what is held.
-    async fn close(self) -> anyhow::Result<()> {
+    /// Lets go of what is held. Where not every letter was to be had, that is an error: what was printed is not all.
+    async fn close(self, all: bool) -> anyhow::Result<()> {
         self.bar.finish_and_clear();
-        Ok(self.wire.close().await?)
+        self.wire.close().await?;
+        match self.left {
+            left @ 1.. if all => {
+                bail!("{left} letters were not seen: somebody else holds them, or has taken them; try again")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -149,23 +158,22 @@ impl List {
                 letters.push(letter);
             }
         }
-        queue.close().await?;
+        let complete = queue.close(true).await;
         // A queue gives what was looked at before in any order.
         letters.sort_by(|a, b| (a.dead_at, &a.id).cmp(&(b.dead_at, &b.id)));
         let matching = letters.len();
         letters.truncate(self.limit);
         if self.json {
-            return output::json(&letters);
-        }
-        if letters.is_empty() {
+            output::json(&letters)?;
+        } else if letters.is_empty() && complete.is_ok() {
             output::line("no dead letters");
-            return Ok(());
+        } else {
+            output::line(&table(&letters));
+            if matching > letters.len() {
+                output::line(&format!("{} of {matching} (--limit shows more)", letters.len()));
+            }
         }
-        output::line(&table(&letters));
-        if matching > letters.len() {
-            output::line(&format!("{} of {matching} (--limit shows more)", letters.len()));
-        }
-        Ok(())
+        complete
     }
 }
 
@@ -197,7 +205,7 @@ impl Show {
                 break;
             }
         }
-        queue.close().await?;
+        queue.close(found.is_none()).await?;
         let Some((letter, message)) = found else {
             bail!("no dead letter is called {:?}: `cns-events dlq list` shows those there are", self.id);
         };
@@ -209,7 +217,10 @@ impl Show {
         for (name, value) in whole.as_object().into_iter().flatten() {
             let text = match value {
                 serde_json::Value::Null => continue,
-                serde_json::Value::String(text) if name == "body" => pretty(text),
+                // As it came: indenting would hide what may be wrong with it.
+                serde_json::Value::String(text) if name == "body" => {
+                    text.lines().map(output::safe).collect::<Vec<_>>().join("\n")
+                }
                 serde_json::Value::String(text) => output::safe(text),
                 serde_json::Value::Object(entries) => entries
                     .iter()
@@ -228,18 +239,11 @@ impl Show {
     }
 }
 
-/// A body for a person: indented where it is JSON.
-fn pretty(body: &str) -> String {
-    let value: Result<&serde_json::value::RawValue, _> = serde_json::from_str(body);
-    let indented = value.ok().and_then(|_| {
-        let value: serde_json::Value = serde_json::from_str(body).ok()?;
-        serde_json::to_string_pretty(&value).ok()
-    });
-    indented.unwrap_or_else(|| body.to_owned()).lines().map(output::safe).collect::<Vec<_>>().join("\n")
-}
-
 impl Purge {
     async fn run(&self, config: &Config) -> anyhow::Result<()> {
+        if !self.selection.is_said() {
+            bail!("say which dead letters to purge: by id, by a filter, or all of them with --all");
+        }
         let mut queue = DeadQueue::open(config).await?;
         let (mut tags, mut letters) = (Vec::new(), Vec::new());
         while let Some((letter, got)) = queue.next().await? {
@@ -255,7 +259,7 @@ impl Purge {
                 queue.wire.ack(*tag).await?;
             }
         }
-        queue.close().await?;
+        queue.close(true).await?;
         let purged = if purging { tags.len() } else { 0 };
         if self.json {
             return output::json(&json!({ "matching": tags.len(), "purged": purged }));
@@ -285,24 +289,31 @@ impl Purge {
 
 impl Export {
     async fn run(&self, config: &Config) -> anyhow::Result<()> {
-        let mut out: Box<dyn Write + Send> = match &self.output {
-            Some(path) => Box::new(std::io::BufWriter::new(
-                std::fs::File::create(path).with_context(|| format!("cannot write to {}", path.display()))?,
-            )),
-            None => Box::new(std::io::BufWriter::new(std::io::stdout())),
-        };
         let mut queue = DeadQueue::open(config).await?;
+        // An earlier export is replaced when this one is complete, and not before.
+        let mut file = match &self.output {
+            Some(path) => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(std::path::Path::new(".")));
+                Some(file.with_context(|| format!("cannot write to {}", path.display()))?)
+            }
+            None => None,
+        };
         let mut letters = Vec::new();
         while let Some((letter, got)) = queue.next().await? {
             if self.selection.matches(&letter) {
-                serde_json::to_writer(&mut out, &whole(&letter, &got.message))?;
-                out.write_all(b"\n")?;
+                let line = output::printable(&serde_json::to_string(&whole(&letter, &got.message))?);
+                match &mut file {
+                    Some(file) => writeln!(file, "{line}").context("cannot write the export")?,
+                    None => output::line(&line),
+                }
                 letters.push(letter);
             }
         }
-        out.flush()?;
-        queue.close().await?;
-        if let Some(path) = &self.output {
+        queue.close(true).await?;
+        if let (Some(file), Some(path)) = (file, &self.output) {
+            file.as_file().sync_all()?;
+            file.persist(path).with_context(|| format!("cannot write to {}", path.display()))?;
             output::line(&format!("exported {} dead letters to {}", letters.len(), path.display()));
         }
         let missing = self.selection.missing(&letters);

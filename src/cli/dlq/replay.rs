@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable, LongString};
 use serde_json::json;
 
 use super::letter::{Letter, replays};
 use super::{DeadQueue, REPLAYS, Selection};
-use crate::broker::{Published, RawMessage, RawProperties, Tag, is_own_header};
+use crate::broker::{Property, Published, RawMessage, Tag, is_own_header};
 use crate::cli::{Failure, output};
 use crate::config::Config;
+use crate::event::Rejection;
 
 /// Copies on their way at the same time.
 const WINDOW: usize = 100;
@@ -18,8 +19,8 @@ const WINDOW: usize = 100;
 /// Windows a second, where a rate is asked for: how evenly it goes.
 const WINDOWS_PER_SECOND: usize = 5;
 
-/// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
-const PERSISTENT: u8 = 2;
+/// Bytes of a routing key (a short string of AMQP 0-9-1).
+const MAX_KEY_BYTES: usize = 255;
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
@@ -62,7 +63,7 @@ impl Replay {
         let mut outcome = Outcome::default();
         let sent = self.send_all(&mut queue, config, size, &mut window, &mut outcome).await;
         // What went wrong in the middle does not hide what was done before it.
-        let closed = queue.close().await;
+        let closed = queue.close(true).await;
         self.report(&outcome)?;
         sent?;
         closed?;
@@ -170,24 +171,34 @@ async fn send(
 
 /// The message as it was before it died, with one replay more.
 fn copy(letter: &RawMessage) -> Result<RawMessage, String> {
-    let properties = letter.properties.read().map_err(|property| {
-        format!(
-            "its {} is not UTF-8: the worker cannot read it either; export it, then purge it",
-            property.name()
-        )
-    })?;
-    let mut headers = properties.headers().clone().unwrap_or_default();
+    if let Err(rejection) = letter.check() {
+        let Rejection { detail, .. } = rejection;
+        return Err(format!("its {detail}: the worker cannot read it either; export it, then purge it"));
+    }
+    let headers = letter.properties.headers().unwrap_or_default();
     let routing_key = match headers.inner().get("x-cns-routing-key") {
         Some(AMQPValue::LongString(key)) => key.as_bytes().to_owned(),
         _ => letter.routing_key.clone(),
     };
-    let again = replays(&headers) + 1;
-    let kept = headers.inner().iter().filter(|(name, _)| !is_own_header(name.as_str()));
-    headers = kept
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect::<std::collections::BTreeMap<_, _>>()
-        .into();
-    headers.insert(REPLAYS.into(), AMQPValue::LongLongInt(again));
-    let properties = properties.with_headers(headers).with_delivery_mode(PERSISTENT);
-    Ok(RawMessage { routing_key, properties: RawProperties::of(&properties), body: letter.body.clone() })
+    if routing_key.len() > MAX_KEY_BYTES {
+        return Err(format!("x-cns-routing-key has more than {MAX_KEY_BYTES} bytes"));
+    }
+    let mut own = FieldTable::default();
+    for (name, value) in headers.inner().iter().filter(|(name, _)| !is_own_header(name.as_str())) {
+        own.insert(name.clone(), value.clone());
+    }
+    own.insert(REPLAYS.into(), AMQPValue::LongLongInt(replays(&headers).saturating_add(1)));
+    let mut properties = letter.properties.clone();
+    // The broker would refuse the one, and erase the copy by the other. The worker's letters have neither.
+    for (property, header) in
+        [(Property::UserId, "x-cns-user-id"), (Property::Expiration, "x-cns-expiration")]
+    {
+        if let Some(text) = properties.text(property) {
+            own.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_ref())));
+            properties.remove(property);
+        }
+    }
+    properties.set_headers(&own);
+    properties.set_persistent();
+    Ok(RawMessage { routing_key, properties, body: letter.body.clone() })
 }

@@ -31,8 +31,8 @@ pub(super) struct Filter {
 /// The letters that a command is about.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Selection {
-    /// Letters by their id in `dlq list` (its beginning will do), or by event_id
-    #[arg(value_name = "ID")]
+    /// Letters by their id in `dlq list` (its first eight characters will do), or by event_id
+    #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     ids: Vec<String>,
     #[command(flatten)]
     filter: Filter,
@@ -45,14 +45,14 @@ impl Filter {
     pub(super) fn matches(&self, letter: &Letter) -> bool {
         let one_of =
             |words: &[String], word: &str| words.is_empty() || words.iter().any(|wanted| wanted == word);
-        // A letter that does not say since when is as old as any.
+        // A letter that does not say since when is neither old nor new.
         let age = letter.dead_at.map(|at| (Utc::now() - at).to_std().unwrap_or_default());
         one_of(&self.reason, &letter.reason)
             && one_of(&self.event_type, letter.event_type.as_deref().unwrap_or_default())
             && self.bom_id.is_none_or(|bom| {
                 letter.bom_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) == Some(bom)
             })
-            && self.older_than.is_none_or(|than| age.is_none_or(|age| age > than))
+            && self.older_than.is_none_or(|than| age.is_some_and(|age| age > than))
             && self.newer_than.is_none_or(|than| age.is_some_and(|age| age < than))
     }
 }
@@ -63,6 +63,18 @@ impl Selection {
         (self.ids.is_empty() || self.ids.iter().any(named)) && self.filter.matches(letter)
     }
 
+    /// Whether it is said what is meant, be it everything.
+    pub(super) fn is_said(&self) -> bool {
+        let Filter { reason, event_type, bom_id, older_than, newer_than } = &self.filter;
+        self.all
+            || !self.ids.is_empty()
+            || !reason.is_empty()
+            || !event_type.is_empty()
+            || bom_id.is_some()
+            || older_than.is_some()
+            || newer_than.is_some()
+    }
+
     /// The ids that none of the letters has.
     pub(super) fn missing<'a>(&'a self, letters: &[Letter]) -> Vec<&'a str> {
         let missing = |id: &&String| !letters.iter().any(|letter| is_named(letter, id));
@@ -70,7 +82,10 @@ impl Selection {
     }
 }
 
+/// Characters of an id that tell it apart from any other.
+const ENOUGH: usize = 8;
+
 /// Whether a word names a letter.
 pub(super) fn is_named(letter: &Letter, word: &str) -> bool {
-    letter.event_id.as_deref() == Some(word) || word.len() >= 4 && letter.id.starts_with(word)
+    letter.event_id.as_deref() == Some(word) || word.len() >= ENOUGH && letter.id.starts_with(word)
 }

@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::broker::{
-    Broker, Declared, Inspected, Route, State, Version, WireError, take_probes_back, try_route,
+    Broker, Declared, Inspected, Route, State, TAKE_BACK, Version, WireError, take_probes_back, try_route,
 };
 use crate::config::Config;
 
@@ -11,6 +11,10 @@ const OLDEST: Version = Version { major: 3, minor: 10 };
 
 /// What declares everything: `declare = "active"` is the default.
 const DECLARE: &str = "start a worker with amqp.declare = \"active\": it declares and binds what is missing";
+
+/// What mends other arguments: the reason says which.
+const AGREE: &str =
+    "set the amqp.* keys to what the queue has; or, once it is empty, delete it and start a worker";
 
 pub(super) async fn check(report: &mut Report, config: &Config) {
     let amqp = &config.amqp;
@@ -58,17 +62,15 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
     };
     // A lane's worth of answers is not waited for: the process ends soon.
     let _ = connection.close(200, "done".into()).await;
-    let mut consumers = 0;
+    let mut letters = 0;
     for Inspected { object, state } in inspected {
         match state {
-            State::Good(declared) | State::NotCompared(declared)
-                if object == format!("queue {}", topology.queue) =>
-            {
-                consumers = declared.map_or(0, |queue| queue.consumers);
-                pool_queue(report, &object, declared);
+            State::Good(Some(queue)) if object == format!("queue {}", topology.queue) => {
+                pool_queue(report, &object, queue);
             }
-            State::Good(declared) if object == format!("queue {}", topology.dead_letter_queue) => {
-                dead_letters(report, &object, declared);
+            State::Good(Some(queue)) if object == format!("queue {}", topology.dead_letter_queue) => {
+                letters = queue.ready;
+                dead_letters(report, &object, queue, &topology.dead_letter_queue);
             }
             State::Good(_) => report.ok(&object, "durable, with the arguments it has to have"),
             State::NotCompared(_) => report.warning(
@@ -76,14 +78,14 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
                 "is there; this user may not ask whether its arguments are right",
                 "run doctor as a user with configure permission",
             ),
-            State::Wrong(reason) => report.wrong(&object, reason, DECLARE),
+            State::Missing(reason) => report.wrong(&object, reason, DECLARE),
+            State::Wrong(reason) => report.wrong(&object, reason, AGREE),
         }
     }
-    routes(report, config, &broker, consumers).await;
+    routes(report, config, &broker, letters).await;
 }
 
-fn pool_queue(report: &mut Report, object: &str, declared: Option<Declared>) {
-    let Declared { ready, consumers } = declared.unwrap_or(Declared { ready: 0, consumers: 0 });
+fn pool_queue(report: &mut Report, object: &str, Declared { ready, consumers, .. }: Declared) {
     let found = format!(
         "{ready} messages ready, {consumers} consumers; delivery limit and dead-lettering as they have to be"
     );
@@ -94,44 +96,50 @@ fn pool_queue(report: &mut Report, object: &str, declared: Option<Declared>) {
     }
 }
 
-fn dead_letters(report: &mut Report, object: &str, declared: Option<Declared>) {
-    match declared.map_or(0, |queue| queue.ready) {
-        0 => report.ok(object, "empty"),
-        letters => report.warning(object, format!("{letters} dead letters"), "cns-events dlq list"),
+fn dead_letters(report: &mut Report, object: &str, queue: Declared, name: &str) {
+    if queue.limited {
+        report.wrong(
+            object,
+            format!("{} dead letters, each gone for good after twenty looks: an older broker made the queue, without a limit of -1", queue.ready),
+            format!("rabbitmqctl set_policy cns-dead '^{}$' '{{\"delivery-limit\": -1}}' --apply-to queues; or export, delete the queue, start a worker", name.replace('.', r"\.")),
+        );
+    } else if queue.ready > 0 {
+        report.warning(object, format!("{} dead letters", queue.ready), "cns-events dlq list");
+    } else {
+        report.ok(object, "empty");
     }
 }
 
-/// Whether what is published arrives: bindings, which AMQP has no question for, and alarms.
-async fn routes(report: &mut Report, config: &Config, broker: &Broker, consumers: u32) {
+/// Whether what is published arrives: bindings, which AMQP has no question for, and alarms. A worker drops the probe of the
+/// first way; that of the second is taken back.
+async fn routes(report: &mut Report, config: &Config, broker: &Broker, letters: u32) {
     let amqp = &config.amqp;
-    let bind = |exchange: &str, queue: &str, key: &str| {
-        format!(
-            "{DECLARE}; or: rabbitmqadmin declare binding source={exchange} destination={queue} routing_key='{key}'"
-        )
-    };
-    let ways = [
-        ("alarms, and the way of an event", &amqp.exchange, "cns.probe", &amqp.queue, "cns.#"),
-        ("the way of a dead letter", &amqp.dead_letter_exchange, "cns.probe", &amqp.dead_letter_queue, "#"),
-    ];
-    for (check, exchange, key, queue, binding) in ways {
-        match try_route(broker, exchange, key).await {
-            Ok(Route::Taken) => report.ok(check, format!("{exchange} → {queue}")),
+    let mut ways = vec![("the way of an event", &amqp.exchange, &amqp.queue, "cns.#")];
+    if letters < TAKE_BACK {
+        ways.push(("the way of a dead letter", &amqp.dead_letter_exchange, &amqp.dead_letter_queue, "#"));
+    } else {
+        report.ok("the way of a dead letter", format!("not tried: {letters} letters have come that way"));
+    }
+    for (check, exchange, queue, binding) in ways {
+        match try_route(broker, exchange, "cns.probe").await {
+            Ok(Route::Taken) => report.ok(check, format!("a queue takes what is published to {exchange}; no alarm")),
             Ok(Route::Nowhere) => report.wrong(
                 check,
                 format!("no queue takes what is published to {exchange}: the binding of {queue} is missing"),
-                bind(exchange, queue, binding),
+                format!("{DECLARE}; or: rabbitmqadmin declare binding source={exchange} destination={queue} routing_key='{binding}'"),
             ),
             Ok(Route::NotTried(why)) => report.warning(
                 check,
                 format!("not tried: {why}"),
                 format!("rabbitmqctl list_bindings source_name destination_name routing_key | grep {queue}"),
             ),
-            Err(error) => return not_published(report, check, &error),
+            Err(error) => not_published(report, check, &error),
         }
     }
+    let outside = "routing keys outside cns.#";
     match try_route(broker, &amqp.exchange, "outside.probe").await {
         Ok(Route::Nowhere) => report.warning(
-            "routing keys outside cns.#",
+            outside,
             "are returned to careful producers, and lost for the others",
             format!(
                 "rabbitmqctl set_policy cns-unrouted '^{}$' '{{\"alternate-exchange\": \"{}\"}}' --apply-to exchanges",
@@ -139,22 +147,15 @@ async fn routes(report: &mut Report, config: &Config, broker: &Broker, consumers
                 amqp.dead_letter_exchange
             ),
         ),
-        Ok(Route::Taken) => report.ok("routing keys outside cns.#", "some queue takes them"),
-        Ok(Route::NotTried(_)) => {} // said above
-        Err(error) => return not_published(report, "routing keys outside cns.#", &error),
+        Ok(Route::Taken) => report.ok(outside, "a queue takes them"),
+        Ok(Route::NotTried(_)) | Err(_) => {} // said above
     }
-    let mut queues = vec![&amqp.dead_letter_queue];
-    if consumers == 0 {
-        queues.push(&amqp.queue);
-    }
-    for queue in queues {
-        if let Err(error) = take_probes_back(broker, queue).await {
-            report.warning(
-                "probes",
-                format!("one may be left in {queue}: {error}"),
-                "none: a worker drops it",
-            );
-        }
+    if let Err(error) = take_probes_back(broker, &amqp.dead_letter_queue).await {
+        report.warning(
+            "probes",
+            format!("one may be left in {}: {error}", amqp.dead_letter_queue),
+            "cns-events dlq purge --type cns-events.probe",
+        );
     }
 }
 

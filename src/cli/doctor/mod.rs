@@ -1,5 +1,6 @@
-//! `cns-events doctor`: what is right, what is wrong, and the command that mends it. It changes nothing; to see whether
-//! messages find their way it publishes probes, which workers drop and which it takes back from the dead letters.
+//! `cns-events doctor`: what is right, what is wrong, and the command that mends it. To see whether
+//! messages find their way it publishes probes, which workers drop and which it takes back from the dead letters; it changes
+//! nothing else.
 
 mod broker;
 mod database;
