@@ -15,7 +15,7 @@ demo: ## the main job: a BOM's workflow through a broker, a worker and a databas
 	@scripts/demo $(if $(BOM),--bom "$(BOM)")
 
 test: ## all tests, against the real servers
-	@$(WITH_SERVERS) cargo test
+	@$(WITH_SERVERS) { scripts/services install pgbouncer || echo "without pgbouncer its test shows nothing"; } && cargo test
 
 services: ## start the private servers
 	@scripts/services start && scripts/services status

@@ -26,8 +26,7 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 
 /// Raises or ends the alarm of the private broker; false where the broker is another.
 fn watermark(limit: &str) -> bool {
-    let private = Command::new("scripts/services").arg("env").env_remove("AMQP_URL").output().unwrap();
-    if !String::from_utf8_lossy(&private.stdout).contains(&amqp_url()) {
+    if !stand::servers_are_private() {
         eprintln!("this is not the private broker: its alarm was not raised");
         return false;
     }
@@ -55,32 +54,21 @@ impl Drop for Alarm {
 }
 
 /// The worker goes on under an alarm: it stores and acknowledges, because only what publishes is blocked. A dead letter is
-/// held until the alarm is over, and holds back nothing but its own batch.
+/// held, its lane waits with it, and the worker says why, until the alarm is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_goes_on_under_an_alarm() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stand = Stand::new("alarmed").await;
     stand.declare().await;
-    stand.publish_all(&(0..500).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    let events =
+        |range: std::ops::Range<usize>| range.map(|number| event(&format!("e{number}"))).collect::<Vec<_>>();
+    stand.publish_all(&events(0..500)).await;
     let Some(alarm) = Alarm::raise() else { return };
-    let worker = stand.start(|_| {});
+    let mut worker = stand.start(|_| {});
     until("all are stored", async || stand.rows().await == 500).await;
     until("all are acknowledged", async || worker.metric("cns_events_in_flight") == 0.0).await;
     assert_eq!(worker.metric("cns_events_acks_lost_total"), 0.0);
-    drop(alarm);
-
-    stand.publish(b"not json").await;
-    until("a letter is taken", async || stand.depth(&stand.dead()).await.0 == 1).await;
-    let alarm = Alarm::raise().unwrap();
-    // Published before the broker noticed that this connection publishes: the next one would wait.
-    let publisher = stand.channel.basic_publish(
-        stand.exchange().into(),
-        "cns.test".into(),
-        Default::default(),
-        b"not json either",
-        lapin::BasicProperties::default().with_delivery_mode(2),
-    );
-    drop(publisher.await.unwrap());
+    worker.ready().await;
     let doctor = stand.command().args(["doctor", "--json"]).output().unwrap();
     assert_eq!(doctor.status.code(), Some(1));
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
@@ -88,9 +76,33 @@ async fn a_worker_goes_on_under_an_alarm() {
         found.contains("the broker blocks publishers") && found.contains("rabbitmq-diagnostics"),
         "{found}"
     );
+    assert!(worker.terminate().await.success());
     drop(alarm);
-    until("the letter is taken", async || stand.depth(&stand.dead()).await.0 == 2).await;
+
+    // With a message among them that has to become a letter.
+    until("the broker takes messages again", async || {
+        stand.command().arg("doctor").output().unwrap().status.success()
+    })
+    .await;
+    let fresh = Stand::new("alarmedletter").await;
+    fresh.declare().await;
+    fresh.publish(b"not json").await;
+    fresh.publish_all(&events(0..50)).await;
+    let alarm = Alarm::raise().unwrap();
+    let worker = fresh.start(|_| {});
+    until("it says what it waits for", async || {
+        worker
+            .get("/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("did not confirm a dead letter"))
+    })
+    .await;
+    assert!(worker.metric("cns_events_in_flight") >= 1.0, "it is not acknowledged");
+    assert_eq!(fresh.depth(&fresh.dead()).await.0, 0);
+    drop(alarm);
+    until("the letter is taken", async || fresh.depth(&fresh.dead()).await.0 >= 1).await;
+    until("all are stored", async || fresh.rows().await == 50).await;
     until("it is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(fresh.depth(&fresh.queue()).await.0, 0);
 }
 
 /// A memory alarm is an outage like any other: events are kept, and sent when it is over. It needs the private broker's own

@@ -11,6 +11,9 @@
     clippy::print_stdout
 )]
 
+#[path = "it/stand.rs"]
+mod stand;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -147,6 +150,12 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn both_servers_are_verified_and_ask_for_a_certificate() {
+    if !stand::servers_are_private() {
+        eprintln!(
+            "TLS needs servers of its own, which `scripts/services` starts where AMQP_URL is unset: nothing was shown"
+        );
+        return;
+    }
     let servers = Servers::start();
     let file = |name: &str| servers.file(name);
     let broker_files = format!(
@@ -183,7 +192,15 @@ fn both_servers_are_verified_and_ask_for_a_certificate() {
         publish.args(["publish", "--type", "x", "--bom-id", bom, "--organization-id", "o", "--timeout", "1"]);
         publish.output().unwrap().status.success()
     });
-    until("it is stored", || run(&["doctor"]).contains("0 messages ready, 2 consumers"));
+    // Read in the clear, which the server allows without a certificate: this side is not what is tested.
+    let rows = || {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let sql = stand::connect(&servers.urls["DATABASE_URL"]).await;
+            sql.query_one("select count(*) from enrichment_events", &[]).await.unwrap().get::<_, i64>(0)
+        })
+    };
+    until("it is stored", || rows() == 1);
+    assert!(run(&["doctor"]).contains("0 messages ready, 2 consumers"));
     assert!(servers.found("broker", &amqp, &postgres).ends_with(", encrypted"));
     assert!(servers.found("database", &amqp, &postgres).ends_with(", encrypted"));
     assert!(run(&["dlq", "list"]).contains("no dead letters"));

@@ -78,6 +78,7 @@ impl From<ConfigError> for Failure {
 pub fn run(stack_bytes: usize) -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command, stack_bytes) {
+        Ok(()) if output::failed() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(Failure::Failed(error)) => {

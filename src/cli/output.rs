@@ -1,13 +1,27 @@
 //! What people read. A reader who has gone away (`| head`) is no error.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// Something could not be printed: a full disk, say.
+static UNPRINTED: AtomicBool = AtomicBool::new(false);
+
 /// Prints a line to stdout.
 pub(super) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    if let Err(error) = writeln!(std::io::stdout(), "{text}")
+        && error.kind() != ErrorKind::BrokenPipe
+        && !UNPRINTED.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("cannot print: {error}"));
+    }
+}
+
+/// Whether something could not be printed: what was asked for has not been done then.
+pub(super) fn failed() -> bool {
+    UNPRINTED.load(Ordering::Relaxed)
 }
 
 /// Prints an error to stderr.
@@ -27,7 +41,12 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 
 /// Text that somebody else chose, without what a terminal would act on.
 pub(super) fn safe(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    // Also what turns the direction of writing, or ends a line without a control character.
+    let acts = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars().map(|character| if acts(character) { '\u{fffd}' } else { character }).collect()
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -118,8 +118,10 @@ pub(super) fn merge(
         }
     }
     for (name, value) in &environment {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-        let key = rest.to_ascii_lowercase().replace("__", ".");
+        if !name.starts_with(PREFIX) {
+            continue;
+        }
+        let key = key_of(name);
         let (key, value) = if known.contains_key(&key) {
             if environment.contains_key(&format!("{name}_FILE")) {
                 problems.push(format!("{name}: is set, and so is {name}_FILE; unset one of them"));
@@ -147,6 +149,10 @@ pub(super) fn merge(
                 origins.insert(key.clone(), name);
                 builder = builder.set_override(&key, value).map_err(|error| one(&error))?;
             }
+            // What a file holds may be a secret that was meant for another key.
+            Err(problem) if name.ends_with("_FILE") && !known.contains_key(&key_of(&name)) => {
+                problems.push(format!("{name}: what the file holds {problem}"));
+            }
             Err(problem) => problems.push(format!("{name} = {}: {problem}", show(&key, &text))),
         }
     }
@@ -163,6 +169,11 @@ pub(super) fn merge(
         })
         .collect();
     Ok((merged, settings))
+}
+
+/// The key that a variable's name stands for, if it is one.
+fn key_of(name: &str) -> String {
+    name.strip_prefix(PREFIX).unwrap_or_default().to_ascii_lowercase().replace("__", ".")
 }
 
 fn show(key: &str, value: &str) -> String {

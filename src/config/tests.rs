@@ -52,6 +52,12 @@ fn a_file_holds_the_value() {
     let path = file.path().to_str().unwrap();
     let config = load(&[("CNS_EVENTS__DATABASE__URL_FILE", path)]).unwrap();
     assert_eq!(config.database.url.expose(), "postgres://u:p@h/d");
+    // A file that was meant for another key holds a secret.
+    let said = refused(&[("CNS_EVENTS__WORKER__LANES_FILE", path)]);
+    assert!(
+        said.contains("LANES_FILE: what the file holds is not a whole number") && !said.contains("u:p"),
+        "{said}"
+    );
     let both = [("CNS_EVENTS__DATABASE__URL_FILE", path), ("CNS_EVENTS__DATABASE__URL", "postgres://x")];
     assert!(refused(&both).contains("unset one of them"));
     assert!(refused(&[("CNS_EVENTS__AMQP__URI_FILE", "/nonexistent")]).contains("cannot be read"));

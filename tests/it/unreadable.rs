@@ -118,35 +118,78 @@ async fn nothing_is_consumed_before_its_letter_is_taken() {
     assert!(redelivered <= 200.0, "{redelivered}: in no loop");
 }
 
+/// Headers that fill a frame, to which the broker adds one of its own when the message is delivered again: the client library
+/// refuses the frame. The message is set aside, its neighbours are stored, and `dlq` can look at it as often as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_outgrow_a_frame_are_set_aside() {
+    let stand = Stand::new("outgrown").await;
+    stand.declare().await;
+    let large = BasicProperties::default().with_delivery_mode(2).with_headers({
+        let mut headers = lapin::types::FieldTable::default();
+        headers.insert("h".into(), lapin::types::AMQPValue::LongString("x".repeat(131_030).into()));
+        headers
+    });
+    let mut first = wire().await;
+    let large = RawProperties::of(&large).to_bytes();
+    publish(&mut first, &stand, message(b"cns.test", &large, &event("large"))).await;
+    stand.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    assert!(first.next(&stand.queue()).await.unwrap().is_some());
+    first.close().await.unwrap(); // returned, so that its next delivery is not its first
+    until("all are back", async || stand.depth(&stand.queue()).await.0 == 51).await;
+    let worker = stand.worker().await;
+    until("the neighbours are stored", async || stand.rows().await == 50).await;
+    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    worker.ready().await;
+    for _ in 0..3 {
+        let list = stand.command().args(["dlq", "list", "--json"]).output().unwrap();
+        let said = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert!(
+            list.status.success() && said.contains("\"headers\"") && said.contains("invalid_field"),
+            "{list:?}"
+        );
+        until("it is back", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    }
+}
+
 /// Headers nested as deep as a frame has room for, which whoever reads them has to follow: an event like any other, and
 /// a letter like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_any_depth_are_read() {
     let stand = Stand::new("deep").await;
     let mut worker = stand.worker().await;
-    let mut nested = Vec::new();
-    for _ in 0..25_000 {
-        let mut array = vec![b'A'];
-        array.extend_from_slice(&(nested.len() as u32).to_be_bytes());
-        array.extend_from_slice(&nested);
-        nested = array;
-    }
-    let mut table = b"\x04deep".to_vec();
-    table.extend_from_slice(&nested);
-    let mut properties = b"\x30\x00".to_vec();
-    properties.extend_from_slice(&(table.len() as u32).to_be_bytes());
-    properties.extend_from_slice(&table);
-    properties.push(2);
-    let deep = |body: &str| RawMessage {
-        routing_key: b"cns.test".to_vec(),
-        properties: RawProperties::parse(&properties).unwrap(),
-        body: body.into(),
+    // Arrays in arrays, and tables in tables: `head` is what stands before the length of each.
+    let nested = |head: &[u8], levels: usize| {
+        let mut lengths = Vec::new();
+        let each = head.len() + 4;
+        for level in (0..levels).rev() {
+            lengths.extend_from_slice(head);
+            lengths.extend_from_slice(&((level * each) as u32).to_be_bytes());
+        }
+        lengths
     };
+    let deep = |body: &str, inner: &[u8]| {
+        let mut table = b"\x04deep".to_vec();
+        table.extend_from_slice(inner);
+        let mut properties = b"\x30\x00".to_vec();
+        properties.extend_from_slice(&(table.len() as u32).to_be_bytes());
+        properties.extend_from_slice(&table);
+        properties.push(2);
+        RawMessage {
+            routing_key: b"cns.test".to_vec(),
+            properties: RawProperties::parse(&properties).unwrap(),
+            body: body.into(),
+        }
+    };
+    let arrays = nested(b"A", 25_000);
+    // A table's entry begins with its name, here empty; the outermost has that of the header.
+    let tables = nested(b"\x00F", 20_000)[1..].to_vec();
     let mut wire = wire().await;
-    publish(&mut wire, &stand, deep(&event("deep"))).await;
-    publish(&mut wire, &stand, deep("not json")).await;
-    until("it is stored", async || stand.rows().await == 1).await;
-    until("it is a letter", async || stand.depth(&stand.dead()).await.0 == 1).await;
+    for (name, inner) in [("arrays", &arrays), ("tables", &tables)] {
+        publish(&mut wire, &stand, deep(&event(name), inner)).await;
+        publish(&mut wire, &stand, deep("not json", inner)).await;
+    }
+    until("they are stored", async || stand.rows().await == 2).await;
+    until("they are letters", async || stand.depth(&stand.dead()).await.0 == 2).await;
     let list = stand.command().args(["dlq", "list"]).output().unwrap();
     assert!(
         list.status.success() && String::from_utf8_lossy(&list.stdout).contains("malformed_json"),

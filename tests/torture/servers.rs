@@ -7,8 +7,11 @@ use std::sync::Arc;
 use crate::relay::Relay;
 use crate::stand::{Stand, amqp_url};
 
+/// Names the folder of the servers to `scripts/services`.
+const OWN: &str = "CNS_EVENTS_SERVICES_DIR";
+
 /// Set in the environment of the run that has servers of its own.
-pub const OWN: &str = "CNS_EVENTS_SERVICES_DIR";
+pub const AGAIN: &str = "CNS_EVENTS_TORTURE";
 
 /// Starts a pair of servers, runs this program again with their URLs, and stops them. Returns its exit code.
 pub fn with_own() -> i32 {
@@ -25,7 +28,7 @@ pub fn with_own() -> i32 {
     }
     let lines = String::from_utf8(services("env").output().unwrap().stdout).unwrap();
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.env(OWN, &folder);
+    again.env(OWN, &folder).env(AGAIN, "1");
     for line in lines.lines() {
         let (name, value) = line.trim_start_matches("export ").split_once('=').unwrap();
         again.env(name, value.replace('\\', ""));

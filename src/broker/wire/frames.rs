@@ -74,10 +74,16 @@ impl WireError {
     }
 }
 
-/// What this side understands: without it the broker says nothing of an alarm.
+/// What this side understands: without it the broker says nothing of an alarm, a wrong password or a deleted queue.
 fn capabilities() -> FieldTable {
     let mut capabilities = FieldTable::default();
-    for capability in ["connection.blocked", "publisher_confirms", "basic.nack"] {
+    for capability in [
+        "connection.blocked",
+        "publisher_confirms",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "authentication_failure_close",
+    ] {
         capabilities.insert(capability.into(), AMQPValue::Boolean(true));
     }
     let mut properties = FieldTable::default();

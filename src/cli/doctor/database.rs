@@ -29,8 +29,14 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
     server(report, &facts);
     migrations(report, &facts);
     login(report, &facts);
-    if let Some(table) = facts.table {
-        row_level_security(report, table);
+    match facts.table {
+        Some(table) => row_level_security(report, table),
+        None if facts.pending.as_ref().is_some_and(Vec::is_empty) => report.wrong(
+            "table",
+            "enrichment_events is not there, though its migrations are recorded",
+            "restore it from a backup; or, for an empty one: drop table __diesel_schema_migrations; then cns-events migrate",
+        ),
+        None => {} // said by the migrations
     }
     let mut writer =
         Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
@@ -44,6 +50,12 @@ fn mend_storing(failure: &crate::store::Failure) -> &'static str {
     match failure.sqlstate.as_deref() {
         Some("42P01" | "42703" | "42883") => "cns-events migrate",
         Some("42501") => "grant service_role to the login that workers have",
+        Some("25006") => {
+            "point database.url at the primary; or: alter role … reset default_transaction_read_only, of the database too"
+        }
+        Some("57014") | None => {
+            "see who holds it up: select pid, pg_blocking_pids(pid), query from pg_stat_activity where wait_event_type = 'Lock'"
+        }
         Some("26000" | "42P05") => {
             "database.prepared_statements = false, where a pooler in transaction mode is between"
         }
@@ -67,7 +79,11 @@ fn server(report: &mut Report, facts: &Facts) {
         report.wrong(
             "durability",
             "a commit is confirmed before it is on disk: events would be acknowledged and lost",
-            "alter system set synchronous_commit = on; alter system set fsync = on; select pg_reload_conf()",
+            format!(
+                "alter system set synchronous_commit = on; alter system set fsync = on; select pg_reload_conf(); and, where it was set \
+                 for them alone: alter role {} reset synchronous_commit; alter database … reset synchronous_commit",
+                facts.login
+            ),
         );
     }
     let seconds = facts.clock.num_milliseconds() as f64 / 1000.0;
@@ -119,7 +135,8 @@ fn login(report: &mut Report, facts: &Facts) {
             } else {
                 "may not insert into enrichment_events"
             },
-            "grant service_role to the login; `cns-events migrate` grants what service_role needs",
+            "grant insert on enrichment_events to service_role; \
+             grant execute on function enrichment_events_lookup(text[]) to service_role; grant service_role to the login",
         ),
     }
     if select && !facts.powerful {
@@ -137,7 +154,8 @@ fn row_level_security(report: &mut Report, table: Table) {
         report.wrong(
             "row-level security",
             if row_security { "a policy is missing" } else { "is disabled: every reader sees every tenant" },
-            "cns-events migrate; or: alter table enrichment_events enable row level security",
+            "alter table enrichment_events enable row level security; the policies are in migrations/*_row_level_security/up.sql, \
+             which can be run again",
         );
     } else if forced {
         report.ok("row-level security", "enabled and forced, with both policies");
