@@ -95,7 +95,7 @@ impl Topology {
             let queue = &self.dead_letter_queue;
             tracing::warn!(
                 queue,
-                "dead letters are given up after twenty looks: the queue is older than this broker; see `cns-events doctor`"
+                "dead letters are gone after twenty looks, unless a policy says otherwise: an older broker made the queue; see `cns-events doctor`"
             );
         }
         self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;

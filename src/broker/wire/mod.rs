@@ -28,7 +28,8 @@ const CHANNEL: u16 = 1;
 /// `basic.get` for each would be a commit of its own there.)
 const CHUNK: u16 = 500;
 
-/// How long the next message may take. Only where somebody else takes messages too is it ever waited for.
+/// How long the next message may take, unless somebody has more patience. Only where others take messages too, or where the
+/// broker is slow, is it ever waited for.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// The consumer's name on its channel.
@@ -110,6 +111,8 @@ pub struct Wire {
     held: u16,
     /// Received, and not asked for yet.
     waiting: VecDeque<Got>,
+    /// How long the next message may take.
+    patience: Duration,
 }
 
 impl Wire {
@@ -119,11 +122,24 @@ impl Wire {
     /// As the broker or the network gives them.
     pub async fn open(broker: &Broker) -> Result<Self, WireError> {
         let frames = Frames::open(broker).await?;
-        let mut wire = Wire { frames, published: 0, consuming: CHANNEL, held: 0, waiting: VecDeque::new() };
+        let mut wire = Wire {
+            frames,
+            published: 0,
+            consuming: CHANNEL,
+            held: 0,
+            waiting: VecDeque::new(),
+            patience: IDLE,
+        };
         wire.ask(CHANNEL, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await?;
         let select = confirm::Select { nowait: false };
         wire.ask(CHANNEL, AMQPClass::Confirm(confirm::AMQPMethod::Select(select))).await?;
         Ok(wire)
+    }
+
+    /// Waits so long for each message.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Wire { patience, ..self }
     }
 
     /// How many messages are ready in a queue.
@@ -155,7 +171,7 @@ impl Wire {
         if self.waiting.is_empty() && (self.consuming == CHANNEL || self.held >= CHUNK) {
             self.consume(queue).await?;
         }
-        while self.waiting.is_empty() && self.frames.anything_within(IDLE).await? {
+        while self.waiting.is_empty() && self.frames.anything_within(self.patience).await? {
             match self.frames.next().await? {
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
                 Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),

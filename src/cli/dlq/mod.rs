@@ -9,6 +9,7 @@ mod select;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -24,6 +25,9 @@ use crate::config::Config;
 
 /// The header that counts how often a message was replayed. The worker keeps it when it dead-letters the message again.
 const REPLAYS: &str = "x-cns-replays";
+
+/// How long the next letter may take: as long as any answer. A letter that is not seen is an error here.
+const NEXT_LETTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Dlq {
@@ -116,7 +120,8 @@ impl DeadQueue {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let broker = Broker::new(config.amqp.uri.expose(), "cns-events dlq")?;
         let queue = config.amqp.dead_letter_queue.clone();
-        let mut wire = Wire::open(&broker).await.context("cannot reach the broker")?;
+        let mut wire =
+            Wire::open(&broker).await.context("cannot reach the broker")?.with_patience(NEXT_LETTER);
         let left = wire.ready(&queue).await.map_err(|error| match &error {
             WireError::Closed { code: 404, .. } => anyhow::Error::new(error)
                 .context("there is no dead-letter queue yet: a worker declares it when it starts"),

@@ -98,9 +98,13 @@ fn pool_queue(report: &mut Report, object: &str, Declared { ready, consumers, ..
 
 fn dead_letters(report: &mut Report, object: &str, queue: Declared, name: &str) {
     if queue.limited {
-        report.wrong(
+        report.warning(
             object,
-            format!("{} dead letters, each gone for good after twenty looks: an older broker made the queue, without a limit of -1", queue.ready),
+            format!(
+                "{} dead letters; an older broker made the queue: unless a policy takes its delivery limit away, each letter is gone \
+                 for good after twenty looks",
+                queue.ready
+            ),
             format!("rabbitmqctl set_policy cns-dead '^{}$' '{{\"delivery-limit\": -1}}' --apply-to queues; or export, delete the queue, start a worker", name.replace('.', r"\.")),
         );
     } else if queue.ready > 0 {
