@@ -65,18 +65,18 @@ impl Topology {
         let mut all = Vec::new();
         for name in [&self.exchange, &self.dead_letter_exchange] {
             let state = match there.exchange(connection, name).await {
-                Ok(()) => compared(None, equal.exchange(connection, name).await)?,
+                Ok(()) => compared(None, equal.exchange(connection, name).await.map(|()| None))?,
                 Err(error) => wrong(error)?,
             };
             all.push(Inspected { object: format!("exchange {name}"), state });
         }
         let state = match there.pool_queue(connection).await {
-            Ok(queue) => compared(Some(queue), equal.pool_queue(connection).await.map(drop))?,
+            Ok(queue) => compared(Some(queue), equal.pool_queue(connection).await.map(Some))?,
             Err(error) => wrong(error)?,
         };
         all.push(Inspected { object: format!("queue {}", self.queue), state });
         let state = match there.dead_letter_queue(connection, version).await {
-            Ok(queue) => compared(Some(queue), equal.dead_letter_queue(connection, version).await.map(drop))?,
+            Ok(queue) => compared(Some(queue), equal.dead_letter_queue(connection, version).await.map(Some))?,
             Err(error) => wrong(error)?,
         };
         all.push(Inspected { object: format!("queue {}", self.dead_letter_queue), state });
@@ -84,9 +84,13 @@ impl Topology {
     }
 }
 
-fn compared(queue: Option<Declared>, equal: Result<(), TopologyError>) -> Result<State, lapin::Error> {
+/// What the broker says when it is asked for the arguments that have to be there; `queue` is what it said without.
+fn compared(
+    queue: Option<Declared>,
+    equal: Result<Option<Declared>, TopologyError>,
+) -> Result<State, lapin::Error> {
     match equal {
-        Ok(()) => Ok(State::Good(queue)),
+        Ok(queue) => Ok(State::Good(queue)),
         Err(TopologyError::Mismatch { code: ACCESS_REFUSED, .. }) => Ok(State::NotCompared(queue)),
         Err(error) => wrong(error),
     }
