@@ -113,7 +113,7 @@ async fn letters_are_replayed() {
         assert_eq!(letter["replays"], replays);
         assert_eq!(letter["routing_key"], "cns.some.key");
         if replays == 1 {
-            assert!(stand.dlq(&["replay", "nul"]).status.success());
+            assert!(stand.dlq(&["replay", "--id", "nul"]).status.success());
         }
     }
 
@@ -149,7 +149,6 @@ async fn purging_asks_first() {
     let stand = with_three_letters("dlqpurge").await;
     for (arguments, said) in [
         (&["purge", "--all"][..], "--yes does it without asking"),
-        (&["purge", "--yes"], "say which dead letters to purge"),
         (&["purge", "--yes", ""], "value is required"),
         (&["purge", "--yes", "ab"], "no dead letter is called"),
     ] {
@@ -162,7 +161,8 @@ async fn purging_asks_first() {
     let output = stand.dlq(&["purge", "--yes", "nothing-like-it"]);
     assert_eq!(output.status.code(), Some(1));
     until("2 are in it", async || stand.depth(&stand.dead()).await.0 == 2).await;
-    assert!(stand.dlq(&["purge", "--yes", "--all"]).status.success());
+    assert_eq!(stand.dlq(&["purge", "--yes", "--all", "--reason", "unstorable"]).status.code(), Some(2));
+    assert!(stand.dlq(&["purge", "--yes"]).status.success(), "all, where nothing else is said");
     until("0 are in it", async || stand.depth(&stand.dead()).await.0 == 0).await;
     assert_eq!(text(&stand.dlq(&["list"]).stdout), "no dead letters\n");
 }

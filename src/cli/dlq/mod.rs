@@ -246,9 +246,6 @@ impl Show {
 
 impl Purge {
     async fn run(&self, config: &Config) -> anyhow::Result<()> {
-        if !self.selection.is_said() {
-            bail!("say which dead letters to purge: by id, by a filter, or all of them with --all");
-        }
         let mut queue = DeadQueue::open(config).await?;
         let (mut tags, mut letters) = (Vec::new(), Vec::new());
         while let Some((letter, got)) = queue.next().await? {

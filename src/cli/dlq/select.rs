@@ -34,10 +34,13 @@ pub(super) struct Selection {
     /// Letters by their id in `dlq list` (its first eight characters will do), or by event_id
     #[arg(value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     ids: Vec<String>,
+    /// The same as ID
+    #[arg(long = "id", value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    named: Vec<String>,
     #[command(flatten)]
     filter: Filter,
     /// Every letter there is: what is meant anyway where nothing else is said
-    #[arg(long, conflicts_with_all = ["ids", "reason", "event_type", "bom_id", "older_than", "newer_than"])]
+    #[arg(long, conflicts_with_all = ["ids", "named", "reason", "event_type", "bom_id", "older_than", "newer_than"])]
     all: bool,
 }
 
@@ -59,26 +62,18 @@ impl Filter {
 
 impl Selection {
     pub(super) fn matches(&self, letter: &Letter) -> bool {
-        let named = |id: &String| is_named(letter, id);
-        (self.ids.is_empty() || self.ids.iter().any(named)) && self.filter.matches(letter)
+        let said = self.ids().next().is_some();
+        (!said || self.ids().any(|id| is_named(letter, id))) && self.filter.matches(letter)
     }
 
-    /// Whether it is said what is meant, be it everything.
-    pub(super) fn is_said(&self) -> bool {
-        let Filter { reason, event_type, bom_id, older_than, newer_than } = &self.filter;
-        self.all
-            || !self.ids.is_empty()
-            || !reason.is_empty()
-            || !event_type.is_empty()
-            || bom_id.is_some()
-            || older_than.is_some()
-            || newer_than.is_some()
+    fn ids(&self) -> impl Iterator<Item = &String> {
+        self.ids.iter().chain(&self.named)
     }
 
     /// The ids that none of the letters has.
     pub(super) fn missing<'a>(&'a self, letters: &[Letter]) -> Vec<&'a str> {
         let missing = |id: &&String| !letters.iter().any(|letter| is_named(letter, id));
-        self.ids.iter().filter(missing).map(String::as_str).collect()
+        self.ids().filter(missing).map(String::as_str).collect()
     }
 }
 
