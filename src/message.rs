@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::event::{Event, Incoming, Reason, Rejection, Rules, decode};
 
 /// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
-const PERSISTENT: u8 = 2;
+pub(crate) const PERSISTENT: u8 = 2;
 
 /// Bytes of a routing key (a short string of AMQP 0-9-1).
-const MAX_KEY_BYTES: usize = 255;
+pub(crate) const MAX_KEY_BYTES: usize = 255;
 
 /// What every routing key begins with: the worker's queue is bound to `cns.#`.
 const KEY_PREFIX: &str = "cns.";

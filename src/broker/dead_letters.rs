@@ -11,7 +11,9 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, Confirmation, Connection};
 
 use super::Broker;
+use super::wire::{Property, RawProperties};
 use crate::event::Rejection;
+use crate::message::PERSISTENT;
 
 /// How long the broker may take to confirm a batch's letters. A blocked connection never confirms.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,9 +24,6 @@ pub(super) const PROPERTY_BYTES: usize = 4096;
 
 /// `frame_max` where the broker sets no limit: RabbitMQ's default.
 const DEFAULT_FRAME_BYTES: usize = 131_072;
-
-/// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
-const PERSISTENT: u8 = 2;
 
 /// Letters on their way at the same time: few enough that a slow disk confirms them in time.
 const CHUNK: usize = 100;
@@ -206,6 +205,22 @@ impl DeadLetters {
     }
 }
 
+/// What the broker would act on when the message is published again, and the header that keeps it: it refuses a foreign
+/// `user_id`, and erases a message whose `expiration` has passed.
+const ACTED_ON: [(Property, &str); 2] =
+    [(Property::UserId, "x-cns-user-id"), (Property::Expiration, "x-cns-expiration")];
+
+/// Moves what the broker would act on to headers, and makes the message persistent.
+pub fn set_apart(properties: &mut RawProperties, headers: &mut FieldTable) {
+    for (property, header) in ACTED_ON {
+        if let Some(text) = properties.text(property) {
+            headers.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_ref())));
+            properties.remove(property);
+        }
+    }
+    properties.set_persistent();
+}
+
 /// Why a message is a letter, since when, and who says so.
 pub(super) fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str) -> FieldTable {
     let mut headers = FieldTable::default();
@@ -230,15 +245,11 @@ pub(super) fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: 
 fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicProperties {
     let original = letter.properties;
     let mut own = reason_headers(letter.rejection, letter.routing_key.as_str().as_bytes(), worker);
-    let mut say = |name: &str, value: &str| {
-        own.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
-    };
-    // The broker refuses a foreign user_id, and an expiration would erase the letter.
-    if let Some(user) = original.user_id() {
-        say("x-cns-user-id", user.as_str());
-    }
-    if let Some(expiration) = original.expiration() {
-        say("x-cns-expiration", expiration.as_str());
+    let acted_on = [original.user_id(), original.expiration()];
+    for ((_, header), text) in ACTED_ON.into_iter().zip(acted_on) {
+        if let Some(text) = text {
+            own.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_str())));
+        }
     }
 
     let mut room = frame_bytes.saturating_sub(PROPERTY_BYTES + table_bytes(&own));

@@ -18,7 +18,7 @@ mod wire;
 
 pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
-pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header};
+pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header, set_apart};
 #[cfg(feature = "service")]
 pub use inspect::{Inspected, Route, State, TAKE_BACK, take_probes_back, try_route};
 #[cfg(feature = "service")]

@@ -1,10 +1,10 @@
 //! Messages that the client library cannot read: it fails the whole connection over one of them, and every neighbour in
 //! the prefetch goes back. They are taken out of the queue by hand, and dead-lettered like any other.
 
-use lapin::types::{AMQPValue, LongString};
+use lapin::types::AMQPValue;
 
-use super::dead_letters::{PROPERTY_BYTES, reason_headers};
-use super::wire::{Property, Published, RawMessage, Wire, WireError};
+use super::dead_letters::{PROPERTY_BYTES, reason_headers, set_apart};
+use super::wire::{Published, RawMessage, Wire, WireError};
 use super::{Broker, Undelivered};
 use crate::event::{Reason, Rejection};
 
@@ -105,16 +105,7 @@ fn readable(message: &RawMessage, most: usize) -> Result<(), Rejection> {
 fn letter(mut message: RawMessage, rejection: &Rejection, worker: &str, most: usize) -> RawMessage {
     let properties = &mut message.properties;
     let mut own = reason_headers(rejection, &message.routing_key, worker);
-    // The broker refuses a foreign user_id, and an expiration would erase the letter.
-    for (property, header) in
-        [(Property::UserId, "x-cns-user-id"), (Property::Expiration, "x-cns-expiration")]
-    {
-        if let Some(text) = properties.text(property) {
-            own.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_ref())));
-            properties.remove(property);
-        }
-    }
-    properties.set_persistent();
+    set_apart(properties, &mut own);
     let mut whole = properties.clone();
     whole.append_headers(&own);
     // The broker adds headers of its own when the letter is looked at.

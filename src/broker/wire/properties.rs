@@ -10,6 +10,8 @@ use lapin::protocol::BasicProperties;
 use lapin::protocol::basic::{gen_properties, parse_properties};
 use lapin::types::FieldTable;
 
+use crate::message::PERSISTENT;
+
 /// A property of a message (AMQP 0-9-1, 1.8.1), in the order of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {
@@ -213,9 +215,9 @@ impl RawProperties {
         self.values[property as usize] = None;
     }
 
-    /// `delivery_mode` 2: the broker writes the message to disk (AMQP 0-9-1).
+    /// The broker writes the message to disk.
     pub fn set_persistent(&mut self) {
-        self.values[Property::DeliveryMode as usize] = Some(vec![2]);
+        self.values[Property::DeliveryMode as usize] = Some(vec![PERSISTENT]);
     }
 
     /// Replaces the headers.

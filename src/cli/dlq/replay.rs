@@ -3,24 +3,22 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::types::{AMQPValue, FieldTable};
 use serde_json::json;
 
 use super::letter::{Letter, replays};
 use super::{DeadQueue, REPLAYS, Selection};
-use crate::broker::{Property, Published, RawMessage, Tag, is_own_header};
+use crate::broker::{Published, RawMessage, Tag, is_own_header, set_apart};
 use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::event::Rejection;
+use crate::message::MAX_KEY_BYTES;
 
 /// Copies on their way at the same time.
 const WINDOW: usize = 100;
 
 /// Windows a second, where a rate is asked for: how evenly it goes.
 const WINDOWS_PER_SECOND: usize = 5;
-
-/// Bytes of a routing key (a short string of AMQP 0-9-1).
-const MAX_KEY_BYTES: usize = 255;
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
@@ -189,16 +187,7 @@ fn copy(letter: &RawMessage) -> Result<RawMessage, String> {
     }
     own.insert(REPLAYS.into(), AMQPValue::LongLongInt(replays(&headers).saturating_add(1)));
     let mut properties = letter.properties.clone();
-    // The broker would refuse the one, and erase the copy by the other. The worker's letters have neither.
-    for (property, header) in
-        [(Property::UserId, "x-cns-user-id"), (Property::Expiration, "x-cns-expiration")]
-    {
-        if let Some(text) = properties.text(property) {
-            own.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_ref())));
-            properties.remove(property);
-        }
-    }
+    set_apart(&mut properties, &mut own); // the broker's own letters still have what it would act on
     properties.set_headers(&own);
-    properties.set_persistent();
     Ok(RawMessage { routing_key, properties, body: letter.body.clone() })
 }
