@@ -10,7 +10,7 @@ use fastrand::Rng;
 use crate::pool::Pool;
 use crate::producers::Producers;
 use crate::servers::Servers;
-use crate::stand::{Stand, amqp_url, connect};
+use crate::stand::{PATIENCE, Stand, amqp_url, connect};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -223,7 +223,12 @@ impl Fault {
                     body: format!("unreadable {id}").into_bytes(),
                 };
                 // A publish whose confirm was lost is repeated: at least once.
+                let deadline = std::time::Instant::now() + PATIENCE;
                 loop {
+                    assert!(
+                        std::time::Instant::now() < deadline,
+                        "the broker confirms nothing for {PATIENCE:?}"
+                    );
                     let broker = Broker::new(&amqp_url(), "torture").unwrap();
                     let published = async {
                         let mut wire = Wire::open(&broker).await?;

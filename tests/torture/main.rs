@@ -41,6 +41,10 @@ const SHORT: usize = 17;
 /// Between two windows: some 2,000 events a second from each producer, half of what the pool can store.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Load before the first fault. RabbitMQ 3.10 can lose a quorum queue that was declared less than some seconds before a
+/// SIGKILL: it is listed then, and confirms nothing. That is not what is tested.
+const BEFORE: Duration = Duration::from_secs(8);
+
 /// How long the pool may take to work off what is left when the last fault is over.
 const SETTLE: Duration = Duration::from_secs(240);
 
@@ -84,6 +88,8 @@ async fn torture() -> bool {
     let pool = Arc::new(Pool::start(&stand, &servers, 3).await);
     let watch = pool.clone().watch();
     let producers = Producers::start(&stand, seed, 2, PAUSE);
+    tokio::time::sleep(BEFORE).await;
+    assert!(producers.confirmed() > 0, "nothing is confirmed before the first fault");
     let started = Instant::now();
     for (number, fault) in plan.faults.iter().enumerate() {
         println!("[{:>3}/{faults}] {:>6.1} s  {fault}", number + 1, started.elapsed().as_secs_f64());
