@@ -31,7 +31,7 @@ pub enum State {
     /// As it has to be; a queue also says what is in it.
     Good(Option<Declared>),
     /// It is there; whether its arguments are right, this user may not ask.
-    NotCompared(Option<Declared>),
+    NotCompared,
     /// It is missing.
     Missing(String),
     /// It has other arguments: in words, with what to do.
@@ -65,18 +65,18 @@ impl Topology {
         let mut all = Vec::new();
         for name in [&self.exchange, &self.dead_letter_exchange] {
             let state = match there.exchange(connection, name).await {
-                Ok(()) => compared(None, equal.exchange(connection, name).await.map(|()| None))?,
+                Ok(()) => compared(equal.exchange(connection, name).await.map(|()| None))?,
                 Err(error) => wrong(error)?,
             };
             all.push(Inspected { object: format!("exchange {name}"), state });
         }
         let state = match there.pool_queue(connection).await {
-            Ok(queue) => compared(Some(queue), equal.pool_queue(connection).await.map(Some))?,
+            Ok(_) => compared(equal.pool_queue(connection).await.map(Some))?,
             Err(error) => wrong(error)?,
         };
         all.push(Inspected { object: format!("queue {}", self.queue), state });
         let state = match there.dead_letter_queue(connection, version).await {
-            Ok(queue) => compared(Some(queue), equal.dead_letter_queue(connection, version).await.map(Some))?,
+            Ok(_) => compared(equal.dead_letter_queue(connection, version).await.map(Some))?,
             Err(error) => wrong(error)?,
         };
         all.push(Inspected { object: format!("queue {}", self.dead_letter_queue), state });
@@ -84,14 +84,11 @@ impl Topology {
     }
 }
 
-/// What the broker says when it is asked for the arguments that have to be there; `queue` is what it said without.
-fn compared(
-    queue: Option<Declared>,
-    equal: Result<Option<Declared>, TopologyError>,
-) -> Result<State, lapin::Error> {
+/// What the broker says when it is asked for the arguments that have to be there.
+fn compared(equal: Result<Option<Declared>, TopologyError>) -> Result<State, lapin::Error> {
     match equal {
         Ok(queue) => Ok(State::Good(queue)),
-        Err(TopologyError::Mismatch { code: ACCESS_REFUSED, .. }) => Ok(State::NotCompared(queue)),
+        Err(TopologyError::Mismatch { code: ACCESS_REFUSED, .. }) => Ok(State::NotCompared),
         Err(error) => wrong(error),
     }
 }

@@ -99,7 +99,7 @@ async fn letters_are_replayed() {
     assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
     until("3 are in it", async || stand.depth(&stand.dead()).await.0 == 3).await;
 
-    // One of them, by its event_id, with an expiration and a user_id that had been moved to headers.
+    // One of them, by its event_id.
     let replayed = stand.dlq_json(&["replay", "nul"]);
     assert_eq!(replayed["replayed"].as_array().unwrap().len(), 1);
     until("2 are in it", async || stand.depth(&stand.dead()).await.0 == 2).await;

@@ -73,7 +73,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
                 dead_letters(report, &object, queue, &topology.dead_letter_queue);
             }
             State::Good(_) => report.ok(&object, "durable, with the arguments it has to have"),
-            State::NotCompared(_) => report.warning(
+            State::NotCompared => report.warning(
                 &object,
                 "is there; this user may not ask whether its arguments are right",
                 "run doctor as a user with configure permission",
