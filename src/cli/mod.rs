@@ -9,6 +9,8 @@ mod logs;
 mod migrate;
 mod output;
 mod publish;
+mod query;
+mod words;
 mod worker;
 
 use std::process::ExitCode;
@@ -16,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::store::Database;
+use crate::store::read::Reader;
 
 /// A configuration error, as sysexits(3) numbers it.
 const EXIT_CONFIG: u8 = 78;
@@ -42,6 +46,8 @@ enum Command {
     Publish(Box<publish::Publish>),
     /// Publish a whole BOM's workflow, every event twice, and watch it being stored
     Demo(demo::Demo),
+    /// Show stored events: of a BOM, of a workflow, or the errors of late
+    Query(query::Query),
     /// Look at dead letters, replay or purge them
     Dlq(Box<dlq::Dlq>),
     /// Check configuration, broker and database, and say what mends what is wrong
@@ -114,6 +120,7 @@ fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
             Command::Migrate(command) => command.run(&config).await.map_err(Failure::from),
             Command::Publish(command) => command.run(&config).await,
             Command::Demo(command) => command.run(&config).await,
+            Command::Query(command) => command.run(&config).await,
             Command::Dlq(command) => command.run(&config).await,
             Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
         }
@@ -121,6 +128,17 @@ fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
     // What is still running in the background has had its time.
     runtime.shutdown_background();
     done
+}
+
+/// Ends the process: what was asked for cannot be.
+fn usage(problem: impl std::fmt::Display) -> ! {
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{problem}\n")).exit()
+}
+
+/// What reads the table: a command asks one thing at a time.
+fn reader(config: &Config) -> anyhow::Result<Reader> {
+    let database = Database::from_url(config.database.url.expose())?;
+    Ok(Reader::new(database, 1, config.database.statement_timeout()))
 }
 
 fn runtime(stack_bytes: usize) -> anyhow::Result<tokio::runtime::Runtime> {

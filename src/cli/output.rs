@@ -9,14 +9,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Something could not be printed: a full disk, say.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
+/// The reader has gone away.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
 /// Prints a line to stdout.
 pub(super) fn line(text: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{text}")
-        && error.kind() != ErrorKind::BrokenPipe
-        && !UNPRINTED.swap(true, Ordering::Relaxed)
-    {
+    let Err(error) = writeln!(std::io::stdout(), "{text}") else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        CLOSED.store(true, Ordering::Relaxed);
+    } else if !UNPRINTED.swap(true, Ordering::Relaxed) {
         complain(&format!("cannot print: {error}"));
     }
+}
+
+/// Whether nobody reads any more: what would go on printing may stop.
+pub(super) fn closed() -> bool {
+    CLOSED.load(Ordering::Relaxed) || failed()
 }
 
 /// Whether something could not be printed: what was asked for has not been done then.
@@ -27,6 +35,11 @@ pub(super) fn failed() -> bool {
 /// Prints an error to stderr.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "cns-events: {text}");
+}
+
+/// Prints to stderr what is good to know, and no part of the answer.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A table that fits the terminal, or as wide as it wants to be where there is none.
@@ -57,6 +70,15 @@ pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template(&format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Counts on a terminal what has no known end; nothing elsewhere, and nothing where the answer is on the terminal itself.
+pub(super) fn counter(unit: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {unit}, {{per_sec}}"));
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A cell in a colour, on a terminal.

@@ -23,7 +23,7 @@ pub use kind::Kind;
 pub use payload::Payload;
 pub use rejection::{Reason, Rejection};
 pub use state::WorkflowState;
-pub use storable::MAX_NESTING;
+pub use storable::{MAX_NESTING, storable};
 pub use workflow::Workflow;
 
 /// The namespace in which an organization's tenant id is made where an event names no tenant:

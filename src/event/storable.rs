@@ -51,6 +51,14 @@ impl Unstorable {
     }
 }
 
+/// Checks one valid JSON document for what jsonb cannot hold.
+///
+/// # Errors
+/// The first thing found, in words that follow the document's name.
+pub fn storable(json: &str) -> Result<(), &'static str> {
+    check(json).map_err(Unstorable::detail)
+}
+
 /// Checks one valid JSON document.
 ///
 /// # Errors

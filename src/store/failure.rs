@@ -35,6 +35,11 @@ impl Failure {
         }
     }
 
+    /// An answer that no server gives.
+    pub(super) fn unexpected(what: &str) -> Self {
+        Failure { class: Class::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
+    }
+
     /// What was wrong, without anything that the server may have quoted from a row.
     #[must_use]
     pub fn summary(&self) -> String {

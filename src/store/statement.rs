@@ -1,6 +1,6 @@
 //! Runs a Diesel query on a plain connection.
 //!
-//! The worker's statements are written in Diesel's query builder, so that the table's columns and types are
+//! Statements are written in Diesel's query builder, so that the table's columns and types are
 //! checked at compile time, and run here rather than by `diesel-async`, which hides the SQLSTATE that decides
 //! whether a message is held or dead-lettered and sets session parameters that a pooler cannot keep
 //! (docs/adr/0003-own-executor-for-the-insert.md).
@@ -10,7 +10,7 @@ use diesel::query_builder::bind_collector::RawBytesBindCollector;
 use diesel::query_builder::{QueryBuilder, QueryFragment};
 use futures_util::TryStreamExt;
 use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::failure::Failure;
 
@@ -78,18 +78,55 @@ impl Prepared {
 
     /// Serializes the query's values; the first time also its text.
     fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, Failure> {
-        let mut collector = RawBytesBindCollector::<Pg>::new();
-        query
-            .collect_binds(&mut collector, &mut BuiltInTypes, &Pg)
-            .map_err(|error| cannot_serialize(&error))?;
+        let collector = collect(query)?;
         if self.sql.is_empty() {
-            let mut builder = PgQueryBuilder::default();
-            query.to_sql(&mut builder, &Pg).map_err(|error| cannot_serialize(&error))?;
-            self.types = collector.metadata.iter().map(built_in).collect::<Result<_, _>>()?;
-            self.sql = builder.finish();
+            (self.sql, self.types) = (text(query)?, types(&collector)?);
         }
         Ok(collector.binds.into_iter().map(Bind).collect())
     }
+}
+
+/// A statement with its values, to be run once: nothing is prepared by name, so that it can go through any pooler, and in one
+/// round trip.
+#[derive(Debug)]
+pub(super) struct Typed {
+    sql: String,
+    values: Vec<(Bind, Type)>,
+}
+
+impl Typed {
+    pub(super) fn of<Q: QueryFragment<Pg>>(query: &Q) -> Result<Self, Failure> {
+        let collector = collect(query)?;
+        let types = types(&collector)?;
+        Ok(Typed { sql: text(query)?, values: collector.binds.into_iter().map(Bind).zip(types).collect() })
+    }
+
+    /// The statement that tells how the server would run this one.
+    pub(super) fn explained(self) -> Self {
+        Typed { sql: format!("explain {}", self.sql), ..self }
+    }
+
+    /// Sends it, and gives the rows as they come.
+    pub(super) async fn query(&self, client: &Client) -> Result<RowStream, Failure> {
+        let values = self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone()));
+        Ok(client.query_typed_raw(&self.sql, values).await?)
+    }
+}
+
+fn collect<Q: QueryFragment<Pg>>(query: &Q) -> Result<RawBytesBindCollector<Pg>, Failure> {
+    let mut collector = RawBytesBindCollector::<Pg>::new();
+    query.collect_binds(&mut collector, &mut BuiltInTypes, &Pg).map_err(|error| cannot_serialize(&error))?;
+    Ok(collector)
+}
+
+fn text<Q: QueryFragment<Pg>>(query: &Q) -> Result<String, Failure> {
+    let mut builder = PgQueryBuilder::default();
+    query.to_sql(&mut builder, &Pg).map_err(|error| cannot_serialize(&error))?;
+    Ok(builder.finish())
+}
+
+fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, Failure> {
+    collector.metadata.iter().map(built_in).collect()
 }
 
 /// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.

@@ -18,11 +18,11 @@ use uuid::Uuid;
 
 use super::Failure;
 use crate::broker::Broker;
+use crate::cli::reader;
 use crate::config::Config;
 use crate::event::{Event, Workflow};
 use crate::publisher::{Publisher, PublisherConfig};
-use crate::store::Database;
-use crate::store::read::TenantReader;
+use crate::store::read::{Reader, Viewer};
 use bom::Bom;
 
 /// How often the store is asked while it is waited for.
@@ -57,17 +57,15 @@ impl Demo {
         let workflow = Workflow::new(bom_id, self.organization_id.as_str(), format!("enrich-bom-{bom_id}"));
         let events = script::write(&workflow, &bom).context("cannot write the events")?;
 
-        let database = Database::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
-        let mut reader = TenantReader::connect(&database, workflow.tenant_id)
-            .await
-            .context("cannot reach the database (database.url)")?;
-        reader.count(bom_id).await.context("cannot read the table: has `cns-events migrate` been run?")?;
+        let reader = reader(config)?;
+        let viewer = Viewer::tenant(workflow.tenant_id);
+        reader.sees_anything(&viewer).await.context("cannot read the table (database.url)")?;
         let broker = Broker::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
 
         let connection = broker.connect("demo").await.context("cannot reach the broker (amqp.uri)")?;
         let events = self.publish(config, events).await?;
-        self.wait(&connection, config, &mut reader, bom_id, events.len()).await?;
-        let report = report::Report::gather(&mut reader, &workflow, &bom, &events, COPIES).await?;
+        self.wait(&connection, config, (&reader, &viewer), bom_id, events.len()).await?;
+        let report = report::Report::gather(&reader, &workflow, &bom, &events, COPIES).await?;
         if self.json {
             report.print_json(config)?
         } else {
@@ -113,7 +111,7 @@ impl Demo {
         &self,
         connection: &Connection,
         config: &Config,
-        reader: &mut TenantReader,
+        (reader, viewer): (&Reader, &Viewer),
         bom_id: Uuid,
         events: usize,
     ) -> anyhow::Result<()> {
@@ -121,7 +119,8 @@ impl Demo {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
         loop {
-            let stored = usize::try_from(reader.count(bom_id).await.context("cannot read the table")?)?;
+            let stored =
+                usize::try_from(reader.count(viewer, bom_id).await.context("cannot read the table")?)?;
             let queue = channel
                 .queue_declare(config.amqp.queue.as_str().into(), passive, FieldTable::default())
                 .await

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::bom::Bom;
-use crate::cli::output;
+use crate::cli::{output, words};
 use crate::config::Config;
 use crate::event::{Event, Kind, Workflow};
-use crate::store::read::{Latency, StoredEvent, TenantReader};
+use crate::store::read::{Latency, Query, Reader, StoredEvent, Viewer};
 
 /// Published and stored, side by side.
 pub(super) struct Report {
@@ -26,13 +27,16 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) async fn gather(
-        reader: &mut TenantReader,
+        reader: &Reader,
         workflow: &Workflow,
         bom: &Bom,
         events: &[Event<'_>],
         copies: usize,
     ) -> anyhow::Result<Self> {
-        let timeline = reader.timeline(workflow.bom_id).await.context("cannot read the table")?;
+        let viewer = Viewer::tenant(workflow.tenant_id);
+        let all = reader.stream(viewer.clone(), Query::events_by_bom(workflow.bom_id, [""; 0], None)?);
+        let mut timeline: Vec<StoredEvent> = all.try_collect().await.context("cannot read the table")?;
+        timeline.reverse();
         let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
         for stored in &timeline {
             *rows.entry(stored.event_id.as_str()).or_default() += 1;
@@ -53,7 +57,7 @@ impl Report {
             .filter(|(_, published, stored)| published + stored > 0)
             .collect();
         // A server that keeps no commit times cannot tell.
-        let latency = reader.latency(workflow.bom_id).await.ok();
+        let latency = reader.latency(&viewer, workflow.bom_id).await.ok().flatten();
         Ok(Report {
             bom: bom.name.clone(),
             bom_id: workflow.bom_id,
@@ -95,10 +99,10 @@ impl Report {
         output::line(&table.to_string());
 
         if let Some(last) = self.timeline.last() {
-            output::line(&format!("\nFinal state        {}", last.state.0));
+            output::line(&format!("\nFinal state        {}", last.state.get()));
         }
         output::line(&match self.latency {
-            Some(Latency { p50: Some(p50), p99: Some(p99) }) => {
+            Some(Latency { p50, p99 }) => {
                 format!("Publish to commit  p50 {:.1} ms, p99 {:.1} ms", p50 * 1e3, p99 * 1e3)
             }
             _ => "Publish to commit  not known: the server has track_commit_timestamp = off".into(),
@@ -124,7 +128,7 @@ impl Report {
             })
             .collect();
         let state: Option<Value> =
-            self.timeline.last().map(|last| serde_json::from_str(&last.state.0)).transpose()?;
+            self.timeline.last().map(|last| serde_json::from_str(last.state.get())).transpose()?;
         output::json(&json!({
             "bom_id": self.bom_id,
             "complete": self.complete(),
@@ -142,45 +146,17 @@ impl Report {
         let mut story = Vec::new();
         let mut lines = 0;
         for (number, event) in self.timeline.iter().enumerate() {
-            let Some(words) = words(event) else {
-                lines += 1;
-                let ends = self.timeline.get(number + 1).is_none_or(|next| words(next).is_some());
-                if ends {
-                    let what = format!("{} events about single lines", std::mem::take(&mut lines));
-                    story.push((time(event), "…".into(), what));
-                }
+            let time = event.created_at.format("%H:%M:%S%.3f").to_string();
+            if !words::is_about_a_line(event) {
+                story.push((time, event.event_type.clone(), words::of(event)));
                 continue;
-            };
-            story.push((time(event), event.event_type.clone(), words));
+            }
+            lines += 1;
+            if self.timeline.get(number + 1).is_none_or(|next| !words::is_about_a_line(next)) {
+                let what = format!("{} events about single lines", std::mem::take(&mut lines));
+                story.push((time, "…".into(), what));
+            }
         }
         story
     }
-}
-
-fn time(event: &StoredEvent) -> String {
-    event.created_at.format("%H:%M:%S%.3f").to_string()
-}
-
-/// What happened, in words; `None` for an event about a single line of the BOM.
-fn words(event: &StoredEvent) -> Option<String> {
-    let payload: Value = serde_json::from_str(&event.payload.0).unwrap_or_default();
-    let text = |key: &str| payload[key].as_str().unwrap_or_default().to_owned();
-    Some(match Kind::from_name(&event.event_type)? {
-        Kind::ProcessingStarted => text("message"),
-        Kind::StageStarted => format!("{} began", text("stage")),
-        Kind::StageCompleted => {
-            format!("{} took {} ms {}", text("stage"), payload["duration_ms"], payload["metrics"])
-        }
-        Kind::RiskAlert => {
-            format!("{} risk {} for {}", text("severity"), payload["risk_score"], text("component_id"))
-        }
-        Kind::WorkflowPaused => format!("paused: {}", text("reason")),
-        Kind::WorkflowResumed => format!("resumed: {}", text("reason")),
-        Kind::Error => format!("{} ({})", text("error_message"), text("error_code")),
-        Kind::EnrichmentProgress
-        | Kind::ComponentMatched
-        | Kind::ApiCallMade
-        | Kind::CacheHit
-        | Kind::CacheMiss => return None,
-    })
 }

@@ -1,0 +1,98 @@
+//! Events as lines: for people, or JSON.
+
+use std::io::IsTerminal;
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde_json::json;
+
+use super::story::Ended;
+use crate::cli::{output, words};
+use crate::event::Kind;
+use crate::store::read::StoredEvent;
+
+/// What a line says beside what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The type.
+    Events,
+    /// Where it happened: workflow and BOM, and the tenant where there are several.
+    Errors {
+        /// There are several.
+        tenants: bool,
+    },
+}
+
+/// Prints events as they come.
+pub(super) struct Printer {
+    shows: Shows,
+    json: bool,
+    coloured: bool,
+    lines: u64,
+}
+
+impl Printer {
+    pub(super) fn new(shows: Shows, json: bool) -> Self {
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Printer { shows, json, coloured, lines: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines == 0
+    }
+
+    pub(super) fn event(&mut self, event: &StoredEvent) -> anyhow::Result<()> {
+        if self.json {
+            output::line(&output::printable(&serde_json::to_string(event)?));
+        } else {
+            if self.is_empty() {
+                let header = self.row("time (UTC)", ["type", "bom", "workflow", "tenant"], "what happened");
+                output::line(&self.styled(Style::new().bold(), &header));
+            }
+            let time = event.created_at.format("%Y-%m-%d %H:%M:%S%.3f").to_string();
+            let (of, workflow) =
+                (output::safe(&event.event_type), event.workflow_id.as_deref().unwrap_or("-"));
+            let (bom, tenant) = (event.bom_id.to_string(), event.tenant_id.to_string());
+            let row = self.row(&time, [&of, &bom, &output::safe(workflow), &tenant], &words::of(event));
+            output::line(&self.styled(style(&event.event_type), &row));
+        }
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn row(&self, time: &str, [of, bom, workflow, tenant]: [&str; 4], words: &str) -> String {
+        match self.shows {
+            Shows::Events => format!("{time:<23}  {of:<19}  {words}"),
+            Shows::Errors { tenants: false } => format!("{time:<23}  {bom:<36}  {workflow:<20}  {words}"),
+            Shows::Errors { tenants: true } => {
+                format!("{time:<23}  {tenant:<36}  {bom:<36}  {workflow:<20}  {words}")
+            }
+        }
+    }
+
+    fn styled(&self, style: Style, text: &str) -> String {
+        if self.coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// How a workflow stands.
+    pub(super) fn story(&self, end: &Ended) -> anyhow::Result<()> {
+        if self.json {
+            output::line(&output::printable(&json!({ "workflow": end }).to_string()));
+            return Ok(());
+        }
+        output::line("");
+        for (name, value) in end.lines() {
+            output::line(&format!("{}  {value}", self.styled(Style::new().bold(), &format!("{name:<9}"))));
+        }
+        Ok(())
+    }
+}
+
+fn style(event_type: &str) -> Style {
+    match Kind::from_name(event_type) {
+        Some(Kind::Error) => AnsiColor::Red.on_default(),
+        Some(Kind::RiskAlert | Kind::WorkflowPaused) => AnsiColor::Yellow.on_default(),
+        Some(Kind::StageCompleted) => AnsiColor::Green.on_default(),
+        Some(Kind::CacheHit | Kind::CacheMiss | Kind::ApiCallMade) => Style::new().dimmed(),
+        _ => Style::new(),
+    }
+}

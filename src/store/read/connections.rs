@@ -1,0 +1,131 @@
+//! The pool, and the transaction that every read runs in.
+
+use std::time::Duration;
+
+use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
+use futures_util::future::try_join3;
+use tokio_postgres::Client;
+
+use super::viewer::Viewer;
+use crate::store::connect::{ConnectError, Database};
+use crate::store::failure::Failure;
+
+/// Connections that are opened when they are needed, and kept.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    pool: Pool<Opener>,
+    timeout: Duration,
+}
+
+/// Why a transaction ended before its time.
+pub(super) enum Stopped<T> {
+    /// There is more, and this is enough: the rest is not waited for.
+    Enough(T),
+    /// It went wrong.
+    Failed(Failure),
+}
+
+impl<T, E: Into<Failure>> From<E> for Stopped<T> {
+    fn from(error: E) -> Self {
+        Stopped::Failed(error.into())
+    }
+}
+
+impl Connections {
+    pub(super) fn new(database: Database, most: usize, timeout: Duration) -> Self {
+        // It can only fail for timeouts without a runtime, and there are none here.
+        let pool = Pool::builder(Opener(database)).max_size(most.max(1)).build();
+        #[allow(clippy::expect_used)]
+        let pool = pool.expect("a pool without timeouts can be built");
+        Connections { pool, timeout }
+    }
+
+    /// Does `work` in a read-only transaction as `viewer`. Set-up, work and commit are sent together, and the server answers
+    /// them in their order: where the set-up fails, the transaction does, and its error comes before any row.
+    pub(super) async fn transaction<T>(
+        &self,
+        viewer: &Viewer,
+        work: impl AsyncFnOnce(&Client) -> Result<T, Stopped<T>>,
+    ) -> Result<T, Failure> {
+        let timeout = self.timeout.as_millis();
+        let within = tokio::time::timeout(self.timeout, async {
+            let mut leased = self.lease().await?;
+            // Each plan is made for its own values: a page of a large BOM wants another one than that of a small one.
+            let begin = format!(
+                "begin isolation level read committed, read only; set local statement_timeout = {timeout}; \
+                 set local plan_cache_mode = force_custom_plan; {}",
+                viewer.set_up()
+            );
+            let client = leased.client();
+            let done = try_join3(
+                async { client.batch_execute(&begin).await.map_err(Stopped::from) },
+                work(client),
+                async { client.batch_execute("commit").await.map_err(Stopped::from) },
+            )
+            .await;
+            match done {
+                Ok(((), value, ())) => {
+                    leased.ended = true;
+                    Ok(value)
+                }
+                Err(Stopped::Enough(value)) => Ok(value),
+                Err(Stopped::Failed(failure)) => Err(failure),
+            }
+        });
+        within.await.unwrap_or_else(|_| Err(Failure::timeout(timeout)))
+    }
+
+    async fn lease(&self) -> Result<Leased, Failure> {
+        match self.pool.get().await {
+            Ok(object) => Ok(Leased { object: Some(object), ended: false }),
+            Err(PoolError::Backend(error)) => Err(error.into()),
+            Err(error) => Err(Failure::unexpected(&error.to_string())),
+        }
+    }
+}
+
+/// Opens the pool's connections.
+#[derive(Debug)]
+struct Opener(Database);
+
+impl managed::Manager for Opener {
+    type Type = Client;
+    type Error = ConnectError;
+
+    async fn create(&self) -> Result<Client, ConnectError> {
+        self.0.connect().await
+    }
+
+    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<ConnectError> {
+        if client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
+    }
+}
+
+/// A connection in use.
+///
+/// Only one whose transaction ended goes back to the pool. Whatever else happened (an error, a timeout, a caller who went
+/// away in the middle) closes it: whoever comes next cannot meet a transaction with somebody else's claims.
+struct Leased {
+    object: Option<Object<Opener>>,
+    ended: bool,
+}
+
+impl Leased {
+    fn client(&self) -> &Client {
+        #[allow(clippy::expect_used)] // it is taken out by the drop alone
+        self.object.as_ref().expect("the connection is there until the drop")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let Some(object) = self.object.take().filter(|_| !self.ended) else { return };
+        let database = Object::pool(&object).map(|pool| pool.manager().0.clone());
+        let client = Object::take(object);
+        // The server may still be at it, and would only notice at the end.
+        if let (Some(database), Ok(runtime)) = (database, tokio::runtime::Handle::try_current()) {
+            let token = client.cancel_token();
+            runtime.spawn(async move { database.cancel(&token).await });
+        }
+    }
+}
