@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing torture outage fuzz contract ci fmt lint publisher-only features docs
+.PHONY: help demo test services stop env run migrate drain publishing reading torture outage fuzz contract ci fmt lint publisher-only features docs
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -37,6 +37,9 @@ drain: ## drain speed beside COPY (DRAIN="--events 20000 --rounds 1 --queue clas
 
 publishing: ## what a call costs, and confirmed events/s beside bare lapin (PUBLISHING="--rounds 1")
 	@cargo bench --bench publish --bench call --no-run && $(WITH_SERVERS) cargo bench --bench publish -- $(PUBLISHING) && cargo bench --bench call
+
+reading: ## latency of the read API with a million rows (READING="--rows 100000 --seconds 5")
+	@cargo bench --bench read --no-run && $(WITH_SERVERS) cargo bench --bench read -- $(READING)
 
 torture: ## random faults under load, then the books are balanced (FAULTS=200 SEED=7)
 	@FAULTS=$(or $(FAULTS),200) SEED=$(SEED) cargo test --test torture

@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::json;
+use prometheus::{IntGaugeVec, Registry};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Metrics, Peer};
+use crate::metrics::{self, Peer};
 
 /// The reason before a peer was asked for the first time.
 const NOT_YET: &str = "not reached yet";
@@ -20,28 +21,28 @@ const NOT_YET: &str = "not reached yet";
 /// What is known of the peers: reached, or why not.
 #[derive(Debug)]
 pub struct Health {
-    metrics: Arc<Metrics>,
+    up: IntGaugeVec,
     /// The reason why a peer is away; absent when it is reached.
     away: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Health {
-    /// Nothing has been reached yet.
+    /// None of these peers has been reached yet; the gauge says so for each.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        let away = Peer::ALL.map(|peer| (peer.name(), NOT_YET.to_owned())).into();
-        Health { metrics, away: Mutex::new(away) }
+    pub fn new(up: IntGaugeVec, peers: &[Peer]) -> Self {
+        let away = peers.iter().map(|peer| (peer.name(), NOT_YET.to_owned())).collect();
+        Health { up, away: Mutex::new(away) }
     }
 
     /// The peer answered. Returns whether it was away until now.
     pub fn reached(&self, peer: Peer) -> bool {
-        self.metrics.up.with_label_values(&[peer.name()]).set(1);
+        self.up.with_label_values(&[peer.name()]).set(1);
         self.lock().remove(peer.name()).is_some()
     }
 
     /// The peer did not answer. Returns whether that is news: it was there until now, or never asked.
     pub fn lost(&self, peer: Peer, reason: &str) -> bool {
-        self.metrics.up.with_label_values(&[peer.name()]).set(0);
+        self.up.with_label_values(&[peer.name()]).set(0);
         self.lock().insert(peer.name(), reason.to_owned()).is_none_or(|before| before == NOT_YET)
     }
 
@@ -51,7 +52,7 @@ impl Health {
         self.lock().contains_key(peer.name())
     }
 
-    /// Why the worker is not ready; empty when it is.
+    /// Why this process is not ready; empty when it is.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<&'static str, String> {
         self.lock().clone()
@@ -63,32 +64,59 @@ impl Health {
     }
 }
 
-/// Serves until `shutdown`.
+/// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`.
 ///
 /// # Errors
 /// As the listener gives them.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Arc<Metrics>,
+    registry: Registry,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route(
             "/metrics",
-            get(async |State(metrics): State<Arc<Metrics>>| {
-                ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics.render())
+            get(async |State(registry): State<Registry>| {
+                ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics::render(&registry))
             }),
         )
-        .with_state(metrics)
-        .route("/livez", get(async || axum::Json(json!({"alive": true}))))
-        .merge(Router::new().route("/readyz", get(readyz)).with_state(health));
+        .with_state(registry)
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz).with_state(health));
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-async fn readyz(State(health): State<Arc<Health>>) -> Response {
+/// What `/livez` says.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Liveness {
+    /// The process can make progress.
+    alive: bool,
+}
+
+/// What `/readyz` says.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    /// Every peer was reached when it was last needed.
+    ready: bool,
+    /// Who is not reached, and why.
+    reasons: BTreeMap<&'static str, String>,
+}
+
+/// Whether the process can make progress; depends on no server
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It can", body = Liveness)))]
+pub(crate) async fn livez() -> axum::Json<Liveness> {
+    axum::Json(Liveness { alive: true })
+}
+
+/// Whether every peer is reached
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "They are", body = Readiness),
+    (status = 503, description = "Somebody is not, and why", body = Readiness),
+))]
+pub(crate) async fn readyz(State(health): State<Arc<Health>>) -> Response {
     let reasons = health.reasons();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({"ready": ready, "reasons": reasons}))).into_response()
+    (status, axum::Json(Readiness { ready, reasons })).into_response()
 }

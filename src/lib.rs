@@ -14,11 +14,14 @@
 //! - [`publisher`]: for producers: takes an event at once, and sees to it that it arrives.
 //! - [`worker`]: supervise → lane → batch → settle.
 //! - [`store`]: the table. Never names lapin.
+//! - [`api`]: the read API over HTTP, which asks the store.
 //! - [`config`], [`metrics`], [`health`], [`cli`]: around it.
 //!
 //! The feature `publisher` alone has what a producer needs, and neither a database nor HTTP in its dependencies;
-//! the default feature `service` is the worker.
+//! the default feature `service` is the worker and the read API.
 
+#[cfg(feature = "service")]
+pub mod api;
 #[cfg(feature = "publisher")]
 pub mod broker;
 #[cfg(feature = "service")]

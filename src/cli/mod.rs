@@ -8,8 +8,10 @@ mod doctor;
 mod logs;
 mod migrate;
 mod output;
+mod process;
 mod publish;
 mod query;
+mod serve;
 mod words;
 mod worker;
 
@@ -40,6 +42,8 @@ struct Cli {
 enum Command {
     /// Consume the queue and store its events, until SIGTERM or Ctrl-C
     Worker,
+    /// Serve the read API over HTTP, until SIGTERM or Ctrl-C
+    Serve,
     /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
     /// Publish events: one from flags, or JSON lines from a file or stdin
@@ -112,11 +116,12 @@ fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
-    logs::start(&config.log, matches!(command, Command::Worker));
+    logs::start(&config.log, matches!(command, Command::Worker | Command::Serve));
     let runtime = runtime(stack_bytes)?;
     let done = runtime.block_on(async {
         match command {
             Command::Worker => worker::run(config).await,
+            Command::Serve => serve::run(config).await,
             Command::Migrate(command) => command.run(&config).await.map_err(Failure::from),
             Command::Publish(command) => command.run(&config).await,
             Command::Demo(command) => command.run(&config).await,

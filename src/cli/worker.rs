@@ -3,32 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::{Failure, process};
 use crate::config::Config;
 use crate::health::{self, Health};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Peer};
 use crate::worker::{self, Shared, WorkerError};
 
-/// The exit code of a process that a second Ctrl-C ended (128 + SIGINT).
-const EXIT_INTERRUPTED: i32 = 130;
-
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
-    let listen = config.http.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| {
-        Failure::Config(format!("http.listen = {listen}: cannot listen there: {error}; name a free address"))
-    })?;
-    // With port 0 the system chose one.
-    let listen = listener.local_addr().unwrap_or(listen);
+    let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
     let metrics = Arc::new(Metrics::new());
-    let health = Arc::new(Health::new(metrics.clone()));
+    let health = Arc::new(Health::new(metrics.up.clone(), &Peer::ALL));
     let shutdown = CancellationToken::new();
-    stop_on_signals(shutdown.clone())?;
+    process::stop_on_signals(
+        &shutdown,
+        "stopping: the batch in hand is stored, the rest goes back to the queue",
+    )?;
     let serving_ends = CancellationToken::new();
-    tokio::spawn(health::serve(listener, metrics.clone(), health.clone(), serving_ends.clone()));
+    tokio::spawn(health::serve(listener, metrics.registry(), health.clone(), serving_ends.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker starts");
 
     let patience = Duration::from_secs(config.worker.shutdown_seconds);
@@ -50,26 +43,6 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         Err(WorkerError::Topology(problem)) => Err(Failure::Config(problem)),
         Err(error) => Err(Failure::Config(error.to_string())),
     }
-}
-
-/// The first signal asks for a graceful stop, the second ends the process at once.
-fn stop_on_signals(shutdown: CancellationToken) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
-    tokio::spawn(async move {
-        for last in [false, true] {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if last {
-                std::process::exit(EXIT_INTERRUPTED);
-            }
-            tracing::info!("stopping: the batch in hand is stored, the rest goes back to the queue");
-            shutdown.cancel();
-        }
-    });
-    Ok(())
 }
 
 /// Tells the workers of a pool apart: the host (in Kubernetes the pod) and the process.

@@ -56,6 +56,8 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     at_least_one("worker.shutdown_seconds", worker.shutdown_seconds);
     at_least_one("worker.max_message_bytes", worker.max_message_bytes as u64);
     at_least_one("database.statement_timeout_ms", config.database.statement_timeout_ms);
+    at_least_one("database.pool_size", config.database.pool_size as u64);
+    at_least_one("api.request_timeout_ms", config.api.request_timeout_ms);
     if worker.batch_size > usize::from(worker.prefetch) {
         refuse(
             "worker.batch_size",
@@ -88,6 +90,18 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
             ),
         );
     }
+    for origin in config.api.origins() {
+        if !is_origin(origin) {
+            refuse(
+                "api.cors_origins",
+                &origin,
+                "is no origin; https://app.example.org would do, or * for all".into(),
+            );
+        }
+    }
+    if config.api.jwt_audience.is_empty() {
+        refuse("api.jwt_audience", &"", "must name the audience that tokens are for".into());
+    }
     if config.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         refuse(
             "log.level",
@@ -96,4 +110,10 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         );
     }
     problems
+}
+
+/// Scheme, host and perhaps a port, and nothing behind them (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    text == "*"
+        || url::Url::parse(text).is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == text)
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub http: Http,
     /// `log.*`
     pub log: Log,
+    /// `api.*`
+    pub api: Api,
     /// The effective value of every key, for `cns-events config`.
     #[serde(skip)]
     pub settings: Vec<Setting>,
@@ -91,6 +93,8 @@ pub enum Declare {
 pub struct Database {
     /// The database's URL.
     pub url: Secret,
+    /// Connections of the read API.
+    pub pool_size: usize,
     /// Whether statements are prepared; false behind a pooler in transaction mode.
     pub prepared_statements: bool,
     /// Bound of each statement, in milliseconds.
@@ -169,6 +173,34 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// `api.*`: the read API.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Api {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// The HS256 secret; empty for none.
+    pub jwt_secret: Secret,
+    /// A file with public keys; empty for none.
+    pub jwks_file: String,
+    /// The audience that a token must name.
+    pub jwt_audience: String,
+    /// The issuer that a token must name; empty is unchecked.
+    pub jwt_issuer: String,
+    /// Requests a second that a tenant may make of this process; 0 for any number.
+    pub rate_limit: u32,
+    /// How long an answer may take, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// Origins whose pages may ask, with commas between them; `*` for all.
+    pub cors_origins: String,
+}
+
+impl Api {
+    /// The origins of [`Api::cors_origins`].
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
+    }
 }
 
 /// A value that no log, error or output may show.

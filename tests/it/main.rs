@@ -12,9 +12,12 @@
     clippy::print_stdout
 )]
 
+mod http;
 mod relay;
 mod stand;
+mod tokens;
 
+mod api;
 mod bad_input;
 mod commands;
 mod corpus;
@@ -28,7 +31,9 @@ mod once;
 mod outages;
 mod pooler;
 mod publisher;
+mod reading;
 mod rolling;
 mod secrets;
+mod tenants;
 mod topology;
 mod unreadable;

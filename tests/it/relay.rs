@@ -1,7 +1,7 @@
 //! A server that goes and comes, as far as its clients can tell.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,6 +16,22 @@ pub struct Relay {
     open: std::sync::Mutex<Option<CancellationToken>>,
     /// Milliseconds that each byte takes on its way, in either direction.
     delay: Arc<AtomicU64>,
+    turns: Arc<Turns>,
+}
+
+/// How often the near end spoke after the far one.
+#[derive(Default)]
+struct Turns {
+    near_speaks: AtomicBool,
+    count: AtomicU64,
+}
+
+impl Turns {
+    fn speaks(&self, near: bool) {
+        if self.near_speaks.swap(near, Ordering::Relaxed) != near && near {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Relay {
@@ -25,7 +41,13 @@ impl Relay {
         let default = if url.scheme().starts_with("amqp") { 5672 } else { 5432 };
         let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(default));
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        Arc::new(Relay { port, target, open: std::sync::Mutex::default(), delay: Arc::default() })
+        Arc::new(Relay {
+            port,
+            target,
+            open: std::sync::Mutex::default(),
+            delay: Arc::default(),
+            turns: Arc::default(),
+        })
     }
 
     /// The URL of the server, by way of this relay.
@@ -47,10 +69,11 @@ impl Relay {
         let listener = bound.unwrap();
         let cut = CancellationToken::new();
         *self.open.lock().unwrap() = Some(cut.clone());
-        let (target, delay) = (self.target.clone(), self.delay.clone());
+        let (target, delay, turns) = (self.target.clone(), self.delay.clone(), self.turns.clone());
         tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let (target, cut, delay) = (target.clone(), cut.clone(), delay.clone());
+                let (target, cut) = (target.clone(), cut.clone());
+                let (delay, turns) = (delay.clone(), turns.clone());
                 tokio::spawn(cut.run_until_cancelled_owned(async move {
                     if let Ok(far) = TcpStream::connect(&target).await {
                         let _ = (near.set_nodelay(true), far.set_nodelay(true));
@@ -58,8 +81,8 @@ impl Relay {
                             (near.into_split(), far.into_split());
                         // Where one direction ends, so does the connection.
                         tokio::select! {
-                            () = carry(from_near, to_far, delay.clone()) => {}
-                            () = carry(from_far, to_near, delay) => {}
+                            () = carry(from_near, to_far, delay.clone(), || turns.speaks(true)) => {}
+                            () = carry(from_far, to_near, delay, || turns.speaks(false)) => {}
                         }
                     }
                 }));
@@ -73,6 +96,12 @@ impl Relay {
         self.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// How often the near end spoke after the far one: with a delay, the round trips.
+    #[allow(dead_code)] // not every test counts
+    pub fn turns(&self) -> u64 {
+        self.turns.count.load(Ordering::Relaxed)
+    }
+
     /// Cuts every connection, and refuses new ones.
     pub fn cut(&self) {
         if let Some(open) = self.open.lock().unwrap().take() {
@@ -82,11 +111,17 @@ impl Relay {
 }
 
 /// Carries bytes in one direction; each arrives `delay` milliseconds after it was sent.
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: Arc<AtomicU64>) {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    delay: Arc<AtomicU64>,
+    heard: impl Fn(),
+) {
     let (line, mut far_end) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(1024);
     let reading = async move {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            heard();
             let due = Instant::now() + Duration::from_millis(delay.load(Ordering::Relaxed));
             if line.send((due, buffer[..read].to_vec())).await.is_err() {
                 return;

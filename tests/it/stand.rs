@@ -287,9 +287,15 @@ impl Starter {
     }
 
     pub fn start(&self, change: impl FnOnce(&mut Command)) -> Worker {
+        self.run("worker", change)
+    }
+
+    /// A process that serves its metrics and logs: `worker` or `serve`.
+    pub fn run(&self, command: &str, change: impl FnOnce(&mut Command)) -> Worker {
+        let name = command;
         let log = self.logs.join(format!("{}.log", Uuid::now_v7()));
         let mut command = self.command();
-        command.arg("worker").stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        command.arg(name).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
         change(&mut command);
         Worker { child: command.spawn().unwrap(), log }
     }
@@ -345,7 +351,7 @@ pub fn on_database(url: &str, name: &str) -> String {
     }
 }
 
-/// A worker process. It is killed when it is dropped.
+/// A worker process, or another that serves metrics and health. It is killed when it is dropped.
 pub struct Worker {
     pub child: Child,
     log: PathBuf,
@@ -356,16 +362,16 @@ impl Worker {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Where it serves metrics and health, once it says so.
-    fn address(&self) -> Option<SocketAddr> {
+    /// Where it serves metrics and health (`http`), or the read API (`api`), once it says so.
+    pub fn address(&self, of: &str) -> Option<SocketAddr> {
         let log = self.log();
-        let (_, rest) = log.split_once(r#""http":""#)?;
+        let (_, rest) = log.split_once(&format!(r#""{of}":""#))?;
         rest.split_once('"')?.0.parse().ok()
     }
 
     /// A GET of its own HTTP server: status and body.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address()?).ok()?;
+        let mut stream = TcpStream::connect(self.address("http")?).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

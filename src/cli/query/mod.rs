@@ -236,7 +236,7 @@ impl View<'_> {
         printer: &mut Printer,
         story: &mut Option<Story>,
     ) -> anyhow::Result<()> {
-        let mut mark = self.reader.mark(&self.viewer).await.map_err(|failure| self.told(&failure))?;
+        let mut mark = self.reader.mark(&self.viewer, asked).await.map_err(|failure| self.told(&failure))?;
         let page = self.reader.page(&self.viewer, asked).await.map_err(|failure| self.told(&failure))?;
         if story.is_some() {
             *story = Some(self.whole_story(asked).await?);

@@ -22,23 +22,26 @@ pub struct StoredEvent {
     #[schema(max_length = 100, example = "enrichment_progress")]
     pub event_type: String,
     /// The key that it was published under.
-    #[schema(max_length = 255, example = "cns.enrichment.progress")]
+    #[schema(required, max_length = 255, example = "cns.enrichment.progress")]
     pub routing_key: Option<String>,
     /// The BOM that it is about.
     pub bom_id: Uuid,
     /// Whose it is.
     pub tenant_id: Uuid,
     /// The organization as the producer names it.
+    #[schema(required)]
     pub organization_id: Option<String>,
     /// The project, where there is one.
+    #[schema(required)]
     pub project_id: Option<Uuid>,
     /// The user, where there is one.
+    #[schema(required)]
     pub user_id: Option<Uuid>,
     /// Who caused it: `customer` or `staff`.
     #[schema(max_length = 20, example = "customer")]
     pub source: String,
     /// The workflow that it is of.
-    #[schema(max_length = 255)]
+    #[schema(required, max_length = 255)]
     pub workflow_id: Option<String>,
     /// The workflow's state as the producer knew it.
     #[schema(value_type = Object)]

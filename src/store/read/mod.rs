@@ -144,10 +144,13 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn mark(&self, viewer: &Viewer) -> Result<Mark, Failure> {
+    pub async fn mark(&self, viewer: &Viewer, query: &Query) -> Result<Mark, Failure> {
         let oldest_running =
             self.connections.transaction(viewer, async |client| Ok(oldest_running(client).await?)).await?;
-        Ok(Mark { oldest_running, seen: HashSet::new() })
+        let mut mark = Mark { oldest_running, seen: HashSet::new() };
+        // What was committed by then, though younger than the oldest that is still running (of any database).
+        self.newer(viewer, query, &mut mark).await?;
+        Ok(mark)
     }
 
     /// The events of a query that were committed since `mark`, oldest first, each once; its limit and cursor are not

@@ -1,12 +1,8 @@
-//! What Prometheus scrapes. The doc comment of a metric is its help text; no label takes a value that a
-//! producer chooses.
+//! What a worker counts.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::{Peer, metrics};
 use crate::event::{Kind, Reason};
 
 /// The value of the `event_type` label for every type that the contract does not name.
@@ -15,59 +11,10 @@ const OTHER: &str = "other";
 /// Fields that can be corrected.
 const CORRECTED_FIELDS: [&str; 1] = ["source"];
 
-/// Who can be lost and found again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// RabbitMQ.
-    Broker,
-    /// `PostgreSQL`.
-    Database,
-}
-
-impl Peer {
-    /// Both.
-    pub const ALL: [Peer; 2] = [Peer::Broker, Peer::Database];
-
-    /// The value of the `peer` label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Peer::Broker => "broker",
-            Peer::Database => "database",
-        }
-    }
-}
-
-macro_rules! metrics {
-    ($($(#[doc = $help:literal])+ $name:ident: $kind:ident = $metric:literal $(, $extra:expr)*;)+) => {
-        /// Every metric of a worker. Section 8 of the contract has their names.
-        #[derive(Debug)]
-        pub struct Metrics {
-            registry: Registry,
-            stored_by_kind: Vec<IntCounter>,
-            $($(#[doc = $help])+ pub $name: $kind,)+
-        }
-
-        impl Metrics {
-            fn registered() -> Result<Self, prometheus::Error> {
-                let registry = Registry::new();
-                $(
-                    let help = concat!($($help),+).trim();
-                    let $name = new::$kind($metric, help $(, $extra)*)?;
-                    registry.register(Box::new($name.clone()))?;
-                )+
-                Ok(Metrics { registry, stored_by_kind: Vec::new(), $($name),+ })
-            }
-
-            #[cfg(test)]
-            fn names() -> Vec<&'static str> {
-                vec![$($metric),+]
-            }
-        }
-    };
-}
-
 metrics! {
+    /// Every metric of a worker. Section 8 of the contract has their names.
+    struct Metrics { stored_by_kind: Vec<IntCounter> }
+
     /// Messages received from the broker.
     received: IntCounter = "cns_events_received_total";
     /// Events stored by this worker, by type.
@@ -104,41 +51,11 @@ metrics! {
     end_to_end_seconds: Histogram = "cns_events_end_to_end_seconds", vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30., 60., 300., 1800., 3600.];
 }
 
-/// Constructors by type, so that the table above reads like one.
-#[allow(non_snake_case)]
-mod new {
-    use super::*;
-
-    pub(super) fn IntCounter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        IntCounter::new(name, help)
-    }
-    pub(super) fn IntGauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        IntGauge::new(name, help)
-    }
-    pub(super) fn IntCounterVec(
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        IntCounterVec::new(Opts::new(name, help), labels)
-    }
-    pub(super) fn IntGaugeVec(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        IntGaugeVec::new(Opts::new(name, help), labels)
-    }
-    pub(super) fn Histogram(name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
-        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
-    }
-}
-
 impl Metrics {
     /// A registry of its own, so that two workers can live in one process.
-    ///
-    /// # Panics
-    /// Where two metrics of the table above have the same name, which the tests exclude.
     #[must_use]
     pub fn new() -> Self {
-        #[allow(clippy::expect_used)] // the names are constants, and a test registers them
-        let mut metrics = Self::registered().expect("every metric's name is unique");
+        let mut metrics = Self::registered();
         metrics.stored_by_kind =
             Kind::ALL.into_iter().map(|kind| metrics.stored.with_label_values(&[kind.name()])).collect();
         metrics.set_constants();
@@ -162,20 +79,6 @@ impl Metrics {
             self.reconnects.with_label_values(&[peer.name()]);
             self.up.with_label_values(&[peer.name()]);
         }
-        let info = Opts::new("cns_events_build_info", "Which build this is; always 1.")
-            .const_label("version", env!("CARGO_PKG_VERSION"))
-            .const_label("revision", crate::REVISION);
-        if let Ok(info) = Gauge::with_opts(info) {
-            info.set(1.0);
-            self.register(Box::new(info));
-        }
-        #[cfg(target_os = "linux")]
-        self.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
-    }
-
-    fn register(&self, collector: Box<dyn Collector>) {
-        // Only a name that is taken already is refused, and these are named once.
-        let _ = self.registry.register(collector);
     }
 
     /// Counts one stored event.
@@ -184,15 +87,6 @@ impl Metrics {
             Some(kind) => self.stored_by_kind[kind as usize].inc(),
             None => self.stored.with_label_values(&[OTHER]).inc(),
         }
-    }
-
-    /// The Prometheus text format.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = Vec::new();
-        // Writing to memory does not fail, and the families are well formed by construction.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        String::from_utf8(text).unwrap_or_default()
     }
 }
 
@@ -205,10 +99,11 @@ impl Default for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::render;
 
     #[test]
     fn every_metric_is_there_before_anything_happened() {
-        let text = Metrics::new().render();
+        let text = render(&Metrics::new().registry);
         let late = ["cns_events_store_retries_total"]; // its reasons are known when they happen
         for name in Metrics::names().into_iter().filter(|name| !late.contains(name)) {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
@@ -221,7 +116,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.count_stored(Some(Kind::CacheMiss));
         metrics.count_stored(None);
-        let text = metrics.render();
+        let text = render(&metrics.registry);
         assert!(text.contains(r#"cns_events_stored_total{event_type="cache_miss"} 1"#));
         assert!(text.contains(r#"cns_events_stored_total{event_type="other"} 1"#));
     }

@@ -1,0 +1,98 @@
+//! Connections: how many, how large their headers, how long they may be silent, and how they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::ApiMetrics;
+
+/// Connections at once; more wait to be accepted. Each costs some tens of kilobytes, and its answer while it is sent.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Bytes of a request's line and headers (read in growing pieces, so that the last may pass this once): a token with many
+/// claims fits four times.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
+/// Headers of a request.
+const MAX_HEADERS: usize = 64;
+
+/// How long a connection may be idle, or take over a request's headers: longer than balancers keep one idle (60 s is usual),
+/// so that they never send a request into a connection that is being closed.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may take nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A pause where the system has no more file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`, then lets the requests in hand end.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    metrics: Arc<ApiMetrics>,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = async {
+            let permit = room.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, metrics, shutdown) = (router.clone(), metrics.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    metrics.connections.inc();
+                    converse(stream, router, shutdown).await;
+                    metrics.connections.dec();
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener); // whoever comes now goes to another replica
+    connections.close();
+    connections.wait().await;
+}
+
+async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+    let _ = stream.set_nodelay(true); // a hint: without it all works, later
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let mut connection = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended: {error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Bearer tokens: JWT (RFC 7519), and the tenant that they name.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chrono::Utc;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::keys::{KeyError, Keys};
+use super::signature;
+use crate::config;
+use crate::store::read::Viewer;
+
+/// The algorithms that are accepted, where there is a key for them. Not `none`, and none by a key of another.
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256];
+
+/// How far the issuer's clock may be ahead, in seconds. A token that has expired gets nothing on top.
+const LEEWAY_SECONDS: u64 = 5;
+
+/// A UUID as row-level security reads it: hyphenated.
+const UUID_CHARS: usize = 36;
+
+/// Whoever a valid token speaks for.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The tenant, for the rate limit.
+    pub tenant: Uuid,
+    /// What the database is told.
+    pub viewer: Viewer,
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is none.
+    #[error("an Authorization header with a Bearer token is needed")]
+    Missing,
+    /// It is no JWT.
+    #[error("the token is no JWT that can be read")]
+    Malformed,
+    /// It is signed in a way that is not accepted here.
+    #[error("the token's algorithm is not accepted")]
+    Algorithm,
+    /// The signature is of another key, or of other claims.
+    #[error("the token's signature is not valid")]
+    Signature,
+    /// `exp` is past.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` is to come.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// `aud` names somebody else.
+    #[error("the token is for another audience")]
+    Audience,
+    /// `iss` is somebody else.
+    #[error("the token is of another issuer")]
+    Issuer,
+    /// A claim that has to be there is not, or is not of its type.
+    #[error("the token lacks a claim that it has to have: exp, aud, and iss where an issuer is asked for")]
+    Incomplete,
+    /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
+    #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]
+    NoTenant,
+    /// The database could not hold the claims.
+    #[error("the token's claims hold what cannot be passed on, like a NUL")]
+    Claims,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Refusal; 11] = [
+        Refusal::Missing,
+        Refusal::Malformed,
+        Refusal::Algorithm,
+        Refusal::Signature,
+        Refusal::Expired,
+        Refusal::NotYet,
+        Refusal::Audience,
+        Refusal::Issuer,
+        Refusal::Incomplete,
+        Refusal::NoTenant,
+        Refusal::Claims,
+    ];
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Refusal::Missing => "missing",
+            Refusal::Malformed => "malformed",
+            Refusal::Algorithm => "algorithm",
+            Refusal::Signature => "signature",
+            Refusal::Expired => "expired",
+            Refusal::NotYet => "not_yet",
+            Refusal::Audience => "audience",
+            Refusal::Issuer => "issuer",
+            Refusal::Incomplete => "incomplete",
+            Refusal::NoTenant => "no_tenant",
+            Refusal::Claims => "claims",
+        }
+    }
+}
+
+/// Verifies tokens, by keys that may change.
+pub struct Tokens {
+    config: config::Api,
+    keys: RwLock<Arc<Keys>>,
+}
+
+impl Tokens {
+    /// With the keys that there are now.
+    ///
+    /// # Errors
+    /// As [`Keys::load`].
+    pub fn new(config: &config::Api) -> Result<Self, KeyError> {
+        signature::install();
+        let keys = RwLock::new(Arc::new(Keys::load(config)?));
+        Ok(Tokens { config: config.clone(), keys })
+    }
+
+    /// Reads the keys again; returns whether they are others now.
+    ///
+    /// # Errors
+    /// As [`Keys::load`]; the keys stay as they were.
+    pub fn reload(&self) -> Result<bool, KeyError> {
+        let keys = Keys::load(&self.config)?;
+        if keys.same_file(&self.keys()) {
+            return Ok(false);
+        }
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        Ok(true)
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whom a token speaks for.
+    ///
+    /// # Errors
+    /// Why it speaks for nobody.
+    pub fn verify(&self, token: &str) -> Result<Caller, Refusal> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
+            ErrorKind::Json(error) if error.to_string().contains("unknown variant") => Refusal::Algorithm,
+            _ => Refusal::Malformed,
+        })?;
+        // What a token calls critical has to be understood (RFC 7515, section 4.1.11), and nothing of it is here.
+        if header.crit.is_some() {
+            return Err(Refusal::Malformed);
+        }
+        let keys = self.keys();
+        if !ALGORITHMS.contains(&header.alg) || !keys.know(header.alg) {
+            return Err(Refusal::Algorithm);
+        }
+        let validation = self.validation(header.alg);
+        let mut refusal = Refusal::Signature;
+        for key in keys.candidates(header.alg, header.kid.as_deref()) {
+            match jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation) {
+                Ok(token) => return caller(token.claims),
+                Err(error) => refusal = refused(error.kind()),
+            }
+            if refusal != Refusal::Signature {
+                break; // it was the right key
+            }
+        }
+        Err(refusal)
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        validation.set_audience(&[&self.config.jwt_audience]);
+        let mut required = vec!["exp", "aud"];
+        if !self.config.jwt_issuer.is_empty() {
+            validation.set_issuer(&[&self.config.jwt_issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+fn refused(error: &ErrorKind) -> Refusal {
+    match error {
+        ErrorKind::InvalidSignature => Refusal::Signature,
+        ErrorKind::ExpiredSignature => Refusal::Expired,
+        ErrorKind::ImmatureSignature => Refusal::NotYet,
+        ErrorKind::InvalidAudience => Refusal::Audience,
+        ErrorKind::InvalidIssuer => Refusal::Issuer,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Refusal::Incomplete,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Refusal::Algorithm,
+        _ => Refusal::Malformed,
+    }
+}
+
+fn caller(claims: Map<String, Value>) -> Result<Caller, Refusal> {
+    // The leeway is for clocks that are ahead, not for tokens that are over.
+    if claims
+        .get("exp")
+        .and_then(Value::as_f64)
+        .is_none_or(|exp| exp <= Utc::now().timestamp_micros() as f64 / 1e6)
+    {
+        return Err(Refusal::Expired);
+    }
+    let tenant = tenant(&claims).ok_or(Refusal::NoTenant)?;
+    let viewer = Viewer::claimed(tenant, claims).map_err(|_| Refusal::Claims)?;
+    Ok(Caller { tenant, viewer })
+}
+
+/// As the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; a null is none.
+fn tenant(claims: &Map<String, Value>) -> Option<Uuid> {
+    let own = claims.get("tenant_id").filter(|tenant| !tenant.is_null());
+    let tenant = own.or_else(|| claims.get("app_metadata")?.get("tenant_id"))?.as_str()?;
+    if tenant.len() == UUID_CHARS { Uuid::try_parse(tenant).ok() } else { None }
+}

@@ -1,0 +1,427 @@
+//! No tenant ever sees another's rows: every endpoint, with every kind of cursor and token, and by SQL.
+
+use chrono::Utc;
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use crate::http::Served;
+use crate::stand::{Stand, connect};
+use crate::tokens::{How, Issuer, SECRET, claims};
+
+/// What three tenants have: a BOM and a workflow of their own each, and one of each that all of them share by its id.
+struct Rows {
+    tenants: [Uuid; 3],
+    boms: [Uuid; 4],
+    workflows: [&'static str; 4],
+}
+
+impl Rows {
+    /// Of each tenant 40 events in its own BOM and 40 in the shared one, a quarter of them errors, at the same moments.
+    async fn fill(stand: &Stand) -> Rows {
+        let rows = Rows {
+            tenants: std::array::from_fn(|_| Uuid::new_v4()),
+            boms: std::array::from_fn(|_| Uuid::new_v4()),
+            workflows: ["w-0", "w-1", "w-2", "w-shared"],
+        };
+        for (number, tenant) in rows.tenants.iter().enumerate() {
+            for of in [number, 3] {
+                let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, organization_id, source, \
+                              workflow_id, payload, created_at) select gen_random_uuid(), case when n % 4 = 0 then 'error' else \
+                              'cache_hit' end, $1, $2, 'org', 'customer', $3, jsonb_build_object('secret', $2::uuid), \
+                              now() - make_interval(secs => n / 2) from generate_series(1, 40) n";
+                stand.sql.execute(insert, &[&rows.boms[of], tenant, &rows.workflows[of]]).await.unwrap();
+            }
+        }
+        rows
+    }
+
+    /// Every question about everybody's things.
+    fn questions(&self) -> Vec<String> {
+        let boms = self.boms.iter().map(|bom| format!("/v1/boms/{bom}/events?"));
+        let some = self.boms.iter().map(|bom| format!("/v1/boms/{bom}/events?type=error,cache_hit&"));
+        let workflows = self.workflows.iter().map(|workflow| format!("/v1/workflows/{workflow}/events?"));
+        boms.chain(some).chain(workflows).chain(["/v1/errors?hours=8760&".to_owned()]).collect()
+    }
+
+    /// Whether this tenant has rows that answer the question.
+    fn has(&self, tenant: usize, question: &str) -> bool {
+        let own = [
+            &self.boms[tenant].to_string(),
+            &self.boms[3].to_string(),
+            self.workflows[tenant],
+            "w-shared",
+            "/v1/errors",
+        ];
+        own.iter().any(|own| question.contains(*own))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_shows_another_tenants_rows() {
+    let stand = Stand::new("matrix").await;
+    let rows = Rows::fill(&stand).await;
+    let (login, url) = stand.login("in role authenticated").await;
+    let issuer = Issuer::new();
+    let jwks = stand.logs().join("jwks.json");
+    std::fs::write(&jwks, issuer.jwks().to_string()).unwrap();
+    let served = Served::start(&stand, |command| {
+        command
+            .env("CNS_EVENTS__DATABASE__URL", &url)
+            .env("CNS_EVENTS__API__JWKS_FILE", &jwks)
+            .env("CNS_EVENTS__API__JWT_ISSUER", "https://issuer")
+            .env("CNS_EVENTS__API__RATE_LIMIT", "0");
+    })
+    .await;
+    let good = |tenant: Uuid| {
+        let mut claims = claims(tenant);
+        claims["iss"] = "https://issuer".into();
+        claims
+    };
+
+    // Every tenant, told in each way, signed in each way, asks about everything, from everywhere on.
+    let cursors: Vec<String> = (0..3)
+        .map(|tenant| {
+            let path = format!("/v1/boms/{}/events?limit=3", rows.boms[3]);
+            let answer = served.get(&path, &issuer.good("HS256", &good(rows.tenants[tenant])));
+            answer.json()["next_cursor"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let (mut asked, mut seen) = (0, 0);
+    for (number, tenant) in rows.tenants.iter().enumerate() {
+        let mut nested = good(*tenant);
+        nested.as_object_mut().unwrap().remove("tenant_id");
+        nested["app_metadata"] = json!({"tenant_id": tenant});
+        let mut both = good(*tenant);
+        both["app_metadata"] = json!({"tenant_id": rows.tenants[(number + 1) % 3]});
+        let mut null = nested.clone();
+        null["tenant_id"] = Value::Null;
+        for claims in [good(*tenant), nested, both, null] {
+            for algorithm in ["HS256", "RS256", "ES256"] {
+                let token = issuer.good(algorithm, &claims);
+                for question in rows.questions() {
+                    let everywhere = cursors.iter().map(|cursor| format!("cursor={cursor}&limit=1000"));
+                    for rest in everywhere.chain(["".into(), "limit=1".into(), "limit=1000".into()]) {
+                        let path = format!("{question}{rest}");
+                        let events = served.get(&path, &token).events();
+                        for event in &events {
+                            assert_eq!(event["tenant_id"], tenant.to_string(), "{path}");
+                        }
+                        assert_eq!(!events.is_empty(), rows.has(number, &question), "{path}");
+                        asked += 1;
+                        seen += events.len();
+                    }
+                }
+            }
+        }
+    }
+
+    // Whoever has no good token gets nothing, whatever is asked.
+    let bad = bad_tokens(&issuer, rows.tenants[0], &good);
+    for (why, token) in &bad {
+        for question in rows.questions() {
+            let answer = served.get(&question, token);
+            let status = answer.status;
+            assert!(matches!(status, 401 | 403), "{why}: {status}");
+            assert_eq!(answer.header("content-type"), "application/problem+json", "{why}");
+            assert!(!String::from_utf8_lossy(&answer.body).contains("\"events\""), "{why}");
+            asked += 1;
+        }
+    }
+    println!(
+        "{asked} requests, {} of them with one of {} tokens that are not good; {seen} events seen, each its reader's own",
+        bad.len() * rows.questions().len(),
+        bad.len()
+    );
+    assert!(asked > 2000 && seen > 10_000);
+    drop(served);
+    stand.drop_login(&login).await;
+}
+
+/// Tokens that are not good, and why.
+fn bad_tokens(issuer: &Issuer, tenant: Uuid, good: &dyn Fn(Uuid) -> Value) -> Vec<(String, String)> {
+    let (secret, claims, now) = (SECRET.as_bytes(), good(tenant), Utc::now().timestamp());
+    let hs = json!({"alg": "HS256", "typ": "JWT"});
+    let mut bad: Vec<(String, String)> = Vec::new();
+    let mut add = |why: &str, token: String| bad.push((why.to_owned(), token));
+    // Signatures.
+    add("another secret", issuer.sign(How::Hmac(b"another secret of thirty-two bytes.."), &hs, &claims));
+    add("an empty secret", issuer.sign(How::Hmac(b""), &hs, &claims));
+    for none in ["none", "None", "NONE", "nOnE"] {
+        add(none, issuer.sign(How::Not, &json!({"alg": none, "typ": "JWT"}), &claims));
+        add("none, signed", issuer.sign(How::Hmac(secret), &json!({"alg": none}), &claims));
+    }
+    add("unsigned", issuer.sign(How::Not, &hs, &claims));
+    add("no algorithm", issuer.sign(How::Hmac(secret), &json!({"typ": "JWT"}), &claims));
+    for other in ["HS384", "HS512", "PS256", "RS512", "ES384", "EdDSA", "HS256 ", "hs256"] {
+        add(other, issuer.sign(How::Hmac(secret), &json!({"alg": other}), &claims));
+    }
+    // Confusion: a public key taken for a secret, in each form that a library might take it for.
+    let (n, e) = issuer.rsa_public();
+    let pem = include_str!("rsa.pub.pem");
+    for key in [n.as_slice(), e.as_slice(), pem.as_bytes(), pem.trim_end().as_bytes()] {
+        for kid in [Value::Null, json!("rsa"), json!("ec")] {
+            let header = json!({"alg": "HS256", "kid": kid});
+            add("the public key as a secret", issuer.sign(How::Hmac(key), &header, &claims));
+        }
+    }
+    add("HS256 said, RS256 done", issuer.sign(How::Rsa, &hs, &claims));
+    add(
+        "RS256 said, HS256 done",
+        issuer.sign(How::Hmac(secret), &json!({"alg": "RS256", "kid": "rsa"}), &claims),
+    );
+    add("RS256 by the key for ES256", issuer.sign(How::Rsa, &json!({"alg": "RS256", "kid": "ec"}), &claims));
+    add("ES256 by the key for RS256", issuer.sign(How::Ec, &json!({"alg": "ES256", "kid": "rsa"}), &claims));
+    add(
+        "a key id that nobody has",
+        issuer.sign(How::Rsa, &json!({"alg": "RS256", "kid": "../../etc"}), &claims),
+    );
+    let stranger = Issuer::new();
+    add("a stranger's ES256", stranger.sign(How::Ec, &json!({"alg": "ES256", "kid": "ec"}), &claims));
+    let own = stranger.jwks()["keys"][1].clone();
+    add("a key that came along", stranger.sign(How::Ec, &json!({"alg": "ES256", "jwk": own}), &claims));
+    add(
+        "a critical header",
+        issuer.sign(How::Hmac(secret), &json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims),
+    );
+    // Forged claims under an old signature.
+    let token = issuer.sign(How::Hmac(secret), &hs, &good(Uuid::new_v4()));
+    let forged = issuer.sign(How::Not, &hs, &claims);
+    let signature = token.rsplit_once('.').unwrap().1;
+    add("claims of another token", format!("{}{signature}", forged.trim_end_matches('.').to_owned() + "."));
+    // Form.
+    for (why, odd) in [
+        ("empty", ""),
+        ("words", "let me in"),
+        ("dots", ".."),
+        ("one part", "eyJ"),
+        ("four parts", "a.b.c.d"),
+    ] {
+        add(why, odd.to_owned());
+    }
+    add("cut", token[..token.len() - 2].to_owned());
+    add("more behind it", format!("{token}.{signature}"));
+    // Claims.
+    let mut with = |why: &str, name: &str, value: Value| {
+        let mut claims = claims.clone();
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value,
+        }
+        for algorithm in ["HS256", "RS256", "ES256"] {
+            add(why, issuer.good(algorithm, &claims));
+        }
+    };
+    with("expired", "exp", json!(now - 1));
+    with("expired long ago", "exp", json!(0));
+    with("no end", "exp", Value::Null);
+    with("an end in words", "exp", json!("2999-01-01"));
+    with("an end before all time", "exp", json!(-1));
+    with("not yet", "nbf", json!(now + 60));
+    with("a beginning in words", "nbf", json!("soon"));
+    with("another audience", "aud", json!("anon"));
+    with("other audiences", "aud", json!(["anon", "service_role"]));
+    with("no audience", "aud", Value::Null);
+    with("a number as audience", "aud", json!(1));
+    with("another issuer", "iss", json!("https://evil"));
+    with("no issuer", "iss", Value::Null);
+    with("no tenant", "tenant_id", Value::Null);
+    for odd in [
+        "",
+        "x",
+        "*",
+        "%",
+        "' or '1'='1",
+        &format!("{{{tenant}}}"),
+        &tenant.simple().to_string(),
+        &tenant.urn().to_string(),
+    ] {
+        with("a tenant that is no UUID", "tenant_id", json!(odd));
+    }
+    for odd in [json!(1), json!(true), json!([tenant]), json!({"tenant_id": tenant})] {
+        with("a tenant that is no text", "tenant_id", odd);
+    }
+    with("a NUL in a claim", "sub", json!("a\u{0}b"));
+    bad
+}
+
+/// As `authenticated`, with whatever claims a connection may set.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sql_shows_another_tenants_rows() {
+    let stand = Stand::new("sqlmatrix").await;
+    let rows = Rows::fill(&stand).await;
+    stand.sql.batch_execute("analyze enrichment_events").await.unwrap();
+    let (login, url) = stand.login("in role authenticated").await;
+    let client = connect(&url).await;
+    let [a, b, _] = rows.tenants;
+    let everybody: Vec<(Option<String>, Option<Uuid>)> = rows
+        .tenants
+        .iter()
+        .flat_map(|tenant| {
+            [
+                json!({"tenant_id": tenant}),
+                json!({"app_metadata": {"tenant_id": tenant}}),
+                json!({"tenant_id": tenant, "role": "service_role"}),
+            ]
+            .map(|claims| (Some(claims.to_string()), Some(*tenant)))
+        })
+        .collect();
+    let nobody = [
+        None,
+        Some(String::new()),
+        Some("{}".to_owned()),
+        Some("null".to_owned()),
+        Some("[]".to_owned()),
+        Some(r#"{"tenant_id": null}"#.to_owned()),
+        Some(r#"{"tenant_id": ""}"#.to_owned()),
+        Some(r#"{"tenant_id": "x"}"#.to_owned()),
+        Some(r#"{"tenant_id": "' or true --"}"#.to_owned()),
+        Some(json!({"tenant_id": [a]}).to_string()),
+        Some(json!({"tenant_id": a.urn().to_string()}).to_string()),
+        Some(json!({"user_metadata": {"tenant_id": a}}).to_string()),
+        Some("no json".to_owned()),
+    ];
+    let mut claims = everybody;
+    claims.extend(nobody.map(|claims| (claims, None)));
+
+    // A function that tells what it was called with: it must not be called for rows that are not to be seen.
+    client
+        .batch_execute(
+            "create temp table heard (tenant uuid); grant all on heard to authenticated; create function pg_temp.tell(t uuid) returns boolean language plpgsql cost 0.0000001 \
+             as $$ begin insert into heard values (t); return true; end $$",
+        )
+        .await
+        .unwrap();
+    let questions = [
+        "select tenant_id from enrichment_events".to_owned(),
+        "select tenant_id from enrichment_events where true or tenant_id is not null".to_owned(),
+        format!("select tenant_id from enrichment_events where tenant_id = '{b}'"),
+        format!("select tenant_id from enrichment_events where bom_id = '{}'", rows.boms[3]),
+        format!(
+            "select tenant_id from enrichment_events where workflow_id = 'w-shared' order by created_at desc limit 5"
+        ),
+        "select tenant_id from enrichment_events where event_type = 'error'".to_owned(),
+        format!("select tenant_id from enrichment_events where payload @> '{{\"secret\": \"{b}\"}}'"),
+        "select tenant_id from enrichment_events where pg_temp.tell(tenant_id)".to_owned(),
+        "select a.tenant_id from enrichment_events a join enrichment_events b using (bom_id)".to_owned(),
+        "with all_of_them as (select * from enrichment_events) select tenant_id from all_of_them".to_owned(),
+        "select max(tenant_id::text)::uuid from enrichment_events having count(*) > 0".to_owned(),
+        "select tenant_id from enrichment_events tablesample system (100)".to_owned(),
+        format!(
+            "select tenant_id from enrichment_events where 1 / (case when tenant_id = '{b}' then 0 else 1 end) = 1 or true"
+        ),
+    ];
+    let mut tried = 0;
+    for (claims, tenant) in &claims {
+        for role in ["set local role authenticated", "select 1"] {
+            for question in &questions {
+                client.batch_execute(&format!("begin; {role}")).await.unwrap();
+                if let Some(claims) = claims {
+                    client
+                        .query_one("select set_config('request.jwt.claims', $1, true)", &[claims])
+                        .await
+                        .unwrap();
+                }
+                match client.query(question.as_str(), &[]).await {
+                    Ok(found) => {
+                        for row in &found {
+                            assert_eq!(row.get::<_, Option<Uuid>>(0), *tenant, "{claims:?}: {question}");
+                        }
+                        assert!(tenant.is_some() || found.is_empty(), "{claims:?}: {question}");
+                    }
+                    // Claims that are no JSON, and a division by zero in the tenant's own rows.
+                    Err(error) => {
+                        let code = error.code().unwrap().clone();
+                        let own = *tenant == Some(b) && code == SqlState::DIVISION_BY_ZERO;
+                        assert!(
+                            own || code == SqlState::INVALID_TEXT_REPRESENTATION,
+                            "{claims:?}: {question}: {error:?}"
+                        );
+                    }
+                }
+                if role == "select 1" {
+                    let heard = client.query("select tenant from heard", &[]).await;
+                    for row in heard.unwrap_or_default() {
+                        assert_eq!(row.get::<_, Option<Uuid>>(0), *tenant, "told: {claims:?}: {question}");
+                    }
+                }
+                client.batch_execute("rollback").await.unwrap();
+                tried += 1;
+            }
+        }
+    }
+    tried += nothing_else(&client).await;
+    // After a SET LOCAL the setting reads as an empty string: a connection that carried claims once shows nothing.
+    let after = client.query("select 1 from enrichment_events", &[]).await.unwrap();
+    assert!(after.is_empty());
+    println!(
+        "{tried} statements as authenticated with {} kinds of claims: nobody saw another tenant's rows",
+        claims.len()
+    );
+    drop(client);
+    stand.drop_login(&login).await;
+}
+
+/// Readers read: they do not write, ask about event_ids, or look at statistics.
+async fn nothing_else(client: &Client) -> usize {
+    let forbidden = [
+        "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) values ('x', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')",
+        "update enrichment_events set payload = '{}'",
+        "delete from enrichment_events",
+        "truncate enrichment_events",
+        "select enrichment_events_lookup(array['x'])",
+        "select enrichment_event_digest('', null, null, null, null, null, null, null, null, null)",
+        "alter table enrichment_events disable row level security",
+        "drop policy \"Users can view own org enrichment events\" on enrichment_events",
+        "create policy everything on enrichment_events for select using (true)",
+        "set role service_role",
+        "copy enrichment_events from stdin",
+        "create trigger t before insert on enrichment_events for each row execute function suppress_redundant_updates_trigger()",
+        "set local row_security = off; select 1 from enrichment_events",
+        "select 1 from enrichment_events for update",
+    ];
+    for statement in forbidden {
+        let begun = format!("begin; {statement}");
+        let error = client.batch_execute(&begun).await.expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{statement}: {error:?}");
+        client.batch_execute("rollback").await.unwrap();
+    }
+    let statistics =
+        client.query("select 1 from pg_stats where tablename = 'enrichment_events'", &[]).await.unwrap();
+    assert!(statistics.is_empty(), "the commonest values would tell of every tenant");
+    forbidden.len() + 1
+}
+
+/// The worker inserts and asks about event_ids that it names, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_cannot_read() {
+    let stand = Stand::new("workerrole").await;
+    Rows::fill(&stand).await;
+    let (login, url) = stand.login("in role service_role").await;
+    let client = connect(&url).await;
+    let columns = stand.sql.query("select attname::text from pg_attribute where attrelid = 'enrichment_events'::regclass and attnum > 0", &[]).await.unwrap();
+    for column in
+        columns.iter().map(|row| row.get::<_, String>(0)).chain(["*".into(), "count(*)".into(), "1".into()])
+    {
+        for role in ["", "set local role service_role;"] {
+            let select = format!("begin; {role} select {column} from enrichment_events");
+            let error = client.batch_execute(&select).await.expect_err(&select);
+            assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{select}");
+            client.batch_execute("rollback").await.unwrap();
+        }
+    }
+    for statement in [
+        "update enrichment_events set payload = '{}'",
+        "delete from enrichment_events",
+        "truncate enrichment_events",
+        "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) values ('x', 'x', gen_random_uuid(), gen_random_uuid(), 'customer') returning payload",
+        "set role authenticated",
+        "copy enrichment_events to stdout",
+    ] {
+        let error = client.batch_execute(statement).await.expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{statement}: {error:?}");
+    }
+    drop(client);
+    stand.drop_login(&login).await;
+}
