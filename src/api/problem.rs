@@ -144,7 +144,7 @@ impl IntoResponse for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (kind, challenge) = match refusal {
-            Refusal::NoTenant | Refusal::Claims => (Kind::NoTenant, None),
+            Refusal::NoTenant | Refusal::Subject => (Kind::NoTenant, None),
             // Who brought nothing is told what to bring, and no error (RFC 6750, section 3.1).
             Refusal::Missing => (Kind::Unauthorized, Some("")),
             _ => (Kind::Unauthorized, Some(", error=\"invalid_token\"")),

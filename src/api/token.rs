@@ -64,9 +64,9 @@ pub enum Refusal {
     /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
     #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]
     NoTenant,
-    /// The database could not hold the claims.
-    #[error("the token's claims hold what cannot be passed on, like a NUL")]
-    Claims,
+    /// The database could not hold `sub`.
+    #[error("the token's sub holds what cannot be passed on, like a NUL")]
+    Subject,
 }
 
 impl Refusal {
@@ -82,7 +82,7 @@ impl Refusal {
         Refusal::Issuer,
         Refusal::Incomplete,
         Refusal::NoTenant,
-        Refusal::Claims,
+        Refusal::Subject,
     ];
 
     /// The value of the `reason` label.
@@ -99,7 +99,7 @@ impl Refusal {
             Refusal::Issuer => "issuer",
             Refusal::Incomplete => "incomplete",
             Refusal::NoTenant => "no_tenant",
-            Refusal::Claims => "claims",
+            Refusal::Subject => "subject",
         }
     }
 }
@@ -159,7 +159,7 @@ impl Tokens {
         let mut refusal = Refusal::Signature;
         for key in keys.candidates(header.alg, header.kid.as_deref()) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation) {
-                Ok(token) => return caller(token.claims),
+                Ok(token) => return caller(&token.claims),
                 Err(error) => refusal = refused(error.kind()),
             }
             if refusal != Refusal::Signature {
@@ -197,17 +197,17 @@ fn refused(error: &ErrorKind) -> Refusal {
     }
 }
 
-fn caller(claims: Map<String, Value>) -> Result<Caller, Refusal> {
+fn caller(claims: &Map<String, Value>) -> Result<Caller, Refusal> {
+    let now = Utc::now().timestamp_micros() as f64 / 1e6;
     // The leeway is for clocks that are ahead, not for tokens that are over.
-    if claims
-        .get("exp")
-        .and_then(Value::as_f64)
-        .is_none_or(|exp| exp <= Utc::now().timestamp_micros() as f64 / 1e6)
-    {
+    if claims.get("exp").and_then(Value::as_f64).is_none_or(|exp| exp <= now) {
         return Err(Refusal::Expired);
     }
-    let tenant = tenant(&claims).ok_or(Refusal::NoTenant)?;
-    let viewer = Viewer::claimed(tenant, claims).map_err(|_| Refusal::Claims)?;
+    let tenant = tenant(claims).ok_or(Refusal::NoTenant)?;
+    let viewer = match claims.get("sub").and_then(Value::as_str) {
+        Some(subject) => Viewer::user(tenant, subject).map_err(|_| Refusal::Subject)?,
+        None => Viewer::tenant(tenant),
+    };
     Ok(Caller { tenant, viewer })
 }
 

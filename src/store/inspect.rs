@@ -29,6 +29,8 @@ pub struct Facts {
     pub powerful: bool,
     /// Whether the login is a member of `service_role`.
     pub service_role: bool,
+    /// Whether the login is a member of `authenticated`.
+    pub authenticated: bool,
     /// The table's, where there is one.
     pub table: Option<Table>,
     /// Migrations that are pending; `None` where this login may not ask.
@@ -36,7 +38,7 @@ pub struct Facts {
 }
 
 /// What is known of `enrichment_events`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The login may insert.
     pub insert: bool,
@@ -50,6 +52,12 @@ pub struct Table {
     pub forced: bool,
     /// How many of the two policies there are.
     pub policies: i64,
+    /// What `service_role` may do beside inserting, which is all it should; `None` for nothing.
+    pub worker_role_excess: Option<String>,
+    /// What `authenticated` may do beside reading, which is all it should; `None` for nothing.
+    pub reader_role_excess: Option<String>,
+    /// `authenticated` may read.
+    pub reader_role_reads: bool,
 }
 
 const QUESTION: &str = "
@@ -70,7 +78,13 @@ const QUESTION: &str = "
       coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false), \
       (select count(*) from pg_policy where polrelid = t.oid and polname in \
         ('Service role can insert enrichment events', 'Users can view own org enrichment events')), \
-      coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true) \
+      coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true), \
+      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'authenticated'), false), \
+      (select string_agg(lower(may), ', ') from pg_roles r, unnest(array['SELECT', 'UPDATE', 'DELETE', 'TRUNCATE']) may \
+        where r.rolname = 'service_role' and has_table_privilege(r.oid, t.oid, may)), \
+      (select string_agg(lower(may), ', ') from pg_roles r, unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) may \
+        where r.rolname = 'authenticated' and has_table_privilege(r.oid, t.oid, may)), \
+      coalesce((select has_table_privilege(r.oid, t.oid, 'select') from pg_roles r where r.rolname = 'authenticated'), false) \
     from (select to_regclass('enrichment_events')::oid as oid) t, \
       (select to_regclass('__diesel_schema_migrations')::oid as oid) m";
 
@@ -93,6 +107,9 @@ pub async fn facts(database: &Database) -> Result<Facts, Failure> {
         row_security: row.get(12),
         forced: row.get(13),
         policies: row.get(14),
+        worker_role_excess: row.get(17),
+        reader_role_excess: row.get(18),
+        reader_role_reads: row.get(19),
     });
     let pending = if row.get(15) { pending(database).await } else { None };
     Ok(Facts {
@@ -104,6 +121,7 @@ pub async fn facts(database: &Database) -> Result<Facts, Failure> {
         login: row.get(5),
         powerful: row.get(6),
         service_role: row.get(7),
+        authenticated: row.get(16),
         table,
         pending,
     })

@@ -411,3 +411,45 @@ async fn it_does_not_start_without_keys() {
         assert!(text.contains(said), "{key}={value}: {text}");
     }
 }
+
+/// Neither tokens nor secrets nor what events hold stand in a log, at the most talkative level.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_keep_their_mouth_shut() {
+    let stand = Stand::new("apilogs").await;
+    let (tenant, issuer) = (Uuid::new_v4(), Issuer::new());
+    fill(&stand, tenant, 10).await;
+    let served = Served::start(&stand, |command| {
+        command.env("CNS_EVENTS__LOG__LEVEL", "trace");
+    })
+    .await;
+    let mut planted = claims(tenant);
+    planted["sub"] = json!("planted-subject");
+    let good = issuer.good("HS256", &planted);
+    assert_eq!(served.get("/v1/errors", &good).events().len(), 5);
+    let bad =
+        issuer.sign(How::Hmac(b"planted-key"), &json!({"alg": "HS256", "kid": "planted-kid"}), &planted);
+    assert_eq!(served.get("/v1/errors", &bad).status, 401);
+    stand.sql.batch_execute("alter table enrichment_events rename to away").await.unwrap();
+    assert_eq!(served.get("/v1/errors", &good).status, 503);
+    until("it is not ready", async || served.ask("GET", "/readyz", &[]).status == 503).await;
+    let log = served.process.log();
+    assert!(log.contains("42P01") && log.contains("request_id"), "{log}");
+    for secret in
+        [SECRET, "planted", "long long", good.rsplit_once('.').unwrap().1, bad.rsplit_once('.').unwrap().1]
+    {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    let said = served.ask("GET", "/readyz", &[]);
+    assert!(!String::from_utf8_lossy(&said.body).contains("planted"));
+}
+
+/// Prometheus' own checker has nothing to say about the metrics. It runs where promtool is installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_finds_nothing_to_say() {
+    let stand = Stand::new("apiprom").await;
+    let served = Served::start(&stand, |_| {}).await;
+    assert_eq!(served.get("/v1/errors", &token(Uuid::new_v4())).status, 200);
+    let (status, metrics) = served.process.get("/metrics").unwrap();
+    assert_eq!(status, 200);
+    crate::commands::promtool_accepts(&metrics);
+}

@@ -101,6 +101,54 @@ async fn each_fault_is_found_and_its_mend_works() {
     until("letters stay", async || stand.depth(&stand.dead()).await.0 == 1).await;
 }
 
+/// `doctor serve` looks at what the read API stands on: keys, login, both roles, and whether a stranger sees anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_read_apis_faults_are_found_too() {
+    let stand = Stand::new("sickapi").await;
+    let (login, url) = stand.login("in role authenticated").await;
+    let look = |secret: &str| {
+        let output = stand
+            .command()
+            .args(["doctor", "serve", "--json"])
+            .env("CNS_EVENTS__DATABASE__URL", &url)
+            .env("CNS_EVENTS__API__JWT_SECRET", secret)
+            .env("CNS_EVENTS__AMQP__URI", "amqp://nobody@127.0.0.1:1") // it needs no broker
+            .output()
+            .unwrap();
+        let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), with(&checks, "wrong").join("\n"), with(&checks, "warning").join("\n"), checks)
+    };
+    let long = "x".repeat(32);
+    let (code, wrong, warnings, checks) = look(&long);
+    assert_eq!((code, wrong.as_str(), warnings.as_str()), (Some(0), "", ""));
+    let ok = with(&checks, "ok").join("\n");
+    for said in [
+        "is a member of authenticated",
+        "may insert, and not read",
+        "may read, and not write",
+        "sees nothing",
+    ] {
+        assert!(ok.contains(said), "{said}: {ok}");
+    }
+    assert!(look("").1.contains("neither is set"));
+    assert!(look("short").2.contains("shorter than 32 bytes"));
+
+    let sick = "grant insert, truncate on enrichment_events to authenticated; grant select on enrichment_events to service_role; \
+                create policy open on enrichment_events for select using (true); \
+                insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) \
+                values ('x', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')";
+    stand.sql.batch_execute(sick).await.unwrap();
+    let (code, wrong, warnings, _) = look(&long);
+    assert!(code == Some(1) && wrong.contains("a tenant that does not exist sees rows"), "{wrong}");
+    assert!(warnings.contains("authenticated may also insert, truncate"), "{warnings}");
+    assert!(warnings.contains("service_role may also select"), "{warnings}");
+
+    stand.sql.batch_execute(&format!("revoke authenticated from {login}")).await.unwrap();
+    let (code, wrong, ..) = look(&long);
+    assert!(code == Some(1) && wrong.contains(&format!("grant authenticated to {login}")), "{wrong}");
+    stand.drop_login(&login).await;
+}
+
 /// A login without privileges, servers that are away, and a configuration that cannot work.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_reached_is_said() {

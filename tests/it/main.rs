@@ -31,6 +31,7 @@ mod once;
 mod outages;
 mod pooler;
 mod publisher;
+mod query;
 mod reading;
 mod rolling;
 mod secrets;

@@ -3,6 +3,12 @@
 
 use std::process::{Child, Command, Stdio};
 
+use std::time::Duration;
+
+use cns_events::store::Database;
+use cns_events::store::read::{Query, Reader, Viewer};
+use uuid::Uuid;
+
 use crate::stand::{Stand, event, header, until};
 
 struct Pooler {
@@ -96,4 +102,38 @@ async fn workers_share_the_poolers_connections() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Readers of two tenants share the pooler's two connections, and each sees its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_share_the_poolers_connections() {
+    let stand = Stand::new("poolread").await;
+    let Some(pooler) = Pooler::start(&stand) else {
+        eprintln!("pgbouncer is not installed: `scripts/services install pgbouncer`; nothing was shown");
+        return;
+    };
+    let tenants = [Uuid::new_v4(), Uuid::new_v4()];
+    for tenant in tenants {
+        let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) \
+                      select gen_random_uuid(), 'error', $1, $1, 'customer' from generate_series(1, 20)";
+        stand.sql.execute(insert, &[&tenant]).await.unwrap();
+    }
+    let reader = Reader::new(Database::from_url(&pooler.url).unwrap(), 6, Duration::from_secs(20));
+    until("the pooler answers", async || reader.sees_anything(&Viewer::tenant(tenants[0])).await.is_ok())
+        .await;
+    let mut readers = Vec::new();
+    for n in 0..6 {
+        let (reader, tenant) = (reader.clone(), tenants[n % 2]);
+        readers.push(tokio::spawn(async move {
+            for _ in 0..50 {
+                let query = Query::recent_errors(None, None, None).unwrap();
+                let events = reader.page(&Viewer::tenant(tenant), &query).await.unwrap().events;
+                assert_eq!(events.len(), 20);
+                assert!(events.iter().all(|event| event.tenant_id == tenant));
+            }
+        }));
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }

@@ -123,6 +123,8 @@ async fn nothing_that_is_said_holds_a_secret() {
         &["config", "--json"],
         &["doctor"],
         &["doctor", "--json"],
+        &["doctor", "serve"],
+        &["query", "bom", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "--all-tenants"],
         &["dlq", "list"],
         &["migrate", "--status"],
         &["publish", "--type", "x"],
@@ -142,6 +144,7 @@ async fn nothing_that_is_said_holds_a_secret() {
         assert_eq!(run(&["worker"], Some(unusable)), Some(78));
         assert_eq!(run(&["doctor"], Some(unusable)), Some(1));
         assert_eq!(run(&["config"], Some(unusable)), Some(78));
+        assert_eq!(run(&["serve"], Some(unusable)), Some(78));
     }
     let event =
         ["--bom-id", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff", "--organization-id", "o", "--timeout", "1"];
@@ -150,6 +153,7 @@ async fn nothing_that_is_said_holds_a_secret() {
     {
         assert_eq!(run(&["doctor"], Some(refused)), Some(1));
         run(&["migrate"], Some(refused));
+        run(&["query", "errors", "--all-tenants"], Some(refused));
         run(&["dlq", "list"], Some(refused));
         run(&[&["publish", "--type", "x"], &event[..]].concat(), Some(refused));
     }

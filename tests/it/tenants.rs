@@ -425,3 +425,38 @@ async fn a_worker_cannot_read() {
     drop(client);
     stand.drop_login(&login).await;
 }
+
+/// On a table that was there before, with policies that trust what users write themselves and a role of the issuer's: the API
+/// shows the token's tenant all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_tables_policies_do_not_widen_the_api() {
+    let stand = Stand::empty("oldpolicies").await;
+    stand.sql.batch_execute(include_str!("seed.sql")).await.unwrap();
+    assert!(stand.command().arg("migrate").output().unwrap().status.success());
+    let rows = Rows::fill(&stand).await;
+    let (login, url) = stand.login("in role authenticated").await;
+    let served = Served::start(&stand, |command| {
+        command.env("CNS_EVENTS__DATABASE__URL", &url);
+    })
+    .await;
+    let issuer = Issuer::new();
+    for (name, value) in [
+        ("user_metadata", json!({"tenant_id": rows.tenants[1]})),
+        ("role", json!("staff")),
+        ("role", json!("service_role")),
+        ("sub", json!(rows.tenants[1])),
+    ] {
+        let mut claims = claims(rows.tenants[0]);
+        claims[name] = value;
+        for question in rows.questions() {
+            let events = served.get(&question, &issuer.good("HS256", &claims)).events();
+            assert_eq!(!events.is_empty(), rows.has(0, &question), "{name}: {question}");
+            assert!(
+                events.iter().all(|event| event["tenant_id"] == rows.tenants[0].to_string()),
+                "{name}: {question}"
+            );
+        }
+    }
+    drop(served);
+    stand.drop_login(&login).await;
+}

@@ -1,8 +1,12 @@
-//! The database: reached, durable, its clock, migrations, privileges, row-level security, and whether a row can be stored.
+//! The database: reached, durable, its clock, migrations, privileges, row-level security, and whether a row can be stored, or read
+//! by its tenant alone.
 
-use super::Report;
+use uuid::Uuid;
+
+use super::{Patient, Report};
 use crate::config::Config;
 use crate::store::inspect::{Facts, Table, facts};
+use crate::store::read::{Reader, Viewer};
 use crate::store::{Database, Writer};
 
 /// More than this between the clocks, and latencies mean nothing.
@@ -11,7 +15,7 @@ const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
 /// The two policies of the contract.
 const POLICIES: i64 = 2;
 
-pub(super) async fn check(report: &mut Report, config: &Config) {
+pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient) {
     let database = match Database::from_url(config.database.url.expose()) {
         Ok(database) => database,
         Err(error) => return report.wrong("database", error.to_string(), "set database.url (DATABASE_URL)"),
@@ -26,11 +30,27 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
             );
         }
     };
-    server(report, &facts);
+    report.ok(
+        "database",
+        format!(
+            "PostgreSQL {}, {}",
+            facts.version,
+            if facts.encrypted { "encrypted" } else { "not encrypted" }
+        ),
+    );
+    match patient {
+        Patient::Worker => {
+            primary(report, &facts);
+            worker_login(report, &facts);
+        }
+        Patient::Serve => reader_login(report, &facts),
+    }
     migrations(report, &facts);
-    login(report, &facts);
-    match facts.table {
-        Some(table) => row_level_security(report, table),
+    match &facts.table {
+        Some(table) => {
+            roles(report, table);
+            row_level_security(report, table);
+        }
         None if facts.pending.as_ref().is_some_and(Vec::is_empty) => report.wrong(
             "table",
             "enrichment_events is not there, though its migrations are recorded",
@@ -38,11 +58,39 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         ),
         None => {} // said by the migrations
     }
+    match patient {
+        Patient::Worker => storing(report, config, database).await,
+        Patient::Serve => reading(report, config, database).await,
+    }
+}
+
+async fn storing(report: &mut Report, config: &Config, database: Database) {
     let mut writer =
         Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
     match writer.probe().await {
         Ok(()) => report.ok("storing", "a row was inserted and rolled back"),
         Err(failure) => report.wrong("storing", failure.to_string(), mend_storing(&failure)),
+    }
+}
+
+/// Reads as a tenant that nobody has: what it sees, everybody does.
+async fn reading(report: &mut Report, config: &Config, database: Database) {
+    let reader = Reader::new(database, 1, config.database.statement_timeout());
+    match reader.sees_anything(&Viewer::tenant(Uuid::now_v7())).await {
+        Ok(false) => report.ok("reading", "a tenant that does not exist sees nothing"),
+        Ok(true) => report.wrong(
+            "reading",
+            "a tenant that does not exist sees rows: a policy of the table shows them to everybody",
+            "select policyname, roles, qual from pg_policies where tablename = 'enrichment_events'; and drop what is too wide",
+        ),
+        Err(failure) => {
+            let mend = match failure.sqlstate.as_deref() {
+                Some("42501") => "grant authenticated to the login that serve has",
+                Some("42P01" | "22023") => "cns-events migrate",
+                _ => "look at the server's log",
+            };
+            report.wrong("reading", failure.to_string(), mend);
+        }
     }
 }
 
@@ -63,9 +111,8 @@ fn mend_storing(failure: &crate::store::Failure) -> &'static str {
     }
 }
 
-fn server(report: &mut Report, facts: &Facts) {
-    let encrypted = if facts.encrypted { "encrypted" } else { "not encrypted" };
-    report.ok("database", format!("PostgreSQL {}, {encrypted}", facts.version));
+/// What a database has to be to be stored into.
+fn primary(report: &mut Report, facts: &Facts) {
     if facts.standby {
         report.wrong(
             "primary",
@@ -108,7 +155,7 @@ fn migrations(report: &mut Report, facts: &Facts) {
     }
 }
 
-fn login(report: &mut Report, facts: &Facts) {
+fn worker_login(report: &mut Report, facts: &Facts) {
     let login = &facts.login;
     if facts.powerful {
         report.warning(
@@ -125,8 +172,8 @@ fn login(report: &mut Report, facts: &Facts) {
             format!("grant service_role to {login}"),
         );
     }
-    let Some(Table { insert, lookup, select, .. }) = facts.table else { return };
-    match (insert, lookup) {
+    let Some(table) = &facts.table else { return };
+    match (table.insert, table.lookup) {
         (true, true) => report.ok("privileges", "may insert, and ask about event_ids"),
         (insert, _) => report.wrong(
             "privileges",
@@ -139,7 +186,7 @@ fn login(report: &mut Report, facts: &Facts) {
              grant execute on function enrichment_events_lookup(text[]) to service_role; grant service_role to the login",
         ),
     }
-    if select && !facts.powerful {
+    if table.select && !facts.powerful {
         report.warning(
             "privileges to read",
             format!("{login} may read rows"),
@@ -148,8 +195,59 @@ fn login(report: &mut Report, facts: &Facts) {
     }
 }
 
-fn row_level_security(report: &mut Report, table: Table) {
-    let Table { row_security, forced, policies, .. } = table;
+fn reader_login(report: &mut Report, facts: &Facts) {
+    let login = &facts.login;
+    if facts.powerful || facts.service_role {
+        let more = if facts.powerful {
+            "is a superuser, the table's owner or exempt from row-level security"
+        } else {
+            "is a member of service_role, and may insert"
+        };
+        report.warning(
+            "login",
+            format!("{login} {more}: more than a reader needs"),
+            "create role cns_reader login password '…' in role authenticated; and use it in database.url",
+        );
+    } else if facts.authenticated {
+        report.ok("login", format!("{login} is a member of authenticated"));
+    } else {
+        report.wrong(
+            "login",
+            format!("{login} is no member of authenticated"),
+            format!("grant authenticated to {login}"),
+        );
+    }
+}
+
+/// What each of the two roles may do, whoever asks.
+fn roles(report: &mut Report, table: &Table) {
+    match &table.worker_role_excess {
+        None => report.ok("worker's role", "service_role may insert, and not read"),
+        Some(excess) => report.warning(
+            "worker's role",
+            format!("service_role may also {excess}"),
+            "where nothing else of yours needs it: revoke select, update, delete, truncate on enrichment_events from service_role",
+        ),
+    }
+    match &table.reader_role_excess {
+        None if table.reader_role_reads => {
+            report.ok("reader's role", "authenticated may read, and not write")
+        }
+        None => report.wrong(
+            "reader's role",
+            "authenticated may not read",
+            "grant select on enrichment_events to authenticated",
+        ),
+        Some(excess) => report.warning(
+            "reader's role",
+            format!("authenticated may also {excess}"),
+            "revoke insert, update, delete, truncate on enrichment_events from authenticated, public",
+        ),
+    }
+}
+
+fn row_level_security(report: &mut Report, table: &Table) {
+    let Table { row_security, forced, policies, .. } = *table;
     if !row_security || policies < POLICIES {
         report.wrong(
             "row-level security",

@@ -1,4 +1,4 @@
-//! `cns-events doctor`: what is right, what is wrong, and the command that mends it. To see whether
+//! `cns-events doctor [worker|serve]`: what is right, what is wrong, and the command that mends it. To see whether
 //! messages find their way it publishes probes, which workers drop and which it takes back from the dead letters; it changes
 //! nothing else.
 
@@ -7,11 +7,12 @@ mod database;
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{Failure, output};
+use crate::api::Keys;
 use crate::config::{Config, ConfigError};
 
 /// How long either server may take to answer everything.
@@ -21,9 +22,20 @@ const SILENT: &str = "it did not answer everything within 20 s";
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
+    /// Whose configuration, servers and login to look at
+    #[arg(value_enum, default_value_t = Patient::Worker)]
+    patient: Patient,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Patient {
+    /// `cns-events worker`: the broker, and a database that it stores into
+    Worker,
+    /// `cns-events serve`: its keys, and a database that it reads
+    Serve,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -73,14 +85,14 @@ impl Doctor {
         match &config {
             Ok(config) => {
                 configuration(&mut report, config);
-                if timeout(PATIENCE, broker::check(&mut report, config)).await.is_err() {
-                    report.wrong(
-                        "broker",
-                        SILENT,
-                        "look at the broker's log, and at what is between: a firewall, a proxy",
-                    );
+                match self.patient {
+                    Patient::Worker => {
+                        prefetch(&mut report, config);
+                        self.broker(&mut report, config).await;
+                    }
+                    Patient::Serve => keys(&mut report, config),
                 }
-                if timeout(PATIENCE, database::check(&mut report, config)).await.is_err() {
+                if timeout(PATIENCE, database::check(&mut report, config, self.patient)).await.is_err() {
                     report.wrong(
                         "database",
                         SILENT,
@@ -101,6 +113,13 @@ impl Doctor {
         self.print(&report)?;
         let wrong = report.0.iter().any(|check| check.status == Status::Wrong);
         if wrong { Err(Failure::Said) } else { Ok(()) }
+    }
+
+    async fn broker(&self, report: &mut Report, config: &Config) {
+        if timeout(PATIENCE, broker::check(report, config)).await.is_err() {
+            let mend = "look at the broker's log, and at what is between: a firewall, a proxy";
+            report.wrong("broker", SILENT, mend);
+        }
     }
 
     fn print(&self, report: &Report) -> anyhow::Result<()> {
@@ -145,6 +164,22 @@ const fn colour(status: Status) -> comfy_table::Color {
 fn configuration(report: &mut Report, config: &Config) {
     let changed = config.settings.iter().filter(|setting| setting.origin != "default").count();
     report.ok("configuration", format!("{changed} of {} keys are set", config.settings.len()));
+}
+
+/// What tokens are verified with.
+fn keys(report: &mut Report, config: &Config) {
+    match Keys::load(&config.api) {
+        Err(error) => report.wrong("keys", error.to_string(), "set it to what the line says"),
+        Ok(_) if Keys::weak_secret(&config.api) => report.warning(
+            "keys",
+            "api.jwt_secret is shorter than 32 bytes: it could be guessed from any token",
+            "take a longer one (RFC 7518, section 3.2): openssl rand -base64 48",
+        ),
+        Ok(_) => report.ok("keys", "tokens can be verified"),
+    }
+}
+
+fn prefetch(report: &mut Report, config: &Config) {
     let (prefetch, batch) = (usize::from(config.worker.prefetch), config.worker.batch_size);
     if prefetch < 2 * batch {
         report.warning(

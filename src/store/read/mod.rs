@@ -51,7 +51,7 @@ use connections::{Connections, Stopped};
 pub use cursor::{Cursor, CursorError};
 pub use event::StoredEvent;
 pub use query::{Limits, Query, QueryError};
-pub use viewer::{ClaimsError, Viewer};
+pub use viewer::{SubjectError, Viewer};
 
 /// A page ends early when its events have this many bytes: a thousand of the largest would not fit any memory.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
