@@ -44,6 +44,9 @@ struct Options {
     bench: bool,
 }
 
+/// The BOM and the path of a request, by its number.
+type Ask = Arc<dyn Fn(u32) -> (u32, String) + Send + Sync>;
+
 const TENANTS: u32 = 40;
 
 /// Events of a BOM. One BOM in a hundred has a hundred times as many.
@@ -82,7 +85,7 @@ async fn main() {
     let stand = Stand::build(&admin, options.rows).await;
     let boms = options.rows / BOM_ROWS;
     let bom = move |n: u32| (n.wrapping_mul(2_654_435_761) >> 7) % boms;
-    let ask: [(&'static str, Arc<dyn Fn(u32) -> (u32, String) + Send + Sync>); 4] = [
+    let ask: [(&'static str, Ask); 4] = [
         ("boms", Arc::new(move |n| (bom(n), format!("/v1/boms/{}/events", scattered(bom(n)))))),
         (
             "boms, some types",
@@ -210,12 +213,7 @@ impl Stand {
     }
 
     /// Asks at fixed times; every third answer's next page is asked for too, in its own turn.
-    async fn load(
-        &self,
-        name: &'static str,
-        options: &Options,
-        ask: Arc<dyn Fn(u32) -> (u32, String) + Send + Sync>,
-    ) -> Figures {
+    async fn load(&self, name: &'static str, options: &Options, ask: Ask) -> Figures {
         let (due, waiting) =
             mpsc::channel::<(Instant, u32)>(options.rate as usize * options.seconds as usize);
         let (waiting, next) = (Arc::new(Mutex::new(waiting)), Arc::new(Mutex::new(Vec::new())));

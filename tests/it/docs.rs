@@ -1,12 +1,27 @@
 //! What the documentation says is so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::stand::{Stand, amqp_url, until};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// A Python in an environment of its own that can import these modules; installed from the index the first time.
+pub fn python_with(environment: &str, packages: &[&str], modules: &str) -> Option<PathBuf> {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(environment);
+    let python = venv.join("bin/python");
+    let ready = || {
+        let import = format!("import {modules}");
+        Command::new(&python).args(["-c", &import]).output().is_ok_and(|run| run.status.success())
+    };
+    if !ready() {
+        let _ = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
+        let _ = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(packages).output();
+    }
+    ready().then_some(python)
 }
 
 /// The README's Python producer runs as it stands, and its event is stored. Needs python3 with venv and an index
@@ -16,19 +31,10 @@ async fn the_python_example_publishes() {
     let readme = read("README.md");
     let (_, rest) = readme.split_once("```python\n").expect("the README has a Python example");
     let example = rest.split_once("```").unwrap().0;
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pika");
-    let python = venv.join("bin/python");
-    let ready = |python: &Path| {
-        Command::new(python).args(["-c", "import pika"]).output().is_ok_and(|run| run.status.success())
-    };
-    if !ready(&python) {
-        let _ = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-        let _ = Command::new(&python).args(["-m", "pip", "install", "-q", "pika"]).output();
-    }
-    if !ready(&python) {
+    let Some(python) = python_with("pika", &["pika"], "pika") else {
         eprintln!("python3 with pika cannot be had here: the example was not run");
         return;
-    }
+    };
     let stand = Stand::new("python").await;
     let _worker = stand.worker().await;
     let run = Command::new(&python)
@@ -96,6 +102,7 @@ fn links_lead_somewhere() {
         "CONTRIBUTING.md",
         "docs/architecture.md",
         "docs/publishing.md",
+        "docs/reading.md",
         "docs/reliability.md",
         "docs/adr/README.md",
     ] {
@@ -133,5 +140,41 @@ fn the_publisher_feature_is_light() {
     for heavy in ["diesel", "axum", "prometheus", "config", "clap"] {
         let found = tree.lines().find(|line| line.split(' ').next() == Some(heavy));
         assert_eq!(found, None);
+    }
+}
+
+/// The queries and the roles that the documentation shows work as they stand.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queries_and_roles_of_the_docs_work() {
+    let stand = Stand::new("docs").await;
+    let binary = Path::new(env!("CARGO_BIN_EXE_cns-events"));
+    let mut asked = 0;
+    for document in ["README.md", "docs/reading.md"] {
+        for line in read(document).lines().filter(|line| line.starts_with("cns-events query ")) {
+            let line = line.replace("cns-events", &binary.display().to_string());
+            // What follows would follow for ever; Ctrl-C is its end.
+            let line = if line.contains("--follow") {
+                format!("timeout --preserve-status -s INT 3 {line}")
+            } else {
+                line
+            };
+            let mut shell = Command::new("sh");
+            let starter = stand.command();
+            shell.envs(starter.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let run = shell.args(["-c", &line]).current_dir(stand.logs()).output().unwrap();
+            assert!(run.status.success(), "{line}: {}", String::from_utf8_lossy(&run.stderr));
+            asked += 1;
+        }
+    }
+    assert!(asked >= 8, "{asked}");
+    let reading = read("docs/reading.md");
+    let roles: Vec<&str> = reading.split('`').filter(|code| code.starts_with("create role ")).collect();
+    assert_eq!(roles.len(), 3);
+    for role in roles {
+        stand
+            .sql
+            .batch_execute(&format!("begin; {role} rollback"))
+            .await
+            .unwrap_or_else(|error| panic!("{role}: {error:?}"));
     }
 }

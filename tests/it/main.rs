@@ -24,6 +24,7 @@ mod corpus;
 mod dlq;
 mod docs;
 mod doctor;
+mod document;
 mod examples;
 mod generated;
 mod migrations;

@@ -298,9 +298,7 @@ async fn no_sql_shows_another_tenants_rows() {
         "select tenant_id from enrichment_events where true or tenant_id is not null".to_owned(),
         format!("select tenant_id from enrichment_events where tenant_id = '{b}'"),
         format!("select tenant_id from enrichment_events where bom_id = '{}'", rows.boms[3]),
-        format!(
-            "select tenant_id from enrichment_events where workflow_id = 'w-shared' order by created_at desc limit 5"
-        ),
+        "select tenant_id from enrichment_events where workflow_id = 'w-shared' order by created_at desc limit 5".to_owned(),
         "select tenant_id from enrichment_events where event_type = 'error'".to_owned(),
         format!("select tenant_id from enrichment_events where payload @> '{{\"secret\": \"{b}\"}}'"),
         "select tenant_id from enrichment_events where pg_temp.tell(tenant_id)".to_owned(),
