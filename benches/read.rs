@@ -49,7 +49,7 @@ type Ask = Arc<dyn Fn(u32) -> (u32, String) + Send + Sync>;
 
 const TENANTS: u32 = 40;
 
-/// Events of a BOM. One BOM in a hundred has a hundred times as many.
+/// Events of a BOM. Of the first there are more: one of a hundred of all.
 const BOM_ROWS: u32 = 250;
 
 /// HTTP connections, as a balancer would keep them.
@@ -85,7 +85,7 @@ async fn main() {
     let stand = Stand::build(&admin, options.rows).await;
     let boms = options.rows / BOM_ROWS;
     let bom = move |n: u32| (n.wrapping_mul(2_654_435_761) >> 7) % boms;
-    let ask: [(&'static str, Ask); 4] = [
+    let ask: [(&'static str, Ask); 5] = [
         ("boms", Arc::new(move |n| (bom(n), format!("/v1/boms/{}/events", scattered(bom(n)))))),
         (
             "boms, some types",
@@ -94,6 +94,7 @@ async fn main() {
             }),
         ),
         ("workflows", Arc::new(move |n| (bom(n), format!("/v1/workflows/enrich-bom-{}/events", bom(n))))),
+        ("a large bom", Arc::new(|_| (0, format!("/v1/boms/{}/events", scattered(0))))),
         ("errors", Arc::new(move |n| (bom(n), "/v1/errors".to_owned()))),
     ];
     let mut figures = Vec::new();
@@ -101,7 +102,7 @@ async fn main() {
         figures.push(stand.load(name, &options, ask).await);
     }
     let all = ask.map(|(_, ask)| ask);
-    figures.push(stand.load("all together", &options, Arc::new(move |n| all[n as usize % 4](n))).await);
+    figures.push(stand.load("all together", &options, Arc::new(move |n| all[n as usize % 5](n))).await);
     stand.tear_down().await;
     if options.json {
         let rows: Vec<Value> = figures.iter().map(Figures::json).collect();

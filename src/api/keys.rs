@@ -1,6 +1,6 @@
 //! The keys that tokens are signed with: an HS256 secret, or public keys from a JWKS file (RFC 7517).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -68,21 +68,32 @@ impl Keys {
     /// # Errors
     /// Where there are none, or the file is no key set.
     pub fn load(config: &config::Api) -> Result<Self, KeyError> {
+        Keys::of(config, Keys::file(config)?)
+    }
+
+    /// The keys that the file holds now, where it is not as it was.
+    pub(super) fn again(&self, config: &config::Api) -> Result<Option<Self>, KeyError> {
+        let file = Keys::file(config)?;
+        if file == self.file { Ok(None) } else { Keys::of(config, file).map(Some) }
+    }
+
+    fn file(config: &config::Api) -> Result<Option<Vec<u8>>, KeyError> {
+        if config.jwks_file.is_empty() {
+            return Ok(None);
+        }
+        let path = PathBuf::from(&config.jwks_file);
+        std::fs::read(&path).map(Some).map_err(|error| KeyError::Unreadable { path, error })
+    }
+
+    fn of(config: &config::Api, file: Option<Vec<u8>>) -> Result<Self, KeyError> {
         let mut keys = Vec::new();
         let secret = config.jwt_secret.expose();
         if !secret.is_empty() {
             let key = DecodingKey::from_secret(secret.as_bytes());
             keys.push(Key { id: None, algorithm: Algorithm::HS256, key });
         }
-        let mut file = None;
-        if !config.jwks_file.is_empty() {
-            let path = PathBuf::from(&config.jwks_file);
-            let text = match std::fs::read(&path) {
-                Ok(text) => text,
-                Err(error) => return Err(KeyError::Unreadable { path, error }),
-            };
-            keys.extend(public(&text, &path)?);
-            file = Some(text);
+        if let Some(text) = &file {
+            keys.extend(public(text, Path::new(&config.jwks_file))?);
         }
         if keys.is_empty() { Err(KeyError::None) } else { Ok(Keys { keys, file }) }
     }
@@ -110,14 +121,9 @@ impl Keys {
     pub(super) fn know(&self, algorithm: Algorithm) -> bool {
         self.keys.iter().any(|key| key.algorithm == algorithm)
     }
-
-    /// Whether both come from the same file's content.
-    pub(super) fn same_file(&self, other: &Keys) -> bool {
-        self.file == other.file
-    }
 }
 
-fn public(text: &[u8], path: &std::path::Path) -> Result<Vec<Key>, KeyError> {
+fn public(text: &[u8], path: &Path) -> Result<Vec<Key>, KeyError> {
     let no_key_set = |problem: String| KeyError::NoKeySet { path: path.to_owned(), problem };
     let set: Value = serde_json::from_slice(text).map_err(|error| no_key_set(error.to_string()))?;
     let listed = set["keys"].as_array().ok_or_else(|| no_key_set("it has no list `keys`".into()))?;

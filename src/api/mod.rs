@@ -39,7 +39,7 @@ pub use keys::{KeyError, Keys};
 pub use openapi::document;
 pub use problem::{Kind as ProblemKind, Problem};
 pub use routes::EventPage;
-pub use server::serve;
+pub use server::{Bounds, serve};
 pub use token::{Caller, Refusal, Tokens};
 
 /// The values of the `route` label: the paths of the API, and everything else.
@@ -98,7 +98,7 @@ impl Api {
             .with_state(self.clone())
             .route("/openapi.json", get(openapi::serve))
             .route("/livez", get(health::livez))
-            .route("/readyz", get(health::readyz).with_state(health))
+            .route("/readyz", get(health::readyz_for_all).with_state(health))
             .fallback(async || {
                 Problem::new(
                     ProblemKind::NotFound,

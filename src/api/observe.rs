@@ -18,9 +18,6 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// A caller's own id for a request has this many characters at most.
 const MAX_ID_CHARS: usize = 128;
 
-/// Nothing here reads a body; a client that sends one is told so before it has sent much.
-const MAX_BODY_BYTES: u64 = 64 * 1024;
-
 /// Gives a request its id and its deadline, counts it, and writes the body of a problem.
 pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
     let began = Instant::now();
@@ -28,9 +25,9 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().map_or(OTHER_ROUTE, MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = %id, route);
     let answered = async {
-        if body_bytes(request.headers()) > MAX_BODY_BYTES {
-            let most = format!("no body is read here, and none over {MAX_BODY_BYTES} bytes is taken");
-            return Problem::new(Kind::BodyTooLarge, most).into_response();
+        // Said before it has sent much.
+        if has_body(request.headers()) {
+            return Problem::new(Kind::BodyTooLarge, "no body is read here: send none").into_response();
         }
         match tokio::time::timeout(api.0.timeout, next.run(request)).await {
             Ok(response) => response,
@@ -82,7 +79,7 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-fn body_bytes(headers: &HeaderMap) -> u64 {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    length.and_then(|length| length.parse().ok()).unwrap_or_default()
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }

@@ -27,7 +27,7 @@ use crate::health;
         routes::events_by_workflow,
         routes::recent_errors,
         health::livez,
-        health::readyz,
+        health::readyz_for_all,
         document_of_itself
     ),
     components(schemas(Body<'static>, routes::EventType)),

@@ -64,7 +64,7 @@ impl Kind {
             Kind::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed")
             }
-            Kind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Kind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "No body is read here"),
             Kind::TooManyRequests => {
                 (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "The tenant makes too many requests")
             }
@@ -144,7 +144,7 @@ impl IntoResponse for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let (kind, challenge) = match refusal {
-            Refusal::NoTenant | Refusal::Subject => (Kind::NoTenant, None),
+            Refusal::NoTenant => (Kind::NoTenant, None),
             // Who brought nothing is told what to bring, and no error (RFC 6750, section 3.1).
             Refusal::Missing => (Kind::Unauthorized, Some("")),
             _ => (Kind::Unauthorized, Some(", error=\"invalid_token\"")),

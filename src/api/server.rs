@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics::ApiMetrics;
 
-/// Connections at once; more wait to be accepted. Each costs some tens of kilobytes, and its answer while it is sent.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections at once; more wait to be accepted. Each costs some tens of kilobytes, and its answer (4 MiB at most, about)
+/// until the client has taken it.
+const CONNECTIONS: usize = 512;
 
 /// Bytes of a request's line and headers (read in growing pieces, so that the last may pass this once): a token with many
 /// claims fits four times.
@@ -31,6 +32,23 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a client may take nothing of its answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a server bears.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a connection may be idle, or take over a request's headers.
+    pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { connections: CONNECTIONS, header_timeout: HEADER_TIMEOUT, write_timeout: WRITE_TIMEOUT }
+    }
+}
+
 /// A pause where the system has no more file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,10 +56,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    bounds: Bounds,
     metrics: Arc<ApiMetrics>,
     shutdown: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     loop {
         let accepted = async {
@@ -57,7 +76,7 @@ pub async fn serve(
                 let (router, metrics, shutdown) = (router.clone(), metrics.clone(), shutdown.clone());
                 connections.spawn(async move {
                     metrics.connections.inc();
-                    converse(stream, router, shutdown).await;
+                    converse(stream, router, bounds, shutdown).await;
                     metrics.connections.dec();
                     drop(permit);
                 });
@@ -73,14 +92,14 @@ pub async fn serve(
     connections.wait().await;
 }
 
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn converse(stream: TcpStream, router: Router, bounds: Bounds, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true); // a hint: without it all works, later
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    stream.set_write_timeout(Some(bounds.write_timeout));
     let mut connection = std::pin::pin!(
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            .header_read_timeout(bounds.header_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEADER_BYTES)
             .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))

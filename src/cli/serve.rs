@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, process};
-use crate::api::{self, Api, Keys, Tokens};
+use crate::api::{self, Api, Bounds, Keys, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::metrics::{ApiMetrics, Peer};
@@ -50,7 +50,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let router = api.router(&config.api, health);
     let patience = Duration::from_millis(config.api.request_timeout_ms);
     tokio::select! {
-        () = api::serve(outer, router, metrics, shutdown.clone()) => {}
+        () = api::serve(outer, router, Bounds::default(), metrics, shutdown.clone()) => {}
         () = async { shutdown.cancelled().await; tokio::time::sleep(patience).await } => {
             tracing::warn!("the stop took too long: some connections are cut");
         }
@@ -64,8 +64,8 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
 async fn watch(reader: Reader, health: Arc<Health>) {
     let nobody = Viewer::tenant(uuid::Uuid::nil());
     loop {
-        match reader.sees_anything(&nobody).await {
-            Ok(_) => {
+        match reader.can_read(&nobody).await {
+            Ok(()) => {
                 if health.reached(Peer::Database) {
                     tracing::info!("the database can be read");
                 }
@@ -81,13 +81,19 @@ async fn watch(reader: Reader, health: Arc<Health>) {
 }
 
 async fn keep_house(api: Api, tokens: Arc<Tokens>) {
+    let mut told = String::new();
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
         api.tidy();
         match tokens.reload() {
             Ok(true) => tracing::info!("the keys of api.jwks_file are new"),
-            Ok(false) => {}
-            Err(error) => tracing::warn!("{error}; the keys stay as they were"),
+            Ok(false) => told.clear(),
+            // Once, and not every ten seconds.
+            Err(error) if error.to_string() == told => {}
+            Err(error) => {
+                told = error.to_string();
+                tracing::warn!("{told}; the keys stay as they were");
+            }
         }
     }
 }

@@ -58,6 +58,14 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     at_least_one("database.statement_timeout_ms", config.database.statement_timeout_ms);
     at_least_one("database.pool_size", config.database.pool_size as u64);
     at_least_one("api.request_timeout_ms", config.api.request_timeout_ms);
+    // PostgreSQL counts its timeout in 31 bits.
+    if config.database.statement_timeout_ms > i32::MAX as u64 {
+        refuse(
+            "database.statement_timeout_ms",
+            &config.database.statement_timeout_ms,
+            format!("is more than PostgreSQL can count, {}", i32::MAX),
+        );
+    }
     if worker.batch_size > usize::from(worker.prefetch) {
         refuse(
             "worker.batch_size",

@@ -12,6 +12,12 @@ use crate::tls::{TlsFileError, TlsFiles};
 /// How long a connection may take to be made, unless the URL says `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection is silent before the system asks whether it is still there, how long it then waits before it asks
+/// again, and how long the other side may acknowledge nothing; unless the URL says otherwise.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// Where the database is and how it is reached: a `postgres://` URL, understood.
 ///
 /// `sslmode` is `disable` (also when absent), or `require`, `verify-ca` or `verify-full`, which all verify the
@@ -82,6 +88,16 @@ impl Database {
         config.ssl_mode(if verify { SslMode::Require } else { SslMode::Disable });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        // A connection that something between has forgotten is noticed in a minute, and not in two hours.
+        if !kept.contains("keepalives") {
+            config
+                .keepalives_idle(KEEPALIVE_IDLE)
+                .keepalives_interval(KEEPALIVE_INTERVAL)
+                .keepalives_retries(3);
+        }
+        if !kept.contains("tcp_user_timeout") {
+            config.tcp_user_timeout(UNACKNOWLEDGED);
         }
         if config.get_application_name().is_none() {
             config.application_name("cns-events");

@@ -40,6 +40,11 @@ impl Failure {
         Failure { class: Class::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
     }
 
+    /// A row that is stored and that this program has no value for.
+    pub(super) fn unreadable(what: &str) -> Self {
+        Failure { class: Class::Data, sqlstate: None, message: what.to_owned() }
+    }
+
     /// What was wrong, without anything that the server may have quoted from a row.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -61,30 +61,33 @@ pub struct Table {
 }
 
 const QUESTION: &str = "
-    select current_setting('server_version'), \
-      coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false), \
-      pg_is_in_recovery(), \
-      current_setting('synchronous_commit') <> 'off' and current_setting('fsync') = 'on', \
-      clock_timestamp(), \
-      current_user::text, \
+    select current_setting('server_version') as version, \
+      coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false) as encrypted, \
+      pg_is_in_recovery() as standby, \
+      current_setting('synchronous_commit') <> 'off' and current_setting('fsync') = 'on' as durable, \
+      clock_timestamp() as clock, \
+      current_user::text as login, \
       (select rolsuper or rolbypassrls from pg_roles where rolname = current_user) \
-        or coalesce((select pg_has_role(current_user, relowner, 'member') from pg_class where oid = t.oid), false), \
-      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'service_role'), false), \
-      t.oid is not null, \
-      coalesce(has_table_privilege(t.oid, 'insert'), false), \
-      coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[])')::oid, 'execute'), false), \
-      coalesce(has_any_column_privilege(t.oid, 'select'), false), \
-      coalesce((select relrowsecurity from pg_class where oid = t.oid), false), \
-      coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false), \
+        or coalesce((select pg_has_role(current_user, relowner, 'member') from pg_class where oid = t.oid), false) as powerful, \
+      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'service_role'), false) \
+        as service_role, \
+      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'authenticated'), false) \
+        as authenticated, \
+      t.oid is not null as there_is_a_table, \
+      coalesce(has_table_privilege(t.oid, 'insert'), false) as may_insert, \
+      coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[])')::oid, 'execute'), false) as may_lookup, \
+      coalesce(has_any_column_privilege(t.oid, 'select'), false) as may_select, \
+      coalesce((select relrowsecurity from pg_class where oid = t.oid), false) as row_security, \
+      coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false) as forced, \
       (select count(*) from pg_policy where polrelid = t.oid and polname in \
-        ('Service role can insert enrichment events', 'Users can view own org enrichment events')), \
-      coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true), \
-      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'authenticated'), false), \
+        ('Service role can insert enrichment events', 'Users can view own org enrichment events')) as policies, \
       (select string_agg(lower(may), ', ') from pg_roles r, unnest(array['SELECT', 'UPDATE', 'DELETE', 'TRUNCATE']) may \
-        where r.rolname = 'service_role' and has_table_privilege(r.oid, t.oid, may)), \
+        where r.rolname = 'service_role' and has_table_privilege(r.oid, t.oid, may)) as worker_role_excess, \
       (select string_agg(lower(may), ', ') from pg_roles r, unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) may \
-        where r.rolname = 'authenticated' and has_table_privilege(r.oid, t.oid, may)), \
+        where r.rolname = 'authenticated' and has_table_privilege(r.oid, t.oid, may)) as reader_role_excess, \
       coalesce((select has_table_privilege(r.oid, t.oid, 'select') from pg_roles r where r.rolname = 'authenticated'), false) \
+        as reader_role_reads, \
+      coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true) as may_ask_migrations \
     from (select to_regclass('enrichment_events')::oid as oid) t, \
       (select to_regclass('__diesel_schema_migrations')::oid as oid) m";
 
@@ -98,30 +101,30 @@ pub async fn facts(database: &Database) -> Result<Facts, Failure> {
     let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
     let rows = client.query_typed(QUESTION, none).await?;
     let took = asked.elapsed();
-    let row = rows.first().ok_or_else(|| Failure::timeout(0))?;
-    let server: DateTime<Utc> = row.get(4);
-    let table = row.get::<_, bool>(8).then(|| Table {
-        insert: row.get(9),
-        lookup: row.get(10),
-        select: row.get(11),
-        row_security: row.get(12),
-        forced: row.get(13),
-        policies: row.get(14),
-        worker_role_excess: row.get(17),
-        reader_role_excess: row.get(18),
-        reader_role_reads: row.get(19),
+    let row = rows.first().ok_or_else(|| Failure::unexpected("no row"))?;
+    let server: DateTime<Utc> = row.get("clock");
+    let table = row.get::<_, bool>("there_is_a_table").then(|| Table {
+        insert: row.get("may_insert"),
+        lookup: row.get("may_lookup"),
+        select: row.get("may_select"),
+        row_security: row.get("row_security"),
+        forced: row.get("forced"),
+        policies: row.get("policies"),
+        worker_role_excess: row.get("worker_role_excess"),
+        reader_role_excess: row.get("reader_role_excess"),
+        reader_role_reads: row.get("reader_role_reads"),
     });
-    let pending = if row.get(15) { pending(database).await } else { None };
+    let pending = if row.get("may_ask_migrations") { pending(database).await } else { None };
     Ok(Facts {
-        version: row.get(0),
-        encrypted: row.get(1),
-        standby: row.get(2),
-        durable: row.get(3),
+        version: row.get("version"),
+        encrypted: row.get("encrypted"),
+        standby: row.get("standby"),
+        durable: row.get("durable"),
         clock: server - (asked_at + half(took)),
-        login: row.get(5),
-        powerful: row.get(6),
-        service_role: row.get(7),
-        authenticated: row.get(16),
+        login: row.get("login"),
+        powerful: row.get("powerful"),
+        service_role: row.get("service_role"),
+        authenticated: row.get("authenticated"),
         table,
         pending,
     })

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::failure::Failure;
 
-/// One statement of the worker: its text is made once, and prepared once for each connection.
+/// A statement that is run again and again: its text is made once, and prepared once for each connection.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     sql: String,
@@ -142,7 +142,7 @@ fn built_in(metadata: &PgTypeMetadata) -> Result<Type, Failure> {
     })
 }
 
-/// The worker's statements use built-in types alone, so that nothing is ever looked up.
+/// Statements use built-in types alone, so that nothing is ever looked up.
 struct BuiltInTypes;
 
 impl PgMetadataLookup for BuiltInTypes {

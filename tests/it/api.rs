@@ -2,9 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cns_events::api::Bounds;
+use cns_events::metrics::ApiMetrics;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::http::{Served, answer, request};
@@ -90,7 +94,6 @@ async fn bad_questions_are_told_apart() {
         (&format!("/v1/boms/{bom}/events?type={}", ["a"; 51].join(",")), "type"),
         ("/v1/workflows/%00/events", "workflow_id"),
         ("/v1/workflows/%ff/events", "workflow_id"),
-        ("/v1/workflows//events", "workflow_id"),
         (&format!("/v1/workflows/{long}/events"), "workflow_id"),
     ] {
         let answer = served.get(path, &token);
@@ -113,6 +116,7 @@ async fn bad_questions_are_told_apart() {
         (format!("/v1/boms/{}/events", Uuid::new_v4()), 0),
         ("/v1/workflows/w%2F1%20%C3%BC/events".to_owned(), 30),
         ("/v1/workflows/none/events".to_owned(), 0),
+        ("/v1/workflows//events".to_owned(), 0),
         ("/v1/errors?hours=8760".to_owned(), 15),
     ] {
         assert_eq!(served.get(&path, &token).events().len(), found, "{path}");
@@ -169,7 +173,7 @@ async fn ids_and_challenges() {
     assert_eq!(served.process.metric(r#"cns_events_api_tokens_refused_total{reason="missing"}"#), 2.0);
 }
 
-/// Large headers, large bodies, half a request and a client that does not read: none of them holds up the others.
+/// Large headers, bodies, half a request and nonsense: none of them holds up the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn oddly_shaped_requests_are_bounded() {
     let stand = Stand::new("bounds").await;
@@ -180,8 +184,17 @@ async fn oddly_shaped_requests_are_bounded() {
     assert_eq!(served.ask("GET", "/livez", &[("x-large", &large)]).status, 431);
     let many: Vec<(&str, &str)> = std::iter::repeat_n(("x-one", "1"), 80).collect();
     assert_eq!(served.ask("GET", "/livez", &many).status, 431);
-    let body = served.ask("GET", "/v1/errors", &[("content-length", "1000000000")]);
-    assert_eq!((body.status, body.header("content-type")), (413, "application/problem+json"));
+    for header in
+        [("content-length", "1000000000"), ("content-length", "1"), ("transfer-encoding", "chunked")]
+    {
+        let body = served.ask("GET", "/v1/errors", &[header]);
+        assert_eq!(
+            (body.status, body.header("content-type")),
+            (413, "application/problem+json"),
+            "{header:?}"
+        );
+    }
+    assert_eq!(served.ask("GET", "/livez", &[("content-length", "0")]).status, 200);
     let mut idle = Vec::new();
     for begun in ["", "GET /v1/err", "GET /v1/errors HTTP/1.1\r\nhost: x\r\nauthoriz"] {
         let mut stream = TcpStream::connect(served.address).unwrap();
@@ -198,6 +211,37 @@ async fn oddly_shaped_requests_are_bounded() {
         assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
     }
     assert_eq!(served.get("/v1/errors", &token).events().len(), 5);
+}
+
+/// Connections that say nothing, and clients that take nothing, are closed in time; others wait for their place and get it.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_and_slow_readers_are_closed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let large = "x".repeat(64 * 1024 * 1024);
+    let router = axum::Router::new()
+        .route("/large", axum::routing::get(async move || large.clone()))
+        .route("/small", axum::routing::get(async || "small"));
+    let (metrics, shutdown) = (Arc::new(ApiMetrics::new()), CancellationToken::new());
+    let second = Duration::from_secs(1);
+    let bounds = Bounds { connections: 2, header_timeout: second, write_timeout: second };
+    let serving =
+        tokio::spawn(cns_events::api::serve(listener, router, bounds, metrics.clone(), shutdown.clone()));
+    let connect = |said: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream
+    };
+    // One that says half of something and one that does not take what it asked for: there is no third place.
+    let _silent = connect("GET /sm");
+    let _greedy = connect(&request("GET", "/large", &[]));
+    until("both are there", async || metrics.connections.get() == 2).await;
+    let third = connect(&request("GET", "/small", &[]));
+    let answered = tokio::task::spawn_blocking(|| answer(third)).await.unwrap();
+    assert_eq!(answered.body, b"small");
+    until("both are closed", async || metrics.connections.get() == 0).await;
+    shutdown.cancel();
+    serving.await.unwrap();
 }
 
 /// gzip for who takes it, CORS for whom the configuration names.

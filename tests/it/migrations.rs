@@ -193,3 +193,48 @@ async fn one_login_that_is_no_superuser_can_do_it_all() {
     let drop = format!("drop owned by {login} cascade; drop role {login}");
     until("the login is gone", async || stand.sql.batch_execute(&drop).await.is_ok()).await;
 }
+
+/// A new table where default privileges give away everything, as on Supabase: the roles have what the contract says.
+#[tokio::test(flavor = "multi_thread")]
+async fn default_privileges_are_taken_back() {
+    let stand = Stand::empty("defaults").await;
+    let generous = "do $$ begin create role anon nologin; exception when duplicate_object or unique_violation then null; end $$; \
+                    do $$ begin create role service_role nologin; exception when duplicate_object or unique_violation then null; end $$; \
+                    do $$ begin create role authenticated nologin; exception when duplicate_object or unique_violation then null; end $$; \
+                    alter default privileges in schema public grant all on tables to anon, authenticated, service_role";
+    stand.sql.batch_execute(generous).await.unwrap();
+    assert!(stand.command().arg("migrate").output().unwrap().status.success());
+    let granted = "select coalesce(string_agg(grantee || ' ' || privilege_type, ', ' order by grantee, privilege_type), '') from \
+                   information_schema.role_table_grants where table_name = 'enrichment_events' and grantee in ('anon', 'authenticated', 'service_role', 'PUBLIC')";
+    let granted: String = stand.sql.query_one(granted, &[]).await.unwrap().get(0);
+    assert_eq!(granted, "authenticated SELECT, service_role INSERT");
+}
+
+/// An index whose building was cut short is built again, whichever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_built_indexes_are_built_again() {
+    let stand = Stand::new("halfbuilt").await;
+    let indexes = std::fs::read_dir(folder()).unwrap().filter_map(|entry| {
+        let up = std::fs::read_to_string(entry.unwrap().path().join("up.sql")).unwrap();
+        let (_, rest) = up.split_once("index concurrently if not exists ")?;
+        Some(rest.split(' ').next().unwrap().to_owned())
+    });
+    let indexes: Vec<String> = indexes.collect();
+    assert!(indexes.len() >= 7, "{indexes:?}");
+    for index in &indexes {
+        let cut = format!("update pg_index set indisvalid = false where indexrelid = '{index}'::regclass");
+        stand.sql.batch_execute(&cut).await.unwrap();
+    }
+    // The constraint has its index; the others are made again.
+    let again = "delete from __diesel_schema_migrations where version > '20260101000005'; \
+                 update pg_index set indisvalid = true where indexrelid = 'enrichment_events_event_id_key'::regclass";
+    stand.sql.batch_execute(again).await.unwrap();
+    assert!(stand.command().arg("migrate").output().unwrap().status.success());
+    let invalid =
+        "select count(*) from pg_index where indrelid = 'enrichment_events'::regclass and not indisvalid";
+    assert_eq!(stand.number(invalid).await, 0);
+    assert_eq!(
+        stand.number("select count(*) from pg_indexes where tablename = 'enrichment_events'").await,
+        indexes.len() as i64 + 1
+    );
+}

@@ -59,7 +59,7 @@ impl Demo {
 
         let reader = reader(config)?;
         let viewer = Viewer::tenant(workflow.tenant_id);
-        reader.sees_anything(&viewer).await.context("cannot read the table (database.url)")?;
+        reader.can_read(&viewer).await.context("cannot read the table (database.url)")?;
         let broker = Broker::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
 
         let connection = broker.connect("demo").await.context("cannot reach the broker (amqp.uri)")?;

@@ -147,7 +147,7 @@ fn primary(report: &mut Report, facts: &Facts) {
 
 fn migrations(report: &mut Report, facts: &Facts) {
     match &facts.pending {
-        None => report.ok("migrations", "this login may not ask which have run; storing tells"),
+        None => report.ok("migrations", "this login may not ask which have run; what follows tells"),
         Some(pending) if pending.is_empty() => report.ok("migrations", "up to date"),
         Some(pending) => {
             report.wrong("migrations", format!("pending: {}", pending.join(", ")), "cns-events migrate")

@@ -15,8 +15,8 @@ use super::{Failure, output, reader, usage};
 use crate::config::Config;
 use crate::event::tenant_of;
 use crate::patience::Patience;
-use crate::store;
-use crate::store::read::{Cursor, Query as Asked, Reader, Viewer};
+use crate::store::read::{Cursor, Limits, Query as Asked, Reader, Viewer};
+use crate::store::{self, Class};
 use print::{Printer, Shows};
 use story::Story;
 
@@ -57,7 +57,7 @@ enum What {
     /// Errors of the last hours
     Errors {
         /// How far back
-        #[arg(long, value_name = "HOURS", default_value_t = store::read::Limits::HOURS)]
+        #[arg(long, value_name = "HOURS", default_value_t = Limits::HOURS)]
         hours: u32,
         #[command(flatten)]
         whose: Whose,
@@ -256,8 +256,10 @@ impl View<'_> {
                         story.iter_mut().for_each(|story| story.add(event));
                     }
                     (away, patience) = (false, Patience::endless());
-                    LOOK_AGAIN
+                    if events.len() < Limits::MOST { LOOK_AGAIN } else { Duration::ZERO }
                 }
+                // Nothing but an operator mends it.
+                Err(failure) if failure.class == Class::Held("operator") => return Err(self.told(&failure)),
                 Err(failure) => {
                     if !std::mem::replace(&mut away, true) {
                         output::note(&format!("the database does not answer, and is asked again: {failure}"));

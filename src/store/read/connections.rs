@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult};
 use futures_util::future::try_join3;
+use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use super::viewer::Viewer;
 use crate::store::connect::{ConnectError, Database};
 use crate::store::failure::Failure;
+
+/// How long a server may take to stop what nobody waits for.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// Connections that are opened when they are needed, and kept.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ impl<T, E: Into<Failure>> From<E> for Stopped<T> {
 
 impl Connections {
     pub(super) fn new(database: Database, most: usize, timeout: Duration) -> Self {
+        // A timeout of 0 is none for PostgreSQL, and one of more than 31 bits an error.
+        let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64));
         // It can only fail for timeouts without a runtime, and there are none here.
         let pool = Pool::builder(Opener(database)).max_size(most.max(1)).build();
         #[allow(clippy::expect_used)]
@@ -41,7 +47,8 @@ impl Connections {
     }
 
     /// Does `work` in a read-only transaction as `viewer`. Set-up, work and commit are sent together, and the server answers
-    /// them in their order: where the set-up fails, the transaction does, and its error comes before any row.
+    /// them in their order. Nothing of the work is looked at before the set-up has succeeded: where it failed, its error is the
+    /// answer, whatever the work found.
     pub(super) async fn transaction<T>(
         &self,
         viewer: &Viewer,
@@ -57,10 +64,21 @@ impl Connections {
                 viewer.set_up()
             );
             let client = leased.client();
+            let (begun, has_begun) = oneshot::channel();
             let done = try_join3(
-                async { client.batch_execute(&begin).await.map_err(Stopped::from) },
-                work(client),
-                async { client.batch_execute("commit").await.map_err(Stopped::from) },
+                async {
+                    client.batch_execute(&begin).await?;
+                    let _ = begun.send(()); // the work listens, or is not there any more
+                    Ok(())
+                },
+                async {
+                    let worked = work(client).await;
+                    match has_begun.await {
+                        Ok(()) => worked,
+                        Err(_) => std::future::pending().await, // the set-up's error ends everything
+                    }
+                },
+                async { Ok(client.batch_execute("commit").await?) },
             )
             .await;
             match done {
@@ -120,12 +138,17 @@ impl Leased {
 impl Drop for Leased {
     fn drop(&mut self) {
         let Some(object) = self.object.take().filter(|_| !self.ended) else { return };
-        let database = Object::pool(&object).map(|pool| pool.manager().0.clone());
-        let client = Object::take(object);
-        // The server may still be at it, and would only notice at the end.
-        if let (Some(database), Ok(runtime)) = (database, tokio::runtime::Handle::try_current()) {
-            let token = client.cancel_token();
-            runtime.spawn(async move { database.cancel(&token).await });
-        }
+        let (database, runtime) = (Object::pool(&object), tokio::runtime::Handle::try_current());
+        let (Some(pool), Ok(runtime)) = (database, runtime) else { return drop(Object::take(object)) };
+        // The server may still be at it. The pool has its place back when it has stopped, so that no number of callers who leave
+        // makes more connections than there may be.
+        runtime.spawn(async move {
+            let stop = async {
+                pool.manager().0.cancel(&object.cancel_token()).await;
+                object.batch_execute("rollback").await
+            };
+            let _ = tokio::time::timeout(STOPPING, stop).await; // it is closed in any case
+            drop(Object::take(object));
+        });
     }
 }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::store::connect::describe;
 use crate::store::failure::Failure;
 
 /// One stored event, as the table has it. The two documents are the text that the database gives, however deep they are.
@@ -54,30 +55,31 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    /// Reads a row of `select *` in the order of the schema's columns.
+    /// Reads a row that has the schema's columns, in their order.
     pub(super) fn from_row(row: &Row) -> Result<Self, Failure> {
-        Ok(StoredEvent {
-            id: row.try_get(0)?,
-            event_id: row.try_get(1)?,
-            event_type: row.try_get(2)?,
-            routing_key: row.try_get(3)?,
-            bom_id: row.try_get(4)?,
-            tenant_id: row.try_get(5)?,
-            organization_id: row.try_get(6)?,
-            project_id: row.try_get(7)?,
-            user_id: row.try_get(8)?,
-            source: row.try_get(9)?,
-            workflow_id: row.try_get(10)?,
-            state: row.try_get::<_, Document>(11)?.0,
-            payload: row.try_get::<_, Document>(12)?.0,
-            created_at: row.try_get(13)?,
+        let read = || {
+            Ok(StoredEvent {
+                id: row.try_get(0)?,
+                event_id: row.try_get(1)?,
+                event_type: row.try_get(2)?,
+                routing_key: row.try_get(3)?,
+                bom_id: row.try_get(4)?,
+                tenant_id: row.try_get(5)?,
+                organization_id: row.try_get(6)?,
+                project_id: row.try_get(7)?,
+                user_id: row.try_get(8)?,
+                source: row.try_get(9)?,
+                workflow_id: row.try_get(10)?,
+                state: row.try_get::<_, Document>(11)?.0,
+                payload: row.try_get::<_, Document>(12)?.0,
+                created_at: row.try_get(13)?,
+            })
+        };
+        read().map_err(|error: tokio_postgres::Error| {
+            // A time of infinity, say, which only SQL by hand can have put there.
+            let id = row.try_get::<_, Uuid>(0).unwrap_or_default();
+            Failure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
         })
-    }
-
-    /// Bytes that it takes, about.
-    pub(super) fn size(&self) -> usize {
-        const REST: usize = 512;
-        self.state.get().len() + self.payload.get().len() + REST
     }
 }
 

@@ -54,7 +54,7 @@ pub use query::{Limits, Query, QueryError};
 pub use viewer::{SubjectError, Viewer};
 
 /// A page ends early when its events have this many bytes: a thousand of the largest would not fit any memory.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Reads, over a pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -147,14 +147,13 @@ impl Reader {
     pub async fn mark(&self, viewer: &Viewer, query: &Query) -> Result<Mark, Failure> {
         let oldest_running =
             self.connections.transaction(viewer, async |client| Ok(oldest_running(client).await?)).await?;
-        let mut mark = Mark { oldest_running, seen: HashSet::new() };
         // What was committed by then, though younger than the oldest that is still running (of any database).
-        self.newer(viewer, query, &mut mark).await?;
-        Ok(mark)
+        let (_, visible) = self.visible(viewer, query, &oldest_running).await?;
+        Ok(Mark { oldest_running, seen: visible.into_iter().collect() })
     }
 
-    /// The events of a query that were committed since `mark`, oldest first, each once; its limit and cursor are not
-    /// asked for. It goes by transactions and not by `created_at`, so that an event that comes late is not missed.
+    /// Events of a query that were committed since `mark`, oldest first, each once and at most a thousand; its limit and cursor
+    /// are not asked for. It goes by transactions and not by `created_at`, so that an event that comes late is not missed.
     ///
     /// # Errors
     /// As [`Reader::page`]; `mark` is as it was then.
@@ -164,16 +163,41 @@ impl Reader {
         query: &Query,
         mark: &mut Mark,
     ) -> Result<Vec<StoredEvent>, Failure> {
-        let statement = query.committed_since(&mark.oldest_running)?;
+        let (oldest_running, visible) = self.visible(viewer, query, &mark.oldest_running).await?;
+        let mut new: Vec<Uuid> = visible.iter().copied().filter(|id| !mark.seen.contains(id)).collect();
+        let more = new.len() > Limits::MOST;
+        new.truncate(Limits::MOST);
+        let events = if new.is_empty() {
+            Vec::new()
+        } else {
+            let statement = query.these(&new)?;
+            let read =
+                self.connections.transaction(viewer, async |client| Ok(rows(client, &statement).await?));
+            read.await?.iter().map(StoredEvent::from_row).collect::<Result<_, _>>()?
+        };
+        if more {
+            mark.seen.extend(new);
+        } else {
+            *mark = Mark { oldest_running, seen: visible.into_iter().collect() };
+        }
+        Ok(events)
+    }
+
+    /// The oldest transaction that runs, and the ids of a query's rows of no older transaction than `since`.
+    async fn visible(
+        &self,
+        viewer: &Viewer,
+        query: &Query,
+        since: &str,
+    ) -> Result<(String, Vec<Uuid>), Failure> {
+        let statement = query.committed_since(since)?;
         let read = self.connections.transaction(viewer, async |client| {
             // In this order: what is committed between the two is read now, and again the next time.
             Ok(try_join(oldest_running(client), rows(client, &statement)).await?)
         });
         let (oldest_running, rows) = read.await?;
-        let events = rows.iter().map(StoredEvent::from_row).collect::<Result<Vec<_>, _>>()?;
-        let seen = events.iter().map(|event| event.id).collect();
-        let before = std::mem::replace(mark, Mark { oldest_running, seen }).seen;
-        Ok(events.into_iter().filter(|event| !before.contains(&event.id)).collect())
+        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        Ok((oldest_running, ids))
     }
 
     /// How the database would answer a query: the lines of its `EXPLAIN`.
@@ -186,14 +210,25 @@ impl Reader {
         Ok(read.await?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Whether anything is there that this viewer may see. It takes what every read takes: the connection, the role, the
-    /// privilege and the table.
+    /// Whether this viewer can read: it takes what every read takes (the connection, the role, the privilege, the table) and
+    /// looks at no event.
+    ///
+    /// # Errors
+    /// As [`Reader::page`].
+    pub async fn can_read(&self, viewer: &Viewer) -> Result<(), Failure> {
+        self.one::<i64>(viewer, &query::nothing()?).await.map(drop)
+    }
+
+    /// Whether anything is there that this viewer may see. Where that is nothing, and policies are not as this project makes
+    /// them, every row may be looked at.
     ///
     /// # Errors
     /// As [`Reader::page`].
     pub async fn sees_anything(&self, viewer: &Viewer) -> Result<bool, Failure> {
-        let statement = Typed::of(&diesel::sql_query("select exists (select from enrichment_events)"))?;
-        self.one(viewer, &statement).await
+        // In the order of an index, or the planner expects to find a row at once and reads the whole table in vain.
+        let first =
+            "select exists (select from enrichment_events order by tenant_id, created_at desc limit 1)";
+        self.one(viewer, &Typed::of(&diesel::sql_query(first))?).await
     }
 
     /// How many events of a BOM are stored.
@@ -239,9 +274,8 @@ impl Reader {
                 let mut rows = std::pin::pin!(statement.query(client).await?);
                 let (mut events, mut bytes) = (Vec::new(), 0);
                 while let Some(row) = rows.try_next().await.map_err(Failure::from)? {
-                    let event = StoredEvent::from_row(&row)?;
-                    bytes += event.size();
-                    events.push(event);
+                    bytes += row.raw_size_bytes();
+                    events.push(StoredEvent::from_row(&row)?);
                     if bytes >= PAGE_BYTES && events.len() < most {
                         return Err(Stopped::Enough(Gathered { rows: events, full: true }));
                     }

@@ -1,6 +1,6 @@
 //! Who reads.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::event::storable;
@@ -29,7 +29,7 @@ impl Viewer {
     /// A tenant.
     #[must_use]
     pub fn tenant(tenant: Uuid) -> Self {
-        Viewer(Seen::Claimed(json!({"role": READER, "tenant_id": tenant}).to_string()))
+        Viewer::claiming(tenant, None)
     }
 
     /// Somebody of a tenant, for policies that ask who it is.
@@ -40,10 +40,17 @@ impl Viewer {
     /// # Errors
     /// Where the subject holds what `PostgreSQL` cannot store.
     pub fn user(tenant: Uuid, subject: &str) -> Result<Self, SubjectError> {
-        let claims = json!({"role": READER, "tenant_id": tenant, "app_metadata": {"tenant_id": tenant}, "sub": subject});
-        let claims = claims.to_string();
-        storable(&claims).map_err(SubjectError)?;
-        Ok(Viewer(Seen::Claimed(claims)))
+        storable(&Value::from(subject).to_string()).map_err(SubjectError)?;
+        Ok(Viewer::claiming(tenant, Some(subject)))
+    }
+
+    /// The tenant in both places where a policy may look for it.
+    fn claiming(tenant: Uuid, subject: Option<&str>) -> Self {
+        let mut claims = json!({"role": READER, "tenant_id": tenant, "app_metadata": {"tenant_id": tenant}});
+        if let Some(subject) = subject {
+            claims["sub"] = subject.into();
+        }
+        Viewer(Seen::Claimed(ascii(&claims.to_string())))
     }
 
     /// An operator, who sees every tenant: row-level security is not asked. The database refuses a login that is not
@@ -65,6 +72,25 @@ impl Viewer {
     }
 }
 
+/// The same JSON in ASCII: a database in another encoding cannot fail to understand it.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            // Outside of ASCII there are only strings.
+            let units = character
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04x}"))
+                .collect::<String>();
+            text.push_str(&units);
+        }
+    }
+    text
+}
+
 impl std::fmt::Debug for Viewer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Claims may hold names and addresses of people.
@@ -84,6 +110,12 @@ mod tests {
         let viewer = Viewer::user(Uuid::nil(), "'; reset role; --\\'").unwrap();
         // A doubled quote stays within the literal, and so does a doubled backslash.
         assert!(viewer.set_up().contains(r#"''; reset role; --\\\\''"#), "{}", viewer.set_up());
+    }
+
+    #[test]
+    fn claims_are_ascii() {
+        assert_eq!(ascii("{\"a\":\"ü\u{1f600}\"}"), r#"{"a":"\u00fc\ud83d\ude00"}"#);
+        assert!(Viewer::user(Uuid::nil(), "Žižek 😀").unwrap().set_up().is_ascii());
     }
 
     #[test]
