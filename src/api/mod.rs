@@ -11,7 +11,9 @@ mod openapi;
 mod problem;
 mod routes;
 mod server;
+mod shares;
 mod signature;
+mod throttle;
 mod token;
 
 use std::num::NonZeroU32;
@@ -23,6 +25,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use throttle::Throttle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -34,6 +37,7 @@ use crate::config;
 use crate::health::{self, Health};
 use crate::metrics::ApiMetrics;
 use crate::store::read::Reader;
+use shares::Shares;
 
 pub use keys::{KeyError, Keys};
 pub use openapi::document;
@@ -65,8 +69,10 @@ struct Parts {
     reader: Reader,
     tokens: Arc<Tokens>,
     limiter: Option<DefaultKeyedRateLimiter<Uuid>>,
+    shares: Shares,
     metrics: Arc<ApiMetrics>,
     timeout: Duration,
+    unanswered: Throttle,
 }
 
 impl Api {
@@ -76,7 +82,9 @@ impl Api {
         let limiter = NonZeroU32::new(config.rate_limit)
             .map(|rate| DefaultKeyedRateLimiter::keyed(Quota::per_second(rate)));
         let timeout = Duration::from_millis(config.request_timeout_ms);
-        Api(Arc::new(Parts { reader, tokens, limiter, metrics, timeout }))
+        let shares = Shares::of_pool(reader.connections());
+        let unanswered = Throttle::default();
+        Api(Arc::new(Parts { reader, tokens, limiter, shares, metrics, timeout, unanswered }))
     }
 
     /// Forgets the tenants that have made no request of late: to be called now and then.
@@ -84,6 +92,7 @@ impl Api {
         if let Some(limiter) = &self.0.limiter {
             limiter.retain_recent();
         }
+        self.0.shares.tidy();
     }
 
     /// Everything that can be asked.

@@ -53,8 +53,16 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
     response
 }
 
-/// Tells browsers and caches to keep their hands off.
-pub(super) async fn protect(request: Request, next: Next) -> Response {
+/// Tells browsers and caches to keep their hands off, and leaves no encoding that could not be.
+pub(super) async fn protect(mut request: Request, next: Next) -> Response {
+    // Who refuses an answer as it is, and cannot be given another, is given it as it is (RFC 9110, section 12.5.3).
+    let refuses = |encodings: &HeaderValue| {
+        let encodings = encodings.to_str().unwrap_or_default().replace(' ', "");
+        encodings.contains("identity;q=0") || encodings.contains("*;q=0")
+    };
+    if request.headers().get(header::ACCEPT_ENCODING).is_some_and(refuses) {
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,11 +1,13 @@
 //! What can be asked.
 
 use axum::Extension;
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -13,6 +15,9 @@ use super::openapi::Refusals;
 use super::problem::{Kind, Problem};
 use super::{Api, Caller};
 use crate::store::read::{Cursor, Page, Query, QueryError, StoredEvent};
+
+/// Characters of what is wrong with the parameters: it may quote one.
+const DETAIL_CHARS: usize = 200;
 
 /// Some events, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -30,12 +35,31 @@ impl From<Page> for EventPage {
     }
 }
 
-impl IntoResponse for EventPage {
+/// A page, and its place among its tenant's answers.
+pub(super) struct Answer {
+    page: EventPage,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self) {
-            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-            Err(_) => Problem::new(Kind::Internal, "the events cannot be written").into_response(),
-        }
+        let Ok(text) = serde_json::to_vec(&self.page) else {
+            return Problem::new(Kind::Internal, "the events cannot be written").into_response();
+        };
+        let bytes = Bytes::from_owner(Sent { text, _place: self.place });
+        ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+    }
+}
+
+/// An answer's bytes: its place is free when the last of them is gone.
+struct Sent {
+    text: Vec<u8>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
     }
 }
 
@@ -100,7 +124,7 @@ pub(super) async fn events_by_bom(
     Extension(caller): Extension<Caller>,
     bom_id: Result<Path<Uuid>, PathRejection>,
     parameters: Result<Parameters<BomParameters>, QueryRejection>,
-) -> Result<EventPage, Problem> {
+) -> Result<Answer, Problem> {
     let Path(bom_id) = bom_id.map_err(|_| QueryError::new("bom_id", "is no UUID"))?;
     let Parameters(asked) = parameters?;
     let types = asked.r#type.as_deref().map(|types| types.split(',')).into_iter().flatten();
@@ -124,7 +148,7 @@ pub(super) async fn events_by_workflow(
     Extension(caller): Extension<Caller>,
     workflow_id: Result<Path<String>, PathRejection>,
     parameters: Result<Parameters<WorkflowParameters>, QueryRejection>,
-) -> Result<EventPage, Problem> {
+) -> Result<Answer, Problem> {
     let Path(workflow_id) = workflow_id.map_err(|_| QueryError::new("workflow_id", "is no UTF-8"))?;
     let Parameters(asked) = parameters?;
     let query = Query::events_by_workflow(workflow_id, asked.limit)?;
@@ -141,24 +165,28 @@ pub(super) async fn recent_errors(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     parameters: Result<Parameters<ErrorParameters>, QueryRejection>,
-) -> Result<EventPage, Problem> {
+) -> Result<Answer, Problem> {
     let Parameters(asked) = parameters?;
     let query = Query::recent_errors(None, asked.hours, asked.limit)?;
     answer(&api, &caller, query, asked.cursor.as_deref()).await
 }
 
-async fn answer(
-    api: &Api,
-    caller: &Caller,
-    query: Query,
-    cursor: Option<&str>,
-) -> Result<EventPage, Problem> {
+async fn answer(api: &Api, caller: &Caller, query: Query, cursor: Option<&str>) -> Result<Answer, Problem> {
     let cursor = cursor.map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|error| QueryError::new("cursor", error.to_string()))?;
-    match api.0.reader.page(&caller.viewer, &query.after(cursor)).await {
-        Ok(page) => Ok(page.into()),
+    let share = api.0.shares.of(caller.tenant);
+    let place = share.answer().await;
+    let asking = share.question().await;
+    let read = api.0.reader.page(&caller.viewer, &query.after(cursor)).await;
+    drop(asking);
+    match read {
+        Ok(page) => Ok(Answer { page: page.into(), place }),
         Err(failure) => {
-            tracing::warn!(sqlstate = failure.sqlstate, tenant = %caller.tenant, "cannot read events: {failure}");
+            if let Some(unsaid) = api.0.unanswered.say() {
+                tracing::warn!(
+                    sqlstate = failure.sqlstate, tenant = %caller.tenant, unsaid, "cannot read events: {failure}"
+                );
+            }
             Err(failure.into())
         }
     }
@@ -169,6 +197,7 @@ impl From<QueryRejection> for Problem {
         // "Failed to deserialize query string: limit: invalid digit found in string"
         let text = rejection.body_text();
         let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, detail)| detail);
+        let detail: String = detail.chars().take(DETAIL_CHARS).collect();
         Problem::new(Kind::InvalidParameter, format!("{detail}; /openapi.json tells what may be asked"))
     }
 }

@@ -62,7 +62,9 @@ pub enum Refusal {
     #[error("the token is of another issuer")]
     Issuer,
     /// A claim that has to be there is not, or is not of its type.
-    #[error("the token lacks a claim that it has to have: exp, aud, and iss where an issuer is asked for")]
+    #[error(
+        "the token lacks a claim, or has one that is not of its type: exp, aud, nbf, and iss where an issuer is asked for"
+    )]
     Incomplete,
     /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
     #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]

@@ -54,12 +54,13 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 
 /// Text that somebody else chose, without what a terminal would act on.
 pub(super) fn safe(text: &str) -> String {
-    // Also what turns the direction of writing, or ends a line without a control character.
-    let acts = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
-    };
+    let acts = |character: char| character.is_control() || misleads(character);
     text.chars().map(|character| if acts(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// Whether a character turns the direction of writing, or ends a line without being a control character.
+fn misleads(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -93,12 +94,14 @@ pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// JSON without the control characters that it may hold as they are, and a terminal would act on (DEL and C1).
+/// JSON without the characters that it may hold as they are, and a terminal would act on (DEL, C1, and what misleads).
 pub(super) fn printable(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         match character {
-            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            character if matches!(character, '\u{7f}'..='\u{9f}') || misleads(character) => {
+                text.push_str(&format!("\\u{:04x}", u32::from(character)))
+            }
             _ => text.push(character),
         }
     }

@@ -105,7 +105,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn number(&self, name: &str) -> Option<f64> {
+    fn number(&self, name: &str) -> Option<f64> {
         serde_json::from_str(self.0.get(name)?.get()).ok()
     }
 
@@ -119,9 +119,15 @@ impl<'a> Fields<'a> {
         (!fields.0.is_empty()).then_some(fields)
     }
 
-    /// The field `duration_ms`, as people write it.
+    /// The field `duration_ms`, where it is one that can be.
+    pub(super) fn milliseconds(&self) -> Option<f64> {
+        const YEAR: f64 = 366.0 * 86_400_000.0;
+        self.number("duration_ms").filter(|milliseconds| (0.0..YEAR).contains(milliseconds))
+    }
+
+    /// The same, as people write it.
     fn duration(&self) -> String {
-        self.number("duration_ms").map_or_else(|| "?".to_owned(), duration)
+        self.milliseconds().map_or_else(|| "?".to_owned(), duration)
     }
 
     /// Every field that has a short text, as `name value`.

@@ -19,6 +19,7 @@ mod tokens;
 
 mod api;
 mod bad_input;
+mod bounds;
 mod commands;
 mod corpus;
 mod dlq;

@@ -89,6 +89,24 @@ async fn a_page_is_bounded_in_bytes() {
     assert_eq!((pages, events), (11, 40), "the last page is empty: the one before could not know");
 }
 
+/// Times that only SQL by hand can have put there are shown as the nearest that can be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn impossible_times_do_not_hide_a_bom() {
+    let stand = Stand::new("times").await;
+    let (tenant, bom) = (Uuid::new_v4(), Uuid::new_v4());
+    let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source, created_at) select at, 'x', $1, $2, 'customer', at::timestamptz \
+                  from unnest(array['infinity', '-infinity', '20000-01-01', '0044-03-15 BC', '2026-01-01']) at";
+    stand.sql.execute(insert, &[&bom, &tenant]).await.unwrap();
+    let reader = reader(&stand.database_url, 1);
+    let page = reader
+        .page(&Viewer::tenant(tenant), &Query::events_by_bom(bom, [""; 0], None).unwrap())
+        .await
+        .unwrap();
+    let years: Vec<String> =
+        page.events.iter().map(|event| event.created_at.format("%Y").to_string()).collect();
+    assert_eq!(years, ["9999", "9999", "2026", "0000", "0000"]);
+}
+
 /// What is committed is told, once: also what is older by its own account, and what took long to be committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_new_is_told_once() {

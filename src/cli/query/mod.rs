@@ -283,8 +283,8 @@ impl View<'_> {
                 ": the login of database.url has to be a member of authenticated: grant authenticated to …"
             }
             Some("42P01" | "22023") => ": has `cns-events migrate` been run?",
-            None => " (database.url)",
-            Some(_) => "",
+            None if matches!(failure.class, Class::Held(_)) => " (database.url)",
+            _ => "",
         };
         anyhow!("cannot read the table: {failure}{mend}")
     }

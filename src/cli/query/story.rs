@@ -85,7 +85,7 @@ impl Story {
         let happened = match kind {
             Some(Kind::ProcessingStarted) => Happened::Started,
             Some(Kind::StageStarted) => Happened::StageStarted(stage()),
-            Some(Kind::StageCompleted) => Happened::StageCompleted(stage(), payload.number("duration_ms")),
+            Some(Kind::StageCompleted) => Happened::StageCompleted(stage(), payload.milliseconds()),
             Some(Kind::WorkflowPaused) => Happened::Paused,
             Some(Kind::WorkflowResumed) => Happened::Resumed,
             Some(Kind::Error) => Happened::Error(words::of(event)),
@@ -103,7 +103,7 @@ impl Story {
             total: state.count("total_items").or_else(|| payload.count("total_items").filter(|_| started)),
             completed: state.count("completed_items"),
             failed: state.count("failed_items"),
-            percent: state.count("percent"),
+            percent: state.count("percent").map(|percent| percent.min(100)),
             happened,
         };
         self.0.insert((event.created_at, event.id), fact);
@@ -132,7 +132,8 @@ impl Story {
                 Happened::StageCompleted(stage, duration_ms) => end.complete(stage, now, duration_ms),
                 Happened::Paused => {
                     end.pauses += 1;
-                    (status, paused_since) = ("paused", Some(now));
+                    status = "paused";
+                    paused_since.get_or_insert(now);
                 }
                 Happened::Resumed => {
                     let paused = paused_since.take().map_or_else(TimeDelta::zero, |since| now - since);
@@ -324,6 +325,18 @@ mod tests {
             ("completed", Some(100), Some("risk"))
         );
         assert!(end.lines().contains(&("progress", "9 of 9 items (100 %)".to_owned())), "{:?}", end.lines());
+    }
+
+    #[test]
+    fn a_pause_that_is_told_twice_is_as_long_as_from_the_first() {
+        let end = told(&[
+            event(0, "workflow_paused", "{}", "{}"),
+            event(600, "workflow_paused", "{}", r#"{"percent": 250}"#),
+            event(660, "workflow_resumed", "{}", "{}"),
+            event(661, "stage_completed", r#"{"stage":"x","duration_ms":-5}"#, "{}"),
+        ]);
+        assert_eq!((end.pauses, end.paused_ms, end.percent), (2, 660_000, Some(100)));
+        assert_eq!(end.stages[0].duration_ms, None);
     }
 
     #[test]

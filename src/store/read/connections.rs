@@ -55,8 +55,9 @@ impl Connections {
         work: impl AsyncFnOnce(&Client) -> Result<T, Stopped<T>>,
     ) -> Result<T, Failure> {
         let timeout = self.timeout.as_millis();
+        // Waiting for a connection has a time of its own: others' questions are not this one's fault.
+        let mut leased = self.lease().await?;
         let within = tokio::time::timeout(self.timeout, async {
-            let mut leased = self.lease().await?;
             // Each plan is made for its own values: a page of a large BOM wants another one than that of a small one.
             let begin = format!(
                 "begin isolation level read committed, read only; set local statement_timeout = {timeout}; \
@@ -93,8 +94,15 @@ impl Connections {
         within.await.unwrap_or_else(|_| Err(Failure::timeout(timeout)))
     }
 
+    pub(super) fn most(&self) -> usize {
+        self.pool.status().max_size
+    }
+
     async fn lease(&self) -> Result<Leased, Failure> {
-        match self.pool.get().await {
+        let Ok(leased) = tokio::time::timeout(self.timeout, self.pool.get()).await else {
+            return Err(Failure::timeout(self.timeout.as_millis()));
+        };
+        match leased {
             Ok(object) => Ok(Leased { object: Some(object), ended: false }),
             Err(PoolError::Backend(error)) => Err(error.into()),
             Err(error) => Err(Failure::unexpected(&error.to_string())),

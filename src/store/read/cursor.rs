@@ -15,7 +15,7 @@ const BYTES: usize = 24;
 
 /// The microseconds of the years 0 to 9999, which both this program and `PostgreSQL` can tell. What is before or behind all
 /// events may as well be at their end.
-const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+pub(super) const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
 
 /// A place in a list of events that is sorted newest first: what comes after it is older.
 ///

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::cursor::YEARS;
 use crate::store::connect::describe;
 use crate::store::failure::Failure;
 
@@ -72,11 +73,11 @@ impl StoredEvent {
                 workflow_id: row.try_get(10)?,
                 state: row.try_get::<_, Document>(11)?.0,
                 payload: row.try_get::<_, Document>(12)?.0,
-                created_at: row.try_get(13)?,
+                created_at: row.try_get::<_, Moment>(13)?.0,
             })
         };
         read().map_err(|error: tokio_postgres::Error| {
-            // A time of infinity, say, which only SQL by hand can have put there.
+            // A null where an old table allows one, say.
             let id = row.try_get::<_, Uuid>(0).unwrap_or_default();
             Failure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
         })
@@ -94,4 +95,20 @@ impl<'a> FromSql<'a> for Document {
     }
 
     accepts!(JSONB);
+}
+
+/// A time within the years 0 to 9999 (RFC 3339 has no others): SQL by hand may have put in others, `infinity` among them.
+struct Moment(DateTime<Utc>);
+
+/// `PostgreSQL` counts microseconds from 2000 on.
+const EPOCH_2000: i64 = 946_684_800_000_000;
+
+impl<'a> FromSql<'a> for Moment {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let micros = i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000);
+        let micros = micros.clamp(*YEARS.start(), *YEARS.end());
+        Ok(Moment(DateTime::from_timestamp_micros(micros).ok_or("no such time")?))
+    }
+
+    accepts!(TIMESTAMPTZ);
 }

@@ -103,6 +103,12 @@ impl Reader {
         Reader { connections: Connections::new(database, connections, timeout) }
     }
 
+    /// How many connections there are at most.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.most()
+    }
+
     /// The next events of a query: as many as its limit, after its cursor.
     ///
     /// # Errors
