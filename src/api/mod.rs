@@ -6,6 +6,7 @@
 
 mod guard;
 mod keys;
+mod metrics;
 mod observe;
 mod openapi;
 mod problem;
@@ -35,11 +36,11 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::health::{self, Health};
-use crate::metrics::ApiMetrics;
 use crate::store::read::Reader;
 use shares::Shares;
 
 pub use keys::{KeyError, Keys};
+pub use metrics::ApiMetrics;
 pub use openapi::document;
 pub use problem::{Kind as ProblemKind, Problem};
 pub use routes::EventPage;

@@ -1,13 +1,11 @@
 //! What Prometheus scrapes. The doc comment of a metric is its help text; no label takes a value that a
 //! producer or a caller chooses.
 
-mod api;
 mod worker;
 
 use prometheus::core::Collector;
 use prometheus::{Encoder, Gauge, Opts, Registry, TextEncoder};
 
-pub use api::ApiMetrics;
 pub use worker::Metrics;
 
 /// Who can be lost and found again.
@@ -51,10 +49,10 @@ macro_rules! metrics {
         impl $Metrics {
             #[allow(clippy::expect_used)] // names and labels are constants, and a test registers them
             fn registered() -> Self {
-                let registry = super::registry();
+                let registry = $crate::metrics::registry();
                 $(
                     let help = concat!($($help),+).trim();
-                    let $name = super::new::$kind($metric, help $(, $extra)*).expect("a metric is well formed");
+                    let $name = $crate::metrics::new::$kind($metric, help $(, $extra)*).expect("a metric is well formed");
                     registry.register(Box::new($name.clone())).expect("a metric has its own name");
                 )+
                 $Metrics { registry, $($own: Default::default(),)* $($name),+ }
@@ -73,35 +71,35 @@ macro_rules! metrics {
         }
     };
 }
-use metrics;
+pub(crate) use metrics;
 
 /// Constructors by type, so that a table of metrics reads like one.
 #[allow(non_snake_case)]
-mod new {
+pub(crate) mod new {
     use prometheus::{
         Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     };
 
-    pub(super) fn IntCounter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(crate) fn IntCounter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
         IntCounter::new(name, help)
     }
-    pub(super) fn IntGauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(crate) fn IntGauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {
         IntGauge::new(name, help)
     }
-    pub(super) fn IntCounterVec(
+    pub(crate) fn IntCounterVec(
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<IntCounterVec> {
         IntCounterVec::new(Opts::new(name, help), labels)
     }
-    pub(super) fn IntGaugeVec(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    pub(crate) fn IntGaugeVec(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         IntGaugeVec::new(Opts::new(name, help), labels)
     }
-    pub(super) fn Histogram(name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
+    pub(crate) fn Histogram(name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
         Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
     }
-    pub(super) fn HistogramVec(
+    pub(crate) fn HistogramVec(
         name: &str,
         help: &str,
         labels: &[&str],
@@ -112,7 +110,7 @@ mod new {
 }
 
 /// A registry with what every process tells of itself.
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let registry = Registry::new();
     // Only a name that is taken already is refused, and these are the first.
     let register = |collector: Box<dyn Collector>| drop(registry.register(collector));

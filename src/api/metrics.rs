@@ -2,8 +2,8 @@
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Peer, metrics};
-use crate::api::{ROUTES, Refusal};
+use super::{ROUTES, Refusal};
+use crate::metrics::{Peer, metrics};
 
 metrics! {
     /// Every metric of the read API.
