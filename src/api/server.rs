@@ -114,8 +114,10 @@ pub async fn serve(
 async fn converse(stream: TcpStream, router: Router, bounds: Bounds, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true); // a hint: without it all works, later
     // Nobody has a place for saying nothing.
-    if tokio::time::timeout(bounds.first_byte_timeout, stream.readable()).await.is_err() {
-        return;
+    tokio::select! {
+        _ = stream.readable() => {}
+        () = tokio::time::sleep(bounds.first_byte_timeout) => return,
+        () = shutdown.cancelled() => return,
     }
     let asked = Arc::new(AtomicBool::new(false));
     let service = service_fn({

@@ -253,13 +253,18 @@ async fn a_stop_answers_what_was_asked() {
     stream.write_all(request("GET", "/v1/errors", &[("authorization", &authorization)]).as_bytes()).unwrap();
     let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%event_type%'";
     until("the question waits in the database", async || stand.number(waiting).await > 0).await;
+    // Who has asked nothing, or half of something, is not waited for (10 s, or 15).
+    let _idle = TcpStream::connect(served.address).unwrap();
     let mut half = TcpStream::connect(served.address).unwrap();
     half.write_all(b"GET /livez HT").unwrap();
+    until("they are there", async || served.process.metric("cns_events_api_connections") == 3.0).await;
+    let signalled = std::time::Instant::now();
     served.process.signal("-TERM");
     until("nobody else is let in", async || TcpStream::connect(served.address).is_err()).await;
     lock.batch_execute("rollback").await.unwrap();
     assert_eq!(answer(stream).events().len(), 5);
     assert!(served.process.ended().await.success());
+    assert!(signalled.elapsed().as_secs() < 9, "{:?}", signalled.elapsed());
 }
 
 /// Keys are turned without a restart: a new one is taken, an old one is given up, and a broken file changes nothing.
