@@ -160,28 +160,10 @@ fn shortened(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-    use uuid::Uuid;
-
     use super::*;
 
     fn event(event_type: &str, payload: &str) -> StoredEvent {
-        StoredEvent {
-            id: Uuid::nil(),
-            event_id: "e".into(),
-            event_type: event_type.into(),
-            routing_key: None,
-            bom_id: Uuid::nil(),
-            tenant_id: Uuid::nil(),
-            organization_id: None,
-            project_id: None,
-            user_id: None,
-            source: "customer".into(),
-            workflow_id: None,
-            state: RawValue::from_string("{}".into()).unwrap(),
-            payload: RawValue::from_string(payload.into()).unwrap(),
-            created_at: DateTime::UNIX_EPOCH,
-        }
+        StoredEvent::example(0, event_type, payload, "{}")
     }
 
     #[test]

@@ -252,28 +252,7 @@ impl Ended {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::*;
-
-    fn event(second: i64, event_type: &str, payload: &str, state: &str) -> StoredEvent {
-        StoredEvent {
-            id: Uuid::from_u128(second as u128),
-            event_id: second.to_string(),
-            event_type: event_type.into(),
-            routing_key: None,
-            bom_id: Uuid::nil(),
-            tenant_id: Uuid::nil(),
-            organization_id: None,
-            project_id: None,
-            user_id: None,
-            source: "customer".into(),
-            workflow_id: Some("w".into()),
-            state: RawValue::from_string(state.into()).unwrap(),
-            payload: RawValue::from_string(payload.into()).unwrap(),
-            created_at: DateTime::from_timestamp(second, 0).unwrap(),
-        }
-    }
 
     fn told(events: &[StoredEvent]) -> Ended {
         let mut story = Story::default();
@@ -285,16 +264,16 @@ mod tests {
     #[test]
     fn a_whole_workflow() {
         let end = told(&[
-            event(0, "processing_started", r#"{"total_items":4}"#, "{}"),
-            event(1, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
-            event(3, "stage_completed", r#"{"stage":"parsing","duration_ms":1500}"#, "{}"),
-            event(4, "stage_started", r#"{"stage":"enrichment"}"#, "{}"),
-            event(5, "enrichment_progress", r#"{"mpn":"a","status":"matched"}"#, "{}"),
-            event(6, "enrichment_progress", r#"{"mpn":"b","status":"error"}"#, "{}"),
-            event(7, "workflow_paused", r#"{"reason":"quota"}"#, "{}"),
-            event(17, "workflow_resumed", r#"{"reason":"quota"}"#, "{}"),
-            event(18, "error", r#"{"error_message":"broke"}"#, "{}"),
-            event(20, "stage_completed", r#"{"stage":"enrichment"}"#, "{}"),
+            StoredEvent::example(0, "processing_started", r#"{"total_items":4}"#, "{}"),
+            StoredEvent::example(1, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
+            StoredEvent::example(3, "stage_completed", r#"{"stage":"parsing","duration_ms":1500}"#, "{}"),
+            StoredEvent::example(4, "stage_started", r#"{"stage":"enrichment"}"#, "{}"),
+            StoredEvent::example(5, "enrichment_progress", r#"{"mpn":"a","status":"matched"}"#, "{}"),
+            StoredEvent::example(6, "enrichment_progress", r#"{"mpn":"b","status":"error"}"#, "{}"),
+            StoredEvent::example(7, "workflow_paused", r#"{"reason":"quota"}"#, "{}"),
+            StoredEvent::example(17, "workflow_resumed", r#"{"reason":"quota"}"#, "{}"),
+            StoredEvent::example(18, "error", r#"{"error_message":"broke"}"#, "{}"),
+            StoredEvent::example(20, "stage_completed", r#"{"stage":"enrichment"}"#, "{}"),
         ]);
         assert_eq!((end.status.as_str(), end.stage.as_deref()), ("running", Some("enrichment")));
         assert_eq!((end.completed_items, end.failed_items, end.percent), (Some(1), Some(1), Some(50)));
@@ -306,19 +285,19 @@ mod tests {
     #[test]
     fn what_the_producer_says_last_wins() {
         let end = told(&[
-            event(
+            StoredEvent::example(
                 0,
                 "stage_started",
                 r#"{"stage":"parsing"}"#,
                 r#"{"status":"running","percent":1,"total_items":9}"#,
             ),
-            event(
+            StoredEvent::example(
                 1,
                 "x",
                 "{}",
                 r#"{"status":"completed","percent":100,"completed_items":9,"current_stage":"risk"}"#,
             ),
-            event(2, "cache_hit", "{}", "{}"),
+            StoredEvent::example(2, "cache_hit", "{}", "{}"),
         ]);
         assert_eq!(
             (end.status.as_str(), end.percent, end.stage.as_deref()),
@@ -330,10 +309,10 @@ mod tests {
     #[test]
     fn a_pause_that_is_told_twice_is_as_long_as_from_the_first() {
         let end = told(&[
-            event(0, "workflow_paused", "{}", "{}"),
-            event(600, "workflow_paused", "{}", r#"{"percent": 250}"#),
-            event(660, "workflow_resumed", "{}", "{}"),
-            event(661, "stage_completed", r#"{"stage":"x","duration_ms":-5}"#, "{}"),
+            StoredEvent::example(0, "workflow_paused", "{}", "{}"),
+            StoredEvent::example(600, "workflow_paused", "{}", r#"{"percent": 250}"#),
+            StoredEvent::example(660, "workflow_resumed", "{}", "{}"),
+            StoredEvent::example(661, "stage_completed", r#"{"stage":"x","duration_ms":-5}"#, "{}"),
         ]);
         assert_eq!((end.pauses, end.paused_ms, end.percent), (2, 660_000, Some(100)));
         assert_eq!(end.stages[0].duration_ms, None);
@@ -341,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_pause_that_has_not_ended() {
-        let end = told(&[event(0, "workflow_paused", "{}", "{}")]);
+        let end = told(&[StoredEvent::example(0, "workflow_paused", "{}", "{}")]);
         assert_eq!((end.status.as_str(), end.pauses, end.paused_ms), ("paused", 1, 0));
         assert!(end.lines().contains(&("progress", "not known".to_owned())));
     }
@@ -349,10 +328,10 @@ mod tests {
     #[test]
     fn a_stage_that_ran_twice_stands_twice() {
         let end = told(&[
-            event(0, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
-            event(1, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
-            event(2, "stage_completed", r#"{"stage":"parsing"}"#, "{}"),
-            event(3, "stage_completed", r#"{"stage":"risk_analysis"}"#, "{}"),
+            StoredEvent::example(0, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
+            StoredEvent::example(1, "stage_started", r#"{"stage":"parsing"}"#, "{}"),
+            StoredEvent::example(2, "stage_completed", r#"{"stage":"parsing"}"#, "{}"),
+            StoredEvent::example(3, "stage_completed", r#"{"stage":"risk_analysis"}"#, "{}"),
         ]);
         let runs: Vec<_> = end.stages.iter().map(|run| (run.stage.as_str(), run.duration_ms)).collect();
         assert_eq!(runs, [("parsing", None), ("parsing", Some(1000.0)), ("risk_analysis", None)]);

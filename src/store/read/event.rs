@@ -84,6 +84,30 @@ impl StoredEvent {
     }
 }
 
+#[cfg(test)]
+impl StoredEvent {
+    /// An event for a test: so many seconds after 1970, with that for its id too.
+    pub(crate) fn example(second: u32, event_type: &str, payload: &str, state: &str) -> Self {
+        let document = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        StoredEvent {
+            id: Uuid::from_u128(second.into()),
+            event_id: second.to_string(),
+            event_type: event_type.into(),
+            routing_key: None,
+            bom_id: Uuid::nil(),
+            tenant_id: Uuid::nil(),
+            organization_id: None,
+            project_id: None,
+            user_id: None,
+            source: "customer".into(),
+            workflow_id: Some("w".into()),
+            state: document(state),
+            payload: document(payload),
+            created_at: DateTime::from_timestamp(second.into(), 0).unwrap(),
+        }
+    }
+}
+
 /// A jsonb as the text it is.
 struct Document(Box<RawValue>);
 
