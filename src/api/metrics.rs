@@ -39,12 +39,6 @@ impl ApiMetrics {
     }
 }
 
-impl Default for ApiMetrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

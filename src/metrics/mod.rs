@@ -69,6 +69,12 @@ macro_rules! metrics {
                 vec![$($metric),+]
             }
         }
+
+        impl Default for $Metrics {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
     };
 }
 pub(crate) use metrics;

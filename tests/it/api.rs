@@ -139,6 +139,24 @@ async fn bad_questions_are_told_apart() {
     );
 }
 
+/// Replicas behind a balancer need nothing of each other: each understands the cursors of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_go_on_where_another_ended() {
+    let stand = Stand::new("replicas").await;
+    let tenant = Uuid::new_v4();
+    let bom = fill(&stand, tenant, 30).await;
+    let replicas = [Served::start(&stand, |_| {}).await, Served::start(&stand, |_| {}).await];
+    let (token, mut path) = (token(tenant), format!("/v1/boms/{bom}/events?limit=7"));
+    let mut seen = std::collections::BTreeSet::new();
+    for replica in replicas.iter().cycle().take(5) {
+        let page = replica.get(&path, &token);
+        seen.extend(page.events().iter().map(|event| event["id"].to_string()));
+        let Some(next) = page.json()["next_cursor"].as_str().map(str::to_owned) else { break };
+        path = format!("/v1/boms/{bom}/events?limit=7&cursor={next}");
+    }
+    assert_eq!(seen.len(), 30);
+}
+
 /// A request has an id, a caller's own where it is fit for a log; the answer to a stranger says what is missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_and_challenges() {
