@@ -53,11 +53,8 @@ mod trace;
 #[cfg(feature = "service")]
 pub mod worker;
 
-/// The revision this was built from: `CNS_EVENTS_REVISION` at build time.
-pub const REVISION: &str = match option_env!("CNS_EVENTS_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// The revision that this was built from: `CNS_EVENTS_REVISION` at build time, else the commit that was checked out.
+pub const REVISION: &str = env!("CNS_EVENTS_BUILT_FROM");
 
 // The Rust of the documentation compiles.
 #[cfg(all(doctest, feature = "publisher"))]

@@ -9,6 +9,7 @@ mod logs;
 mod migrate;
 mod output;
 mod process;
+mod prune;
 mod publish;
 mod query;
 mod serve;
@@ -26,9 +27,12 @@ use crate::store::read::Reader;
 /// A configuration error, as sysexits(3) numbers it.
 const EXIT_CONFIG: u8 = 78;
 
+/// The release and the revision that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CNS_EVENTS_BUILT_FROM"), ")");
+
 /// Every event that CNS workflows publish to RabbitMQ, stored once in PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "cns-events", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "cns-events", version = VERSION, about, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Configuration: AMQP_URL and DATABASE_URL, or CNS_EVENTS__… for every key that `cns-events config` shows.\n\
     Exit codes: 0 done, 1 failed, 2 usage, 78 configuration."
@@ -54,6 +58,8 @@ enum Command {
     Query(query::Query),
     /// Look at dead letters, replay or purge them
     Dlq(Box<dlq::Dlq>),
+    /// Delete events that are older than an age, in small batches
+    Prune(prune::Prune),
     /// Check configuration, broker and database, and say what mends what is wrong
     Doctor(doctor::Doctor),
     /// Show the effective configuration, secrets masked, and where each value comes from
@@ -127,6 +133,7 @@ fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
             Command::Demo(command) => command.run(&config).await,
             Command::Query(command) => command.run(&config).await,
             Command::Dlq(command) => command.run(&config).await,
+            Command::Prune(command) => command.run(&config).await,
             Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
         }
     });

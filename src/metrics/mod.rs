@@ -1,11 +1,13 @@
 //! What Prometheus scrapes. The doc comment of a metric is its help text; no label takes a value that a
 //! producer or a caller chooses.
 
+mod prune;
 mod worker;
 
 use prometheus::core::Collector;
 use prometheus::{Encoder, Gauge, Opts, Registry, TextEncoder};
 
+pub use prune::PruneMetrics;
 pub use worker::Metrics;
 
 /// Who can be lost and found again.

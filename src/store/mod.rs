@@ -1,10 +1,11 @@
-//! The table: connections, migrations, the insert and the reads. Names nothing of the broker.
+//! The table: connections, migrations, the insert, the reads and retention. Names nothing of the broker.
 
 mod connect;
 mod failure;
 mod insert;
 pub mod inspect;
 pub mod migrate;
+pub mod prune;
 pub mod read;
 mod schema;
 mod statement;

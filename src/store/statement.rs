@@ -111,6 +111,13 @@ impl Typed {
         let values = self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone()));
         Ok(client.query_typed_raw(&self.sql, values).await?)
     }
+
+    /// Runs it to its end; returns how many rows it touched.
+    pub(super) async fn execute(&self, client: &Client) -> Result<u64, Failure> {
+        let values: Vec<_> =
+            self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone())).collect();
+        Ok(client.execute_typed(&self.sql, &values).await?)
+    }
 }
 
 fn collect<Q: QueryFragment<Pg>>(query: &Q) -> Result<RawBytesBindCollector<Pg>, Failure> {

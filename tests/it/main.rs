@@ -35,6 +35,7 @@ mod pooler;
 mod publisher;
 mod query;
 mod reading;
+mod retention;
 mod roles;
 mod rolling;
 mod secrets;

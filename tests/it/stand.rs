@@ -352,6 +352,23 @@ pub fn on_database(url: &str, name: &str) -> String {
 }
 
 /// A worker process, or another that serves metrics and health. It is killed when it is dropped.
+/// A GET: status and body.
+pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// The value of a metric, 0 where it is not there.
+pub fn metric(address: SocketAddr, name: &str) -> f64 {
+    let text = get(address, "/metrics").map(|(_, text)| text).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_default()
+}
+
 pub struct Worker {
     pub child: Child,
     log: PathBuf,
@@ -371,19 +388,12 @@ impl Worker {
 
     /// A GET of its own HTTP server: status and body.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut stream = TcpStream::connect(self.address("http")?).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+        get(self.address("http")?, path)
     }
 
     /// The value of a metric, 0 where it is not there.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").map(|(_, text)| text).unwrap_or_default();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or_default()
+        self.address("http").map_or(0.0, |address| metric(address, name))
     }
 
     /// Bytes in memory (resident).
