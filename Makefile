@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing reading torture outage fuzz contract ci fmt lint publisher-only features docs
+.PHONY: help demo test services stop env run migrate drain publishing reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features docs
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -40,6 +40,12 @@ publishing: ## what a call costs, and confirmed events/s beside bare lapin (PUBL
 
 reading: ## latency of the read API with a million rows (READING="--rows 100000 --seconds 5")
 	@cargo bench --bench read --no-run && $(WITH_SERVERS) cargo bench --bench read -- $(READING)
+
+scaling: ## four workers beside one, 300 ms away from the database (SCALING="--workers 1,2,4,8")
+	@cargo bench --bench scale --no-run && $(WITH_SERVERS) cargo bench --bench scale -- $(SCALING)
+
+retention: ## a worker's speed while prune deletes a million rows (RETENTION="--rows 100000 --events 300000 --rounds 1")
+	@cargo bench --bench prune --no-run && $(WITH_SERVERS) cargo bench --bench prune -- $(RETENTION)
 
 torture: ## random faults under load, then the books are balanced (FAULTS=200 SEED=7)
 	@FAULTS=$(or $(FAULTS),200) SEED=$(SEED) cargo test --test torture

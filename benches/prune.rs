@@ -1,0 +1,193 @@
+//! What retention costs a worker: the speed of a worker that drains a backlog, while `cns-events prune` deletes a million rows
+//! from the same table, beside its own speed without.
+//!
+//!     make retention                                      # a million old rows, 1,800,000 events, three rounds
+//!     cargo bench --bench prune -- --rows 100000 --events 300000 --rounds 1
+//!
+//! Both speeds are of one drain: in every other round prune runs first, so that a table that grows favours neither. At the end of
+//! each round no old row is left, and every event is there.
+
+#![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod stand;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use lapin::{Connection, ConnectionProperties};
+use serde_json::json;
+use stand::{Event, Queue, Stand, Worker, connect, figure};
+
+/// Drain speed beside retention
+#[derive(Parser)]
+struct Options {
+    /// Old rows that retention deletes
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: usize,
+    /// Events in the queue
+    #[arg(long, default_value_t = 1_800_000)]
+    events: usize,
+    /// Rounds; medians are printed
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// `prune --rate`; its default where it is not given
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Events a second in each part of a round.
+struct Round {
+    alone: f64,
+    beside: f64,
+    /// How long retention took.
+    seconds: f64,
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::parse();
+    let stand = Stand::build("prune").await;
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        let round = round(&stand, &options, number % 2 == 0).await;
+        if !options.json {
+            println!(
+                "round {number}: the worker alone {:.0} events/s, beside prune {:.0} = {:.2}; {} rows deleted in {:.0} s",
+                round.alone,
+                round.beside,
+                round.beside / round.alone,
+                options.rows,
+                round.seconds
+            );
+        }
+        rounds.push(round);
+    }
+    stand.tear_down().await;
+    let mut ratios: Vec<f64> = rounds.iter().map(|round| round.beside / round.alone).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios[ratios.len() / 2];
+    if options.json {
+        println!(
+            "{}",
+            json!({ "rows": options.rows, "events": options.events, "beside_to_alone": ratio, "all": ratios })
+        );
+    } else {
+        println!("median of {}: beside prune the worker has {ratio:.2} of its own speed", options.rounds);
+    }
+}
+
+async fn round(stand: &Stand, options: &Options, prune_first: bool) -> Round {
+    stand.empty().await;
+    let sql = connect(&stand.database).await;
+    for first in (0..options.rows).step_by(CHUNK) {
+        age(&sql, first, CHUNK.min(options.rows - first)).await;
+    }
+    sql.batch_execute("vacuum analyze enrichment_events; checkpoint").await.unwrap();
+    stand.declare(Queue::Quorum).await;
+    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    for first in (0..options.events).step_by(CHUNK) {
+        let events: Vec<Event> = (first..(first + CHUNK).min(options.events)).map(Event::number).collect();
+        stand.fill(&channel, &events).await;
+    }
+    let mut worker = stand.worker(Queue::Quorum, 1, &stand.database);
+    // Up to speed first.
+    let warm = options.events as f64 / 20.0;
+    wait_for(&mut worker, warm).await;
+    let half = options.events as f64 * 0.5;
+    let (alone, beside, seconds);
+    if prune_first {
+        (beside, seconds) = besides(stand, options, &mut worker).await;
+        alone = speed(&mut worker, options.events as f64 * 0.97).await;
+    } else {
+        alone = speed(&mut worker, half).await;
+        (beside, seconds) = besides(stand, options, &mut worker).await;
+    }
+    wait_for(&mut worker, options.events as f64).await;
+    worker.stop();
+    let left = sql
+        .query_one(
+            "select count(*) filter (where event_id like 'old-%'), count(*) from enrichment_events",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0, "old rows are left");
+    assert_eq!(left.get::<_, i64>(1), options.events as i64, "every event is there, once");
+    stand.remove_queues(&connection).await;
+    Round { alone, beside, seconds }
+}
+
+/// Rows of an insert, and events of a fill.
+const CHUNK: usize = 100_000;
+
+/// Rows like the events', and older than 90 days.
+async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {
+    let (mut ids, mut states, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
+    for n in first..first + rows {
+        let event = Event::number(n);
+        ids.push(format!("old-{n}"));
+        states.push(event.state);
+        payloads.push(event.payload);
+    }
+    sql.execute(
+        "insert into enrichment_events (event_id, event_type, routing_key, bom_id, tenant_id, source, workflow_id, state, payload, created_at) \
+         select id, 'enrichment_progress', 'cns.enrichment.progress', md5((n % 400)::text)::uuid, md5((n % 40)::text)::uuid, 'customer', \
+         'enrich-bom-' || n % 400, state::jsonb, payload::jsonb, now() - interval '1 year' + n * interval '1 second' \
+         from unnest($1::text[], $2::text[], $3::text[]) with ordinality as rows (id, state, payload, n)",
+        &[&ids, &states, &payloads],
+    )
+    .await
+    .unwrap();
+}
+
+/// The worker's speed while prune deletes everything that is old.
+async fn besides(stand: &Stand, options: &Options, worker: &mut Worker) -> (f64, f64) {
+    let mut prune = start(stand, options);
+    let (started, from) = (Instant::now(), stored(worker));
+    let status = loop {
+        if let Some(status) = prune.try_wait().unwrap() {
+            break status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let (seconds, to) = (started.elapsed().as_secs_f64(), stored(worker));
+    assert!(status.success(), "prune failed");
+    assert!(to < options.events as f64, "the backlog ended before prune did: take more --events");
+    ((to - from) / seconds, seconds)
+}
+
+fn start(stand: &Stand, options: &Options) -> Child {
+    let mut command = stand.command(Queue::Quorum);
+    command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args(["prune", "--older-than", "200d", "--json"]);
+    if let Some(rate) = options.rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    command.stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// The worker's speed until it has stored so many.
+async fn speed(worker: &mut Worker, until: f64) -> f64 {
+    let (started, from) = (Instant::now(), stored(worker));
+    wait_for(worker, until).await;
+    (stored(worker) - from) / started.elapsed().as_secs_f64()
+}
+
+async fn wait_for(worker: &mut Worker, events: f64) {
+    worker.wait_for("/metrics", |text| count(text) >= events).await;
+}
+
+fn stored(worker: &Worker) -> f64 {
+    count(&worker.get("/metrics").expect("the worker answers"))
+}
+
+fn count(text: &str) -> f64 {
+    figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#)
+}

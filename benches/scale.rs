@@ -1,0 +1,108 @@
+//! How much faster four workers drain a queue than one, when the database is far away: behind a relay that makes a round trip
+//! take 300 ms.
+//!
+//!     make scaling                                        # 200,000 events, three rounds, one worker and four
+//!     cargo bench --bench scale -- --round-trip-ms 100 --workers 1,2,4,8
+//!
+//! Each worker is a process with its default configuration. The time is taken from the database's commit timestamps, first commit
+//! to last.
+
+#![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[allow(dead_code)]
+#[path = "../tests/it/relay.rs"]
+mod relay;
+mod stand;
+
+use std::time::Duration;
+
+use clap::Parser;
+use lapin::{Connection, ConnectionProperties};
+use relay::Relay;
+use serde_json::json;
+use stand::{Event, Queue, Stand, connect, figure};
+
+/// Drain speed by the number of workers
+#[derive(Parser)]
+struct Options {
+    /// Events in the queue
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
+    /// Rounds; medians are printed
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How many workers, in turn
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
+    workers: Vec<u16>,
+    /// Round trip between worker and database
+    #[arg(long, default_value_t = 300)]
+    round_trip_ms: u64,
+    /// The kind of queue
+    #[arg(long, value_enum, default_value_t = Queue::Quorum)]
+    queue: Queue,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let options = Options::parse();
+    let stand = Stand::build("scale").await;
+    let relay = Relay::before(&stand.database).await;
+    relay.open().await;
+    relay.slow(Duration::from_millis(options.round_trip_ms / 2));
+    let mut speeds = vec![Vec::new(); options.workers.len()];
+    for round in 1..=options.rounds {
+        for (speeds, workers) in speeds.iter_mut().zip(&options.workers) {
+            let speed = drain(&stand, &options, *workers, &relay.url(&stand.database)).await;
+            if !options.json {
+                println!("round {round}: {workers} workers drain {speed:.0} events/s");
+            }
+            speeds.push(speed);
+        }
+    }
+    stand.tear_down().await;
+    let medians: Vec<f64> = speeds.into_iter().map(median).collect();
+    for (workers, speed) in options.workers.iter().zip(&medians) {
+        let factor = speed / medians[0];
+        if options.json {
+            println!("{}", json!({ "workers": workers, "events_per_second": speed, "factor": factor }));
+        } else {
+            println!("median: {workers} workers {speed:.0} events/s, {factor:.2} times the first");
+        }
+    }
+}
+
+/// Events a second.
+async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -> f64 {
+    stand.empty().await;
+    stand.declare(options.queue).await;
+    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let events: Vec<Event> = (0..options.events).map(Event::number).collect();
+    stand.fill(&channel, &events).await;
+    let mut pool: Vec<_> =
+        (1..=workers).map(|number| stand.worker(options.queue, number, database)).collect();
+    let stored = |text: &str| figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#);
+    while pool.iter().filter_map(|worker| Some(stored(&worker.get("/metrics")?))).sum::<f64>()
+        < options.events as f64
+    {
+        for worker in &mut pool {
+            assert!(worker.child.try_wait().unwrap().is_none(), "a worker ended");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    pool.iter_mut().for_each(stand::Worker::stop);
+    let speed = stand::commits(&connect(&stand.database).await).await;
+    stand.remove_queues(&connection).await;
+    speed
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,284 @@
+//! What the benchmarks of the worker stand on: events, a database and a queue of a run's own, and worker processes.
+
+#![allow(dead_code)] // not every benchmark needs all of it
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::{Channel, Connection};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// How long anything may take. Only a failing run waits that long.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The kind of queue.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Queue {
+    Quorum,
+    Classic,
+    /// Classic with ten priorities
+    Priority,
+}
+
+/// One event of about 760 bytes.
+pub struct Event {
+    pub id: String,
+    bom: Uuid,
+    tenant: Uuid,
+    created_at: String,
+    pub state: String,
+    pub payload: String,
+}
+
+impl Event {
+    pub fn number(n: usize) -> Event {
+        // As a busy evening has it: 400 workflows of 40 tenants at once, their events mixed.
+        let scattered = |seed: usize, of: &[u8]| {
+            let mixed = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, &[of, &mixed].concat())
+        };
+        let workflow = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize % 400 + n / 100_000 * 400;
+        let id = Uuid::now_v7().to_string();
+        let bom = scattered(workflow, b"bom");
+        let tenant = scattered(workflow % 40, b"tenant");
+        let state = format!(
+            r#"{{"status":"running","current_stage":"enrichment","total_items":500,"completed_items":{},"failed_items":3,"percent":{}}}"#,
+            n % 500,
+            n % 100
+        );
+        // A catalogue of 50,000 parts: what belongs to a part comes again with it, stock and price do not.
+        let part = (n as u64).wrapping_mul(0xd134_2543_de82_ef95) as usize % 50_000;
+        let payload = format!(
+            r#"{{"mpn":"C{part:05}-{}","status":"matched","confidence":0.{:03},"supplier":"{}","match_details":{{"manufacturer":"Maker {}","description":"Capacitor {part} nF {} V X7R, automotive grade","lifecycle":"{}","stock":{},"price":"{}.{:04}","currency":"EUR"}}}}"#,
+            part % 97,
+            n % 1000,
+            ["DigiKey", "Mouser", "Farnell", "Arrow", "Avnet"][n % 5],
+            part % 300,
+            part % 63,
+            ["active", "nrnd", "obsolete", "preview"][part % 4],
+            n.wrapping_mul(7919) % 1_000_000,
+            n % 90,
+            n.wrapping_mul(31) % 10_000
+        );
+        let created_at = format!(
+            "2026-01-02T{:02}:{:02}:{:02}.{:03}Z",
+            n / 3_600_000 % 24,
+            n / 60_000 % 60,
+            n / 1000 % 60,
+            n % 1000
+        );
+        Event { id, bom, tenant, created_at, state, payload }
+    }
+
+    pub fn body(&self) -> Vec<u8> {
+        format!(
+            r#"{{"event_id":"{}","event_type":"enrichment_progress","bom_id":"{}","tenant_id":"{}","organization_id":"{}","source":"customer","workflow_id":"enrich-bom-{}","state":{},"payload":{},"created_at":"{}"}}"#,
+            self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload, self.created_at
+        )
+        .into_bytes()
+    }
+
+    /// A line of COPY's text format; nothing in these events has to be escaped.
+    pub fn line(&self, out: &mut String) {
+        use std::fmt::Write as _;
+        writeln!(
+            out,
+            "{}\t{}\tenrichment_progress\tcns.enrichment.progress\t{}\t{}\t{}\t\\N\t\\N\tcustomer\tenrich-bom-{}\t{}\t{}\t{}",
+            Uuid::now_v7(), self.id, self.bom, self.tenant, self.tenant, self.bom, self.state, self.payload, self.created_at
+        )
+        .unwrap();
+    }
+}
+
+/// A database and names on the broker of this run's own.
+pub struct Stand {
+    pub amqp: String,
+    admin: String,
+    pub database: String,
+    pub name: String,
+}
+
+impl Stand {
+    /// Of the servers that AMQP_URL and DATABASE_URL name.
+    pub async fn build(bench: &str) -> Stand {
+        let url = |name: &str| {
+            std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: eval \"$(make -s env)\""))
+        };
+        let (amqp, admin) = (url("AMQP_URL"), url("DATABASE_URL"));
+        let name = format!("cns_{bench}_{}", std::process::id());
+        connect(&admin)
+            .await
+            .batch_execute(&format!("create database {name}"))
+            .await
+            .expect("create database");
+        let server = admin.rsplit_once('/').expect("a database URL has a database").0.to_owned();
+        let stand = Stand { database: format!("{server}/{name}"), amqp, admin, name };
+        assert!(
+            stand.command(Queue::Quorum).arg("migrate").stdout(Stdio::null()).status().unwrap().success()
+        );
+        stand
+    }
+
+    pub fn command(&self, queue: Queue) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
+        let name = |what: &str| format!("{}.{what}", self.name);
+        command
+            .env("CNS_EVENTS__AMQP__URI", &self.amqp)
+            .env("CNS_EVENTS__DATABASE__URL", &self.database)
+            .env("CNS_EVENTS__AMQP__EXCHANGE", name("events"))
+            .env("CNS_EVENTS__AMQP__QUEUE", name("persist"))
+            .env("CNS_EVENTS__AMQP__DEAD_LETTER_EXCHANGE", name("dlx"))
+            .env("CNS_EVENTS__AMQP__DEAD_LETTER_QUEUE", name("dead"))
+            .env("CNS_EVENTS__AMQP__QUEUE_TYPE", if queue == Queue::Quorum { "quorum" } else { "classic" })
+            .env("CNS_EVENTS__AMQP__MAX_PRIORITY", if queue == Queue::Priority { "10" } else { "0" });
+        command
+    }
+
+    /// A short-lived worker declares the topology; its queue can then be filled with nobody consuming.
+    pub async fn declare(&self, queue: Queue) {
+        let mut declaring = self.worker(queue, 0, &self.database);
+        declaring.wait_for("/readyz", |text| text.contains("true")).await;
+        declaring.stop();
+    }
+
+    /// Publishes with confirms.
+    pub async fn fill(&self, channel: &Channel, events: &[Event]) {
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        for chunk in events.chunks(5000) {
+            let mut confirms = Vec::new();
+            for event in chunk {
+                let properties = lapin::BasicProperties::default()
+                    .with_delivery_mode(2)
+                    .with_priority(4)
+                    .with_content_type("application/json".into())
+                    .with_message_id(event.id.as_str().into())
+                    .with_type("enrichment_progress".into());
+                let exchange = format!("{}.events", self.name);
+                confirms.push(
+                    channel
+                        .basic_publish(
+                            exchange.into(),
+                            "cns.enrichment.progress".into(),
+                            BasicPublishOptions::default(),
+                            &event.body(),
+                            properties,
+                        )
+                        .await
+                        .unwrap(),
+                );
+            }
+            for confirm in confirms {
+                assert!(confirm.await.unwrap().is_ack());
+            }
+        }
+    }
+
+    pub async fn empty(&self) {
+        let client = connect(&self.database).await;
+        client.batch_execute("truncate enrichment_events; checkpoint").await.unwrap();
+    }
+
+    /// A worker that reaches the database by this URL.
+    pub fn worker(&self, queue: Queue, number: u16, database: &str) -> Worker {
+        let port = 30_000 + (std::process::id() % 500) as u16 * 8 + number;
+        let child = self
+            .command(queue)
+            .env("CNS_EVENTS__DATABASE__URL", database)
+            .env("CNS_EVENTS__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+            .env("CNS_EVENTS__LOG__LEVEL", "warn")
+            .arg("worker")
+            .spawn()
+            .expect("the worker starts");
+        Worker { child, port }
+    }
+
+    pub async fn remove_queues(&self, connection: &Connection) {
+        let channel = connection.create_channel().await.unwrap();
+        for queue in ["persist", "dead"] {
+            let name = format!("{}.{queue}", self.name);
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+        }
+        for exchange in ["events", "dlx"] {
+            let name = format!("{}.{exchange}", self.name);
+            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.unwrap();
+        }
+    }
+
+    pub async fn tear_down(&self) {
+        let client = connect(&self.admin).await;
+        client.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
+    }
+}
+
+pub struct Worker {
+    pub child: Child,
+    port: u16,
+}
+
+impl Worker {
+    pub fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    pub async fn wait_for(&mut self, path: &str, good: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.get(path).is_some_and(|text| good(&text)) {
+            assert!(self.child.try_wait().unwrap().is_none(), "the worker ended");
+            assert!(Instant::now() < deadline, "the worker is not done after ten minutes");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// CPU in microseconds and peak memory in MiB.
+    pub fn usage(&self) -> (f64, f64) {
+        let proc = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
+        let stat = proc("stat");
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        // utime and stime, in ticks of 10 ms (USER_HZ is 100 on every Linux there is).
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        let status = proc("status");
+        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        (ticks * 10_000.0, peak.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0)
+    }
+
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+pub async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database answers");
+    tokio::spawn(connection);
+    client
+}
+
+/// The value of one line of the text format.
+pub fn figure(text: &str, name: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_default()
+}
+
+/// Events a second, by the table's commit timestamps, first commit to last.
+pub async fn commits(client: &Client) -> f64 {
+    let row = client
+        .query_one(
+            "select extract(epoch from max(at) - min(at))::float8, (count(*) filter (where at > first))::float8 \
+             from (select pg_xact_commit_timestamp(xmin) as at, min(pg_xact_commit_timestamp(xmin)) over () as first \
+             from enrichment_events) as commits",
+            &[],
+        )
+        .await
+        .expect("track_commit_timestamp has to be on");
+    let (seconds, rows): (f64, f64) = (row.get(0), row.get(1));
+    rows / seconds
+}
