@@ -15,7 +15,7 @@ demo: ## the main job: a BOM's workflow through a broker, a worker and a databas
 	@scripts/demo $(if $(BOM),--bom "$(BOM)")
 
 test: ## all tests, against the real servers
-	@$(WITH_SERVERS) { scripts/services install pgbouncer || echo "without pgbouncer its test shows nothing"; } && cargo test
+	@$(WITH_SERVERS) { scripts/services install pgbouncer prometheus || echo "without pgbouncer and prometheus their tests show nothing"; } && cargo test
 
 services: ## start the private servers
 	@scripts/services start && scripts/services status
@@ -77,3 +77,6 @@ features: # what the default features do not have
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+rules: ## write the Prometheus operator's object from k8s/components/monitoring/rules.yaml
+	@cd k8s/components/monitoring && { printf '%s\n' '# Written by `make rules` from rules.yaml.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: cns-events' 'spec:' && sed -e '/^#/d' -e 's/^\(.\)/  \1/' rules.yaml; } > prometheusrule.yaml

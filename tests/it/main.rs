@@ -28,6 +28,7 @@ mod doctor;
 mod document;
 mod examples;
 mod generated;
+mod manifests;
 mod migrations;
 mod once;
 mod outages;
