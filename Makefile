@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features docs
+.PHONY: help demo test services stop env run migrate drain publishing reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features docs rules deny
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -80,3 +80,7 @@ docs:
 
 rules: ## write the Prometheus operator's object from k8s/components/monitoring/rules.yaml
 	@cd k8s/components/monitoring && { printf '%s\n' '# Written by `make rules` from rules.yaml.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: cns-events' 'spec:' && sed -e '/^#/d' -e 's/^\(.\)/  \1/' rules.yaml; } > prometheusrule.yaml
+
+deny: ## licences, sources and known vulnerabilities of the dependencies (cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+	cargo deny check

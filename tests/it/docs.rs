@@ -101,6 +101,8 @@ fn links_lead_somewhere() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/operations.md",
+        "k8s/README.md",
         "docs/publishing.md",
         "docs/reading.md",
         "docs/reliability.md",
