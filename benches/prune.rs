@@ -130,7 +130,7 @@ async fn round(stand: &Stand, options: &Options, prune_first: bool) -> Round {
 /// Rows of an insert, and events of a fill.
 const CHUNK: usize = 100_000;
 
-/// Rows like the events', and older than 90 days.
+/// Rows like the events', and older than those: the events' own moment is fixed, and months ago.
 async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {
     let (mut ids, mut states, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
     for n in first..first + rows {
@@ -142,7 +142,7 @@ async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {
     sql.execute(
         "insert into enrichment_events (event_id, event_type, routing_key, bom_id, tenant_id, source, workflow_id, state, payload, created_at) \
          select id, 'enrichment_progress', 'cns.enrichment.progress', md5((n % 400)::text)::uuid, md5((n % 40)::text)::uuid, 'customer', \
-         'enrich-bom-' || n % 400, state::jsonb, payload::jsonb, now() - interval '1 year' + n * interval '1 second' \
+         'enrich-bom-' || n % 400, state::jsonb, payload::jsonb, now() - interval '3 years' + n * interval '1 second' \
          from unnest($1::text[], $2::text[], $3::text[]) with ordinality as rows (id, state, payload, n)",
         &[&ids, &states, &payloads],
     )
@@ -168,7 +168,7 @@ async fn besides(stand: &Stand, options: &Options, worker: &mut Worker) -> (f64,
 
 fn start(stand: &Stand, options: &Options) -> Child {
     let mut command = stand.command(Queue::Quorum);
-    command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args(["prune", "--older-than", "200d", "--json"]);
+    command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args(["prune", "--older-than", "2y", "--json"]);
     if let Some(rate) = options.rate {
         command.args(["--rate", &rate.to_string()]);
     }

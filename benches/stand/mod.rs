@@ -220,6 +220,13 @@ pub struct Worker {
     port: u16,
 }
 
+/// A run that failed leaves no worker behind.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Worker {
     pub fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
