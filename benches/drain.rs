@@ -20,7 +20,7 @@ use clap::Parser;
 use futures_util::SinkExt;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
-use stand::{Event, Queue, Stand, commits, connect, figure};
+use stand::{Event, Queue, Stand, commits, connect, figure, median};
 use tokio_postgres::Client;
 
 /// Drain speed of a worker, beside COPY
@@ -79,11 +79,7 @@ async fn main() {
         rounds.push(round);
     }
     stand.tear_down().await;
-    let median = |value: fn(&Round) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+    let median = |value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
     let ratio = median(|round| round.drain_per_s / round.copy_per_s);
     if options.json {
         println!(

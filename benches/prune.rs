@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
-use stand::{Event, Queue, Stand, Worker, connect, figure};
+use stand::{Event, Queue, Stand, Worker, connect, figure, median};
 
 /// Drain speed beside retention
 #[derive(Parser)]
@@ -70,9 +70,8 @@ async fn main() {
         rounds.push(round);
     }
     stand.tear_down().await;
-    let mut ratios: Vec<f64> = rounds.iter().map(|round| round.beside / round.alone).collect();
-    ratios.sort_by(f64::total_cmp);
-    let ratio = ratios[ratios.len() / 2];
+    let ratios: Vec<f64> = rounds.iter().map(|round| round.beside / round.alone).collect();
+    let ratio = median(ratios.clone());
     if options.json {
         println!(
             "{}",

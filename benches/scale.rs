@@ -20,7 +20,7 @@ use clap::Parser;
 use lapin::{Connection, ConnectionProperties};
 use relay::Relay;
 use serde_json::json;
-use stand::{Event, Queue, Stand, connect, figure};
+use stand::{Event, Queue, Stand, connect, figure, median};
 
 /// Drain speed by the number of workers
 #[derive(Parser)]
@@ -100,9 +100,4 @@ async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -
     let speed = stand::commits(&connect(&stand.database).await).await;
     stand.remove_queues(&connection).await;
     speed
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

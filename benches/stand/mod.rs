@@ -289,3 +289,9 @@ pub async fn commits(client: &Client) -> f64 {
     let (seconds, rows): (f64, f64) = (row.get(0), row.get(1));
     rows / seconds
 }
+
+/// The middle one; of an even number, the upper of the two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -63,13 +63,29 @@ fn misleads(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Asks on the terminal before something is gone for good.
+pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
+    write!(std::io::stderr(), "{question} [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// A bar on a terminal, nothing elsewhere.
 pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
+    bar_of(length, &format!("{{human_pos}}/{{human_len}} {unit}"))
+}
+
+/// A bar of which only the share and a message tell something.
+pub(super) fn share_bar(length: u64) -> ProgressBar {
+    bar_of(length, "{percent}% {msg}")
+}
+
+fn bar_of(length: u64, tells: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template(&format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left"));
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {tells}, {{eta}} left"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

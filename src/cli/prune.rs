@@ -1,6 +1,6 @@
 //! `cns-events prune`: retention.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -155,10 +155,7 @@ impl Prune {
         if self.yes || !std::io::stdin().is_terminal() {
             return Ok(true);
         }
-        write!(std::io::stderr(), "Delete every event older than {} for good? [y/N] ", moment(before))?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        Ok(output::confirmed(&format!("Delete every event older than {} for good?", moment(before)))?)
     }
 }
 
@@ -229,7 +226,5 @@ fn moment(at: DateTime<Utc>) -> String {
 
 /// How far in time: how many are left nobody has counted.
 fn bar(oldest: DateTime<Utc>, before: DateTime<Utc>) -> ProgressBar {
-    let bar = output::bar((before - oldest).num_seconds().try_into().unwrap_or_default(), "s");
-    let style = indicatif::ProgressStyle::with_template("{bar:40} {percent}% {msg}, {eta} left");
-    style.map_or(bar.clone(), |style| bar.with_style(style))
+    output::share_bar((before - oldest).num_seconds().try_into().unwrap_or_default())
 }

@@ -282,10 +282,7 @@ impl Purge {
         if !std::io::stdin().is_terminal() {
             bail!("would purge {letters} dead letters for good: --yes does it without asking");
         }
-        write!(std::io::stderr(), "Purge {letters} dead letters for good? [y/N] ")?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        Ok(output::confirmed(&format!("Purge {letters} dead letters for good?"))?)
     }
 }
 
