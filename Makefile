@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate drain publishing reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features docs rules deny
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -32,11 +32,12 @@ run: ## a worker on the private servers, until Ctrl-C
 migrate: ## bring the schema of the private database up to date
 	@cargo build --release && $(WITH_SERVERS) $(BIN) migrate
 
-drain: ## drain speed beside COPY (DRAIN="--events 20000 --rounds 1 --queue classic")
-	@cargo bench --bench drain --no-run && $(WITH_SERVERS) cargo bench --bench drain -- $(DRAIN)
-
-publishing: ## what a call costs, and confirmed events/s beside bare lapin (PUBLISHING="--rounds 1")
-	@cargo bench --bench publish --bench call --no-run && $(WITH_SERVERS) cargo bench --bench publish -- $(PUBLISHING) && cargo bench --bench call
+# Servers of the benchmark's own, whatever AMQP_URL and DATABASE_URL say, with nothing in them; stopped when it is done.
+bench: export CNS_EVENTS_SERVICES_DIR = $(CURDIR)/.services/bench
+bench: ## how fast, beside COPY, bare lapin and Python; about an hour (BENCH="--only drain --queue quorum", BENCH=--smoke)
+	@unset AMQP_URL DATABASE_URL; scripts/services install python3-venv || echo "without python3-venv: BENCH=--no-python"; \
+	cargo bench --bench bench --no-run && $(WITH_SERVERS) { trap 'scripts/services stop' EXIT; \
+	cargo bench --bench bench -- $(or $(BENCH),--out docs/benchmarks); }
 
 reading: ## latency of the read API with a million rows (READING="--rows 100000 --seconds 5")
 	@cargo bench --bench read --no-run && $(WITH_SERVERS) cargo bench --bench read -- $(READING)
@@ -61,7 +62,7 @@ fuzz: ## any bytes through the decoder; needs a nightly toolchain (FUZZ_SECONDS=
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract
 
-ci: fmt lint publisher-only docs test features ## what the continuous integration runs
+ci: fmt lint publisher-only docs test features smoke ## what the continuous integration runs
 
 fmt:
 	cargo fmt --check
@@ -71,6 +72,9 @@ lint:
 
 publisher-only:
 	cargo clippy --no-default-features --features publisher --lib --examples -- -D warnings
+
+smoke: # whether the benchmark works; its figures say nothing
+	@$(MAKE) --no-print-directory bench BENCH=--smoke
 
 features: # what the default features do not have
 	cargo test --all-features --lib trace::

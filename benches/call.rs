@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench call
 //!
-//! Needs no server. benches/publish.rs has the tails, and the same beside a busy broker.
+//! Needs no server. `make bench` has the tails, and the same beside a busy broker.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -4,8 +4,8 @@
 //!     make scaling                                        # 200,000 events, three rounds, one worker and four
 //!     cargo bench --bench scale -- --round-trip-ms 100 --workers 1,2,4,8
 //!
-//! Each worker is a process with its default configuration. The time is taken from the database's commit timestamps, first commit
-//! to last.
+//! Each worker is a process with its default configuration. The time is taken from the database's commit timestamps, in the
+//! middle of the drain.
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -97,7 +97,7 @@ async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     pool.iter_mut().for_each(stand::Worker::stop);
-    let speed = stand::commits(&connect(&stand.database).await).await;
+    let speed = stand::steady(&connect(&stand.database).await).await;
     stand.remove_queues(&connection).await;
     speed
 }

@@ -12,10 +12,9 @@ const STACK_BYTES: usize = if cfg!(debug_assertions) { 512 } else { 64 } * 1024 
 /// Sets the stack of threads that say nothing of it, like those of the client library: read once, at the first of them.
 const STACK_VARIABLE: &str = "RUST_MIN_STACK";
 
-/// From which size on glibc gives memory back when it is freed, in bytes. By itself it learns from the answers of the read API, which
-/// are large now and then, to keep what they took for ever (mallopt(3)). Other systems do not know the variable.
-const MMAP_VARIABLE: &str = "MALLOC_MMAP_THRESHOLD_";
-const MMAP_BYTES: usize = 128 * 1024;
+/// A delivery is taken in one thread and freed in another (docs/adr/0008-the-binarys-allocator-is-jemalloc.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     if std::env::var_os(STACK_VARIABLE).is_none()
@@ -24,9 +23,6 @@ fn main() -> ExitCode {
         // The same process, with the variable set. Where that cannot be, the threads have less.
         let mut again = Command::new(this);
         again.args(std::env::args_os().skip(1)).env(STACK_VARIABLE, STACK_BYTES.to_string());
-        if std::env::args_os().nth(1).is_some_and(|command| command == "serve") {
-            again.env(MMAP_VARIABLE, MMAP_BYTES.to_string());
-        }
         let _ = again.exec();
     }
     let running =

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // not every benchmark needs all of it
 
+pub mod process;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, PublisherConfirm};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -23,6 +25,16 @@ pub enum Queue {
     Classic,
     /// Classic with ten priorities
     Priority,
+}
+
+impl Queue {
+    pub fn name(self) -> &'static str {
+        match self {
+            Queue::Quorum => "quorum",
+            Queue::Classic => "classic",
+            Queue::Priority => "priority",
+        }
+    }
 }
 
 /// One event of about 760 bytes.
@@ -75,6 +87,11 @@ impl Event {
         Event { id, bom, tenant, created_at, state, payload }
     }
 
+    /// The same event, made now.
+    pub fn now(self) -> Event {
+        Event { created_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true), ..self }
+    }
+
     pub fn body(&self) -> Vec<u8> {
         format!(
             r#"{{"event_id":"{}","event_type":"enrichment_progress","bom_id":"{}","tenant_id":"{}","organization_id":"{}","source":"customer","workflow_id":"enrich-bom-{}","state":{},"payload":{},"created_at":"{}"}}"#,
@@ -124,8 +141,13 @@ impl Stand {
         stand
     }
 
+    /// The command, or another program that runs it: that of CNS_EVENTS_UNDER, a profiler.
     pub fn command(&self, queue: Queue) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
+        let binary = env!("CARGO_BIN_EXE_cns-events");
+        let under = std::env::var("CNS_EVENTS_UNDER").unwrap_or_default();
+        let mut words = under.split_whitespace().chain([binary]);
+        let mut command = Command::new(words.next().unwrap_or(binary));
+        command.args(words);
         let name = |what: &str| format!("{}.{what}", self.name);
         command
             .env("CNS_EVENTS__AMQP__URI", &self.amqp)
@@ -152,30 +174,24 @@ impl Stand {
         for chunk in events.chunks(5000) {
             let mut confirms = Vec::new();
             for event in chunk {
-                let properties = lapin::BasicProperties::default()
-                    .with_delivery_mode(2)
-                    .with_priority(4)
-                    .with_content_type("application/json".into())
-                    .with_message_id(event.id.as_str().into())
-                    .with_type("enrichment_progress".into());
-                let exchange = format!("{}.events", self.name);
-                confirms.push(
-                    channel
-                        .basic_publish(
-                            exchange.into(),
-                            "cns.enrichment.progress".into(),
-                            BasicPublishOptions::default(),
-                            &event.body(),
-                            properties,
-                        )
-                        .await
-                        .unwrap(),
-                );
+                confirms.push(self.publish(channel, event).await);
             }
             for confirm in confirms {
                 assert!(confirm.await.unwrap().is_ack());
             }
         }
+    }
+
+    pub async fn publish(&self, channel: &Channel, event: &Event) -> PublisherConfirm {
+        let properties = lapin::BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_priority(4)
+            .with_content_type("application/json".into())
+            .with_message_id(event.id.as_str().into())
+            .with_type("enrichment_progress".into());
+        let (exchange, key) = (format!("{}.events", self.name), "cns.enrichment.progress");
+        let options = BasicPublishOptions::default();
+        channel.basic_publish(exchange.into(), key.into(), options, &event.body(), properties).await.unwrap()
     }
 
     pub async fn empty(&self) {
@@ -245,19 +261,10 @@ impl Worker {
         }
     }
 
-    /// CPU in microseconds and peak memory in MiB.
-    pub fn usage(&self) -> (f64, f64) {
-        let proc = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
-        let stat = proc("stat");
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        // utime and stime, in ticks of 10 ms (USER_HZ is 100 on every Linux there is).
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        let status = proc("status");
-        let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-        (ticks * 10_000.0, peak.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0)
-    }
-
     pub fn stop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
@@ -275,13 +282,31 @@ pub fn figure(text: &str, name: &str) -> f64 {
     value.unwrap_or_default()
 }
 
-/// Events a second, by the table's commit timestamps, first commit to last.
-pub async fn commits(client: &Client) -> f64 {
+/// Events a second, by the table's commit timestamps, first commit to last, of the rows whose ids come after `since`.
+pub async fn commits(client: &Client, since: Uuid) -> f64 {
     let row = client
         .query_one(
             "select extract(epoch from max(at) - min(at))::float8, (count(*) filter (where at > first))::float8 \
              from (select pg_xact_commit_timestamp(xmin) as at, min(pg_xact_commit_timestamp(xmin)) over () as first \
-             from enrichment_events) as commits",
+             from enrichment_events where id > $1) as commits",
+            &[&since],
+        )
+        .await
+        .expect("track_commit_timestamp has to be on");
+    let (seconds, rows): (f64, f64) = (row.get(0), row.get(1));
+    rows / seconds
+}
+
+/// The same in the middle of a drain, from the tenth part of the rows to the ninth: without how workers start, and how they run
+/// dry one after the other.
+pub async fn steady(client: &Client) -> f64 {
+    let row = client
+        .query_one(
+            "with commits as (select pg_xact_commit_timestamp(xmin) as at from enrichment_events), \
+             ends as (select percentile_disc(0.1) within group (order by at) as first, \
+             percentile_disc(0.9) within group (order by at) as last from commits) \
+             select extract(epoch from last - first)::float8, \
+             (select count(*) from commits where at > first and at <= last)::float8 from ends",
             &[],
         )
         .await

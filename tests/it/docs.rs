@@ -101,6 +101,7 @@ fn links_lead_somewhere() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/benchmarks/README.md",
         "docs/operations.md",
         "k8s/README.md",
         "docs/publishing.md",

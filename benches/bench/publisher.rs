@@ -1,9 +1,6 @@
 //! What publishing costs the caller, and how fast one publisher is, beside bare lapin with the same confirms.
 //!
-//!     make publishing                                        # everything
-//!     cargo bench --bench publish -- --events 20000 --rounds 1 --json
-//!
-//! Wants AMQP_URL (`make -s env`). Three things, each on a quorum queue of its own:
+//! Three things, each on a quorum queue of its own:
 //!
 //! - **calls**: the time of one `log_enrichment_progress` with a state, in nanoseconds as the caller sees it, in a tight
 //!   loop and at 10,000 calls a second; with the broker there, with it away, and with it away and a spool.
@@ -11,12 +8,9 @@
 //!   same bodies with the same properties and confirms, in turn.
 //! - **memory**: the process's growth over a million calls with the broker away.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
 use cns_events::event::payload::MatchStatus;
 use cns_events::event::{Workflow, WorkflowState, empty_object};
 use cns_events::message::Outgoing;
@@ -30,25 +24,13 @@ use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// What publishing costs, and how fast it is
-#[derive(Parser)]
-struct Options {
-    /// Events of each round
-    #[arg(long, default_value_t = 100_000)]
-    events: usize,
-    /// Rounds; medians are printed
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Calls with the broker away, for the memory they take
-    #[arg(long, default_value_t = 1_000_000)]
-    calls: usize,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+use crate::{Options, spread};
+
+/// Calls with the broker away, for the memory they take; a smoke run has as many as it has events.
+const CALLS: usize = 1_000_000;
+
+/// Events of each round.
+const EVENTS: usize = 100_000;
 
 /// Between two calls of a busy caller: 10,000 a second.
 const PACE: Duration = Duration::from_micros(100);
@@ -56,21 +38,16 @@ const PACE: Duration = Duration::from_micros(100);
 /// A port that nobody listens on.
 const AWAY: &str = "amqp://guest:guest@127.0.0.1:9/%2f";
 
-fn main() {
-    let options = Options::parse();
-    let url = std::env::var("AMQP_URL").expect("AMQP_URL is not set: make publishing");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(run(&options, &url));
-}
-
-async fn run(options: &Options, url: &str) {
+/// Figures of calls, of confirmed events and of memory.
+pub async fn measure(url: &str, options: &Options) -> Value {
+    let (events, calls) = if options.smoke { (options.events, options.events) } else { (EVENTS, CALLS) };
     let queue = Queue::new(url).await;
     let folder = tempfile::tempdir().unwrap();
     let config =
         |url: &str| PublisherConfig::new(url, "bench").exchange(&queue.name).buffer(200_000, 256 << 20);
 
     // First, while there is no freed memory that could be used again.
-    let memory = memory(options.calls, folder.path()).await;
+    let memory = memory(calls, folder.path()).await;
     let mut calls = Vec::new();
     for (name, config) in [
         ("broker there", config(url)),
@@ -81,9 +58,9 @@ async fn run(options: &Options, url: &str) {
         until_settled(&publisher, name == "broker there").await;
         let workflow = workflow(&publisher);
         for (way, pace) in [("tight", Duration::ZERO), ("10,000/s", PACE)] {
-            let times = timed_calls(&workflow, options.events, pace);
+            let times = timed_calls(&workflow, events, pace);
             calls.push(json!({
-                "broker": name, "way": way, "calls": options.events, "p50_ns": at(&times, 50, 100), "p99_ns": at(&times, 99, 100),
+                "broker": name, "way": way, "calls": events, "p50_ns": at(&times, 50, 100), "p99_ns": at(&times, 99, 100),
                 "p999_ns": at(&times, 999, 1000), "dropped": publisher.stats().dropped,
             }));
             if name == "broker there" {
@@ -97,20 +74,18 @@ async fn run(options: &Options, url: &str) {
 
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        ours.push(publisher_speed(options.events, config(url)).await);
+        ours.push(publisher_speed(events, config(url)).await);
         queue.purge().await;
-        bare.push(lapin_speed(options.events, url, &queue.name).await);
+        bare.push(lapin_speed(events, url, &queue.name).await);
         queue.purge().await;
     }
     let ratios: Vec<f64> = ours.iter().zip(&bare).map(|(ours, bare)| ours / bare).collect();
     let confirmed = json!({
-        "events": options.events, "rounds": options.rounds, "publisher_per_s": median(&ours).round(),
-        "lapin_per_s": median(&bare).round(), "ratio": median(&ratios),
-        "ratios": ratios,
+        "events": events, "rounds": options.rounds, "publisher_per_s": spread(&ours), "lapin_per_s": spread(&bare),
+        "ratio": spread(&ratios),
     });
-
     queue.delete().await;
-    report(options, &json!({ "calls": calls, "confirmed": confirmed, "memory": memory }));
+    json!({ "calls": calls, "confirmed": confirmed, "memory": memory })
 }
 
 fn workflow(publisher: &Publisher) -> WorkflowPublisher {
@@ -172,12 +147,6 @@ fn timed_calls(workflow: &WorkflowPublisher, count: usize, pace: Duration) -> Ve
 
 fn at(sorted: &[u64], part: usize, of: usize) -> u64 {
     sorted[(sorted.len() * part / of).min(sorted.len() - 1)]
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }
 
 async fn publisher_speed(events: usize, config: PublisherConfig) -> f64 {
@@ -275,48 +244,6 @@ fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-fn report(options: &Options, figures: &Value) {
-    if options.json {
-        println!("{figures:#}");
-        return;
-    }
-    println!("A call, as its caller sees it");
-    for of in figures["calls"].as_array().unwrap() {
-        let us = |name: &str| of[name].as_f64().unwrap() / 1000.0;
-        println!(
-            "  {:<20} {:<7} p50 {:6.2} µs   p99 {:6.2} µs   p99.9 {:7.2} µs   dropped {}",
-            of["broker"].as_str().unwrap(),
-            of["way"].as_str().unwrap(),
-            us("p50_ns"),
-            us("p99_ns"),
-            us("p999_ns"),
-            of["dropped"]
-        );
-    }
-    let of = &figures["confirmed"];
-    println!(
-        "Confirmed by a quorum queue, medians of {} rounds of {} events\n  publisher {}/s   bare lapin {}/s   ratio {:.2}",
-        of["rounds"],
-        of["events"],
-        of["publisher_per_s"],
-        of["lapin_per_s"],
-        of["ratio"].as_f64().unwrap()
-    );
-    println!("Memory of calls with the broker away");
-    for of in figures["memory"].as_array().unwrap() {
-        println!(
-            "  {:<9} {} calls, buffer {} MiB: grown by {:.1} MiB   accepted {}   spooled {}   dropped {}",
-            of["with"].as_str().unwrap(),
-            of["calls"],
-            of["buffer_bytes"].as_u64().unwrap() >> 20,
-            of["grown_bytes"].as_f64().unwrap() / 1048576.0,
-            of["accepted"],
-            of["spooled"],
-            of["dropped"]
-        );
-    }
 }
 
 /// An exchange with a quorum queue behind it.

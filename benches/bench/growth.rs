@@ -1,0 +1,74 @@
+//! What a table that has grown and a queue that has grown do to the speed.
+
+use serde_json::{Value, json};
+
+use crate::contenders::{channel, copy_rows, worker};
+use crate::stand::{Event, Queue, Stand, connect};
+use crate::{Options, spread};
+
+/// Events that are made, copied or published at once: what this benchmark has in memory.
+const CHUNK: usize = 100_000;
+
+/// Drains at each size.
+const ROUNDS: usize = 3;
+
+/// Drain speed by rows in the table, and by messages in the queue, with the worker's peak memory.
+pub async fn measure(stand: &Stand, options: &Options) -> Value {
+    let rounds = options.rounds.min(ROUNDS);
+    let mut table = Vec::new();
+    let mut next = 0;
+    stand.empty().await;
+    for rows in &options.rows {
+        while next < *rows {
+            let until = (next + CHUNK).min(*rows);
+            let events: Vec<Event> = (next..until).map(Event::number).collect();
+            copy_rows(stand, &events).await;
+            next = until;
+        }
+        let mut speeds = Vec::new();
+        for _ in 0..rounds {
+            if *rows == 0 {
+                stand.empty().await;
+            }
+            let client = connect(&stand.database).await;
+            for set_up in ["vacuum analyze enrichment_events", "checkpoint"] {
+                client.batch_execute(set_up).await.unwrap();
+            }
+            let drain = full(stand, next, options.events, options.events).await;
+            next += options.events;
+            speeds.push(drain.per_s);
+            options.say(&format!("growth: {rows} rows in the table: {:.0} events/s", drain.per_s));
+        }
+        if *rows == 0 {
+            stand.empty().await;
+            next = 0;
+        }
+        table.push(json!({ "rows": rows, "events_per_second": spread(&speeds) }));
+    }
+    let mut queue = Vec::new();
+    for messages in &options.messages {
+        stand.empty().await;
+        let drain = full(stand, 0, *messages, options.events).await;
+        options.say(&format!(
+            "growth: {messages} messages in the queue: {:.0} events/s, worker's peak {:.0} MiB",
+            drain.per_s, drain.peak_mib
+        ));
+        queue.push(json!({
+            "messages": messages, "events_per_second": spread(&[drain.per_s]), "peak_mib": spread(&[drain.peak_mib]),
+        }));
+    }
+    json!({ "events": options.events, "rounds": rounds, "rows": table, "messages": queue })
+}
+
+/// A quorum queue with so many messages, and a worker until it has stored the first `events` of them.
+async fn full(stand: &Stand, first: usize, messages: usize, events: usize) -> crate::contenders::Drain {
+    stand.declare(Queue::Quorum).await;
+    let (connection, channel) = channel(stand).await;
+    for from in (first..first + messages).step_by(CHUNK) {
+        let chunk: Vec<Event> = (from..(from + CHUNK).min(first + messages)).map(Event::number).collect();
+        stand.fill(&channel, &chunk).await;
+    }
+    let drain = worker(stand, Queue::Quorum, events).await;
+    stand.remove_queues(&connection).await;
+    drain
+}

@@ -1,0 +1,165 @@
+//! How fast the worker is, beside what the servers allow and beside workers in Python: everything in one run, on servers of its own.
+//!
+//!     make bench                                              # all of it: about an hour; writes docs/benchmarks
+//!     make bench BENCH="--only drain --queue quorum --rounds 3"
+//!     make bench BENCH=--smoke                                # under a minute: whether it works, no figures to keep
+//!
+//! Parts: `drain` of a prefilled queue, `latency` from publishing to the commit, `growth` of the table and of the queue, and the
+//! `publisher`. In each round the contenders take turns, in another order every time, so that a machine whose speed drifts
+//! treats all alike. Medians are printed, with the lowest and the highest.
+
+#![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod contenders;
+mod drain;
+mod growth;
+mod latency;
+mod machine;
+mod plot;
+mod publisher;
+mod report;
+#[path = "../stand/mod.rs"]
+mod stand;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value, json};
+use stand::{Queue, Stand, connect};
+
+/// Speed of the worker, beside the servers' limits and beside Python
+#[derive(Parser)]
+struct Options {
+    /// The parts to measure
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Growth])]
+    only: Vec<Part>,
+    /// The kinds of queue
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Queue::Quorum, Queue::Classic, Queue::Priority])]
+    queue: Vec<Queue>,
+    /// Events to drain
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Do not measure beside Python
+    #[arg(long)]
+    no_python: bool,
+    /// Events a second whose latency is measured
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000])]
+    rates: Vec<usize>,
+    /// How long at each of them
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Rows in the table before a drain
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1_000_000, 5_000_000, 10_000_000])]
+    rows: Vec<usize>,
+    /// Messages in the queue before a drain
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 5_000_000])]
+    messages: Vec<usize>,
+    /// Where results.json, results.md and results.svg go; nowhere where it is not given
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// A little of everything, in under a minute
+    #[arg(long)]
+    smoke: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    Drain,
+    Latency,
+    Growth,
+    Publisher,
+}
+
+impl Options {
+    /// Small enough for a continuous integration.
+    fn smoked(self) -> Options {
+        Options {
+            queue: vec![Queue::Quorum],
+            events: 5_000,
+            rounds: 1,
+            rates: vec![1000],
+            seconds: 3,
+            rows: vec![0, 20_000],
+            messages: vec![10_000],
+            ..self
+        }
+    }
+
+    /// Says on the way what is done: a run takes long.
+    fn say(&self, what: &str) {
+        if !self.json {
+            println!("{what}");
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let mut options = Options::parse();
+    if options.smoke {
+        options = options.smoked();
+    }
+    let stand = Stand::build("bench").await;
+    calm(&stand).await;
+    let mut results = Map::new();
+    results.insert("machine".into(), machine::describe(&stand).await);
+    for part in &options.only {
+        let (name, figures) = match part {
+            Part::Drain => ("drain", drain::measure(&stand, &options).await),
+            Part::Latency => ("latency", latency::measure(&stand, &options).await),
+            Part::Growth => ("growth", growth::measure(&stand, &options).await),
+            Part::Publisher => ("publisher", publisher::measure(&stand.amqp, &options).await),
+        };
+        results.insert(name.into(), figures);
+        // After each part: what has been measured is not lost with what comes next.
+        if let Some(folder) = &options.out {
+            write(&Value::Object(results.clone()), folder);
+        }
+    }
+    stand.tear_down().await;
+    let results = Value::Object(results);
+    if options.json {
+        println!("{results:#}");
+    } else {
+        println!("\n{}", report::table(&results));
+    }
+}
+
+fn write(results: &Value, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("results.json"), format!("{results:#}\n")).unwrap();
+    std::fs::write(folder.join("results.md"), report::table(results)).unwrap();
+    plot::draw(results, &folder.join("results.svg"));
+}
+
+/// The database's own clocks would decide whose seconds a checkpoint or a vacuum falls into. Both are asked for between the
+/// measurements instead; nothing of durability is touched.
+async fn calm(stand: &Stand) {
+    let client = connect(&stand.database).await;
+    for setting in [
+        "alter system set checkpoint_timeout = '1h'",
+        "alter system set max_wal_size = '8GB'",
+        "select pg_reload_conf()",
+        "alter table enrichment_events set (autovacuum_enabled = false)",
+    ] {
+        client.batch_execute(setting).await.expect("the servers are this benchmark's own: make bench");
+    }
+}
+
+/// A median, with the lowest and the highest.
+fn spread(values: &[f64]) -> Value {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    json!({
+        "median": stand::median(sorted.clone()), "min": sorted.first(), "max": sorted.last(),
+    })
+}
