@@ -9,8 +9,8 @@ FROM rust:1.95-bookworm AS chef
 WORKDIR /build
 # Large enough for every page size that Linux has on arm64; x86-64 has one only.
 ARG TARGETARCH
-RUN [ "$TARGETARCH" != arm64 ] || printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' >>"$CARGO_HOME/config.toml"
-RUN cargo install cargo-chef --locked --version 0.1.73
+RUN { [ "$TARGETARCH" != arm64 ] || printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' >>"$CARGO_HOME/config.toml"; } && \
+    cargo install cargo-chef --locked --version 0.1.73
 
 # What is known of the dependencies: a layer that changes with Cargo.lock, and not with the source.
 FROM chef AS plan

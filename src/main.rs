@@ -16,6 +16,10 @@ const STACK_VARIABLE: &str = "RUST_MIN_STACK";
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Its settings. What large answers of the read API took goes back to the system some seconds later, also while nothing is asked.
+const ALLOCATOR_VARIABLE: &str = "_RJEM_MALLOC_CONF";
+const ALLOCATOR_SETTINGS: &str = "background_thread:true,dirty_decay_ms:5000,muzzy_decay_ms:0";
+
 fn main() -> ExitCode {
     if std::env::var_os(STACK_VARIABLE).is_none()
         && let Ok(this) = std::env::current_exe()
@@ -23,6 +27,9 @@ fn main() -> ExitCode {
         // The same process, with the variable set. Where that cannot be, the threads have less.
         let mut again = Command::new(this);
         again.args(std::env::args_os().skip(1)).env(STACK_VARIABLE, STACK_BYTES.to_string());
+        if std::env::var_os(ALLOCATOR_VARIABLE).is_none() {
+            again.env(ALLOCATOR_VARIABLE, ALLOCATOR_SETTINGS);
+        }
         let _ = again.exec();
     }
     let running =

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Utc};
-use lapin::message::Delivery;
 use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde::Serialize;
@@ -23,35 +21,10 @@ const KEY_PREFIX: &str = "cns.";
 const ALLOCATIONS_BYTES: usize = 160;
 
 /// The header in which a trace goes on (W3C Trace Context).
-const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// A delivery as the decoder wants it.
-#[must_use]
-pub fn incoming(delivery: &Delivery, received_at: DateTime<Utc>) -> Incoming<'_> {
-    let properties = &delivery.properties;
-    Incoming {
-        body: &delivery.data,
-        routing_key: delivery.routing_key.as_str(),
-        message_id: properties.message_id().as_ref().map(ShortString::as_str),
-        event_type: properties.kind().as_ref().map(ShortString::as_str),
-        timestamp: *properties.timestamp(),
-        received_at,
-    }
-}
-
-/// The trace that a message belongs to, as its producer says: the header, where it looks like one (W3C Trace Context,
-/// 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
-#[must_use]
-pub fn traceparent(properties: &BasicProperties) -> Option<&str> {
-    let text = match properties.headers().as_ref()?.inner().get(TRACEPARENT)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok()?,
-        AMQPValue::ShortString(text) => text.as_str(),
-        _ => return None,
-    };
-    is_traceparent(text).then_some(text)
-}
-
-fn is_traceparent(text: &str) -> bool {
+/// Whether a text looks like a trace (W3C Trace Context, 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
+pub(crate) fn is_traceparent(text: &str) -> bool {
     let mut parts = text.splitn(4, '-');
     [2, 32, 16, 2].iter().all(|length| {
         parts
@@ -65,18 +38,12 @@ pub mod probe {
     use lapin::protocol::BasicProperties;
 
     /// The AMQP property `type` of a probe.
-    const TYPE: &str = "cns-events.probe";
+    pub(crate) const TYPE: &str = "cns-events.probe";
 
     /// A probe's properties.
     #[must_use]
     pub fn properties() -> BasicProperties {
         BasicProperties::default().with_type(TYPE.into()).with_delivery_mode(super::PERSISTENT)
-    }
-
-    /// Whether a message without a body is one.
-    #[must_use]
-    pub fn is(properties: &BasicProperties) -> bool {
-        properties.kind().as_ref().is_some_and(|kind| kind.as_str() == TYPE)
     }
 }
 
@@ -218,9 +185,8 @@ mod tests {
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), outgoing.event_id);
         assert_eq!(properties.kind().as_ref().unwrap().as_str(), "cache_hit");
         assert!(properties.timestamp().is_some_and(|at| at > 1_700_000_000));
-        assert_eq!(traceparent(&properties), Some(TRACE));
-        let odd = Outgoing { traceparent: Some(format!("{TRACE}-and more")), ..outgoing };
-        assert_eq!(traceparent(&odd.properties(&"app".into())), None);
+        assert!(properties.headers().as_ref().unwrap().contains_key(TRACEPARENT));
+        assert!(is_traceparent(TRACE) && !is_traceparent(&format!("{TRACE}-and more")));
     }
 
     proptest::proptest! {
@@ -235,7 +201,7 @@ mod tests {
             let payload = CacheHit { cache: "parts".into(), key: key.into() };
             let mut event = workflow.event_of_type(kind.into(), "cns.x".into(), payload, empty_object());
             event.event_id = id.into();
-            event.created_at = DateTime::from_timestamp(seconds, 0).unwrap();
+            event.created_at = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
             let read = Outgoing::write(event.clone(), None, false, &RULES).map(|_| ());
             proptest::prop_assert_eq!(Outgoing::write(event, None, true, &RULES).map(|_| ()), read);
         }

@@ -31,10 +31,10 @@ pub struct Broker {
 
 /// What bytes go through, encrypted or not.
 #[cfg(feature = "service")]
-pub(super) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync {}
 
 #[cfg(feature = "service")]
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for S {}
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync> Stream for S {}
 
 /// A URI that cannot work. Never quotes it: it holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +130,12 @@ impl Broker {
         let name =
             rustls::pki_types::ServerName::try_from(authority.host.clone()).map_err(std::io::Error::other)?;
         Ok(Box::new(tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await?))
+    }
+
+    /// What the broker shows of these connections.
+    #[cfg(feature = "service")]
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     #[cfg(feature = "service")]

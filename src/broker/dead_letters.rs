@@ -4,29 +4,24 @@
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use lapin::message::Delivery;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, Confirmation, Connection};
 
 use super::Broker;
-use super::wire::{Property, RawProperties};
+use super::wire::{Delivery, Property, Published, RawMessage, RawProperties, Wire, WireError};
 use crate::event::Rejection;
-use crate::message::PERSISTENT;
 
 /// How long the broker may take to confirm a batch's letters. A blocked connection never confirms.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a header frame needs beside the headers: ten short-string properties of 256 bytes at most, and framing.
-/// RabbitMQ closes a connection whose header frame exceeds `frame_max`.
-pub(super) const PROPERTY_BYTES: usize = 4096;
-
-/// `frame_max` where the broker sets no limit: RabbitMQ's default.
-const DEFAULT_FRAME_BYTES: usize = 131_072;
+/// What a header frame needs beside the headers: ten short-string properties of 256 bytes at most, and framing; also what the
+/// broker adds when a letter is looked at. RabbitMQ closes a connection whose header frame exceeds `frame_max`.
+const PROPERTY_BYTES: usize = 4096;
 
 /// Letters on their way at the same time: few enough that a slow disk confirms them in time.
 const CHUNK: usize = 100;
+
+/// How many headers of the message's own did not fit.
+const LEFT_OUT: &str = "x-cns-headers-left-out";
 
 /// Headers that say why this letter is one, and nothing about an earlier letter.
 const OWN_HEADERS: [&str; 8] = [
@@ -37,7 +32,7 @@ const OWN_HEADERS: [&str; 8] = [
     "x-cns-routing-key",
     "x-cns-dead-at",
     "x-cns-worker",
-    "x-cns-headers-left-out",
+    LEFT_OUT,
 ];
 
 /// What the broker adds when it dead-letters a message by itself, or counts its deliveries.
@@ -59,79 +54,28 @@ pub fn is_own_header(name: &str) -> bool {
 }
 
 /// A message that cannot be stored, and why.
-#[derive(Clone, Copy, Debug)]
-pub struct Letter<'a> {
-    /// The key it arrived with.
-    pub routing_key: &'a ShortString,
-    /// Its body.
-    pub body: &'a [u8],
-    /// Its properties.
-    pub properties: &'a BasicProperties,
-    /// Why it cannot be stored.
-    pub rejection: &'a Rejection,
-}
-
-impl<'a> Letter<'a> {
-    /// A letter about a delivery.
-    #[must_use]
-    pub fn about(delivery: &'a Delivery, rejection: &'a Rejection) -> Self {
-        Letter {
-            routing_key: &delivery.routing_key,
-            body: &delivery.data,
-            properties: &delivery.properties,
-            rejection,
-        }
-    }
-
-    /// A copy that outlives its delivery.
-    #[must_use]
-    pub fn keep(&self) -> KeptLetter {
-        KeptLetter {
-            routing_key: self.routing_key.clone(),
-            body: self.body.to_owned(),
-            properties: self.properties.clone(),
-            rejection: self.rejection.clone(),
-        }
-    }
-}
-
-/// See [`Letter::keep`].
 #[derive(Clone, Debug)]
-pub struct KeptLetter {
-    routing_key: ShortString,
-    body: Vec<u8>,
-    properties: BasicProperties,
-    rejection: Rejection,
-}
-
-impl KeptLetter {
-    /// The letter.
-    #[must_use]
-    pub fn letter(&self) -> Letter<'_> {
-        Letter {
-            routing_key: &self.routing_key,
-            body: &self.body,
-            properties: &self.properties,
-            rejection: &self.rejection,
-        }
-    }
+pub struct Letter {
+    /// The message as it came.
+    pub delivery: Delivery,
+    /// Why it cannot be stored.
+    pub rejection: Rejection,
 }
 
 /// Publishes dead letters, connecting when there is one to publish.
-#[derive(Debug)]
 pub struct DeadLetters {
     broker: Broker,
     exchange: String,
     worker: String,
-    open: Option<(Connection, Channel)>,
+    open: Option<Wire>,
 }
 
 /// Letters were not taken: every one of them has to be published again.
 #[derive(Debug, thiserror::Error)]
 pub enum Undelivered {
     /// The connection failed.
-    #[error("{0}")]
-    Broker(#[from] lapin::Error),
+    #[error(transparent)]
+    Broker(#[from] WireError),
     /// The broker took it and no queue did.
     #[error("no queue takes dead letters: the broker returned one ({0})")]
     Returned(String),
@@ -155,7 +99,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Not all were taken; the connection is given up.
-    pub async fn publish(&mut self, letters: &[Letter<'_>], done: &mut usize) -> Result<(), Undelivered> {
+    pub async fn publish(&mut self, letters: &[Letter], done: &mut usize) -> Result<(), Undelivered> {
         while *done < letters.len() {
             let chunk = &letters[*done..letters.len().min(*done + CHUNK)];
             let published = tokio::time::timeout(CONFIRM_TIMEOUT, self.try_publish(chunk)).await;
@@ -168,39 +112,27 @@ impl DeadLetters {
         Ok(())
     }
 
-    async fn try_publish(&mut self, letters: &[Letter<'_>]) -> Result<(), Undelivered> {
-        let (connection, channel) = match self.open.take() {
-            Some((connection, channel)) if channel.status().connected() => {
-                self.open.insert((connection, channel))
-            }
-            _ => {
-                let connection = self.broker.connect("dead letters").await?;
-                let channel = connection.create_channel().await?;
-                channel.confirm_select(ConfirmSelectOptions::default()).await?;
-                self.open.insert((connection, channel))
-            }
-        };
-        let frame_bytes = match connection.configuration().frame_max() {
-            0 => DEFAULT_FRAME_BYTES,
-            limit => usize::try_from(limit).unwrap_or(DEFAULT_FRAME_BYTES),
-        };
-        let mut confirms = Vec::with_capacity(letters.len());
-        for letter in letters {
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let properties = properties(letter, &self.worker, frame_bytes);
-            let exchange = self.exchange.as_str().into();
-            let key = letter.routing_key.clone();
-            confirms.push(channel.basic_publish(exchange, key, options, letter.body, properties).await?);
+    async fn try_publish(&mut self, letters: &[Letter]) -> Result<(), Undelivered> {
+        // One that the broker has closed since is of no use.
+        if let Some(wire) = &mut self.open
+            && !wire.is_quiet().await
+        {
+            self.open = None;
         }
-        for confirm in confirms {
-            match confirm.await? {
-                Confirmation::Ack(None) => {}
-                Confirmation::Ack(Some(returned)) => {
-                    return Err(Undelivered::Returned(returned.reply_text.as_str().to_owned()));
-                }
-                Confirmation::Nack(_) | Confirmation::NotRequested => return Err(Undelivered::Refused),
+        let mut wire = match self.open.take() {
+            Some(wire) => wire,
+            None => Wire::open(&self.broker).await?,
+        };
+        let room = wire.max_properties_bytes();
+        let messages: Vec<_> = letters.iter().map(|letter| message(letter, &self.worker, room)).collect();
+        for published in wire.publish(&self.exchange, &messages).await? {
+            match published {
+                Published::Confirmed => {}
+                Published::Returned(words) => return Err(Undelivered::Returned(words)),
+                Published::Refused => return Err(Undelivered::Refused),
             }
         }
+        self.open = Some(wire);
         Ok(())
     }
 }
@@ -222,7 +154,7 @@ pub fn set_apart(properties: &mut RawProperties, headers: &mut FieldTable) {
 }
 
 /// Why a message is a letter, since when, and who says so.
-pub(super) fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str) -> FieldTable {
+fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str) -> FieldTable {
     let mut headers = FieldTable::default();
     let mut say = |name: &str, value: &[u8]| {
         headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
@@ -241,54 +173,45 @@ pub(super) fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: 
     headers
 }
 
-/// The message's own properties and headers, with the reason beside them.
-fn properties(letter: &Letter<'_>, worker: &str, frame_bytes: usize) -> BasicProperties {
-    let original = letter.properties;
-    let mut own = reason_headers(letter.rejection, letter.routing_key.as_str().as_bytes(), worker);
-    let acted_on = [original.user_id(), original.expiration()];
-    for ((_, header), text) in ACTED_ON.into_iter().zip(acted_on) {
-        if let Some(text) = text {
-            own.insert(header.into(), AMQPValue::LongString(LongString::from(text.as_str())));
+/// The message as it came, with the reason in its headers; `room` is what its properties may take (bytes).
+fn message(letter: &Letter, worker: &str, room: usize) -> RawMessage {
+    let mut message = letter.delivery.message();
+    let properties = &mut message.properties;
+    let mut own = reason_headers(&letter.rejection, &message.routing_key, worker);
+    set_apart(properties, &mut own);
+    let room = room.saturating_sub(PROPERTY_BYTES);
+    match properties.headers() {
+        Some(headers) => {
+            let mut room = room.saturating_sub(table_bytes(&own));
+            let mut left_out = 0;
+            for (name, value) in headers.inner() {
+                let bytes = entry_bytes(name, value);
+                if own.contains_key(name.as_str()) || OWN_HEADERS.contains(&name.as_str()) {
+                    continue; // of an earlier letter, or somebody else's invention
+                } else if bytes <= room {
+                    room -= bytes;
+                    own.insert(name.clone(), value.clone());
+                } else {
+                    left_out += 1;
+                }
+            }
+            if left_out > 0 {
+                own.insert(LEFT_OUT.into(), AMQPValue::LongLongInt(left_out));
+            }
+            properties.set_headers(&own);
+        }
+        // None there, or none that can be read: those stay as they are, or go as one.
+        None => {
+            let mut whole = properties.clone();
+            whole.append_headers(&own);
+            if whole.to_bytes().len() > room {
+                own.insert(LEFT_OUT.into(), AMQPValue::LongLongInt(1));
+                whole.set_headers(&own);
+            }
+            *properties = whole;
         }
     }
-
-    let mut room = frame_bytes.saturating_sub(PROPERTY_BYTES + table_bytes(&own));
-    let mut left_out = 0_i64;
-    for (name, value) in original.headers().iter().flat_map(|headers| headers.inner()) {
-        let bytes = entry_bytes(name, value);
-        if own.contains_key(name.as_str()) || OWN_HEADERS.contains(&name.as_str()) {
-            continue; // of an earlier letter, or somebody else's invention
-        } else if bytes <= room {
-            room -= bytes;
-            own.insert(name.clone(), value.clone());
-        } else {
-            left_out += 1;
-        }
-    }
-    if left_out > 0 {
-        own.insert("x-cns-headers-left-out".into(), AMQPValue::LongLongInt(left_out));
-    }
-
-    // Whatever the producer made of it: a letter is kept until somebody has looked at it.
-    let mut kept = BasicProperties::default().with_headers(own).with_delivery_mode(PERSISTENT);
-    macro_rules! keep {
-        ($($get:ident => $with:ident),* $(,)?) => {
-            $(if let Some(value) = original.$get() { kept = kept.$with(value.clone()); })*
-        };
-    }
-    keep!(
-        content_type => with_content_type,
-        content_encoding => with_content_encoding,
-        priority => with_priority,
-        correlation_id => with_correlation_id,
-        reply_to => with_reply_to,
-        message_id => with_message_id,
-        timestamp => with_timestamp,
-        kind => with_type,
-        app_id => with_app_id,
-        cluster_id => with_cluster_id,
-    );
-    kept
+    message
 }
 
 fn one_line(text: &str) -> String {

@@ -3,7 +3,7 @@
 use lapin::Connection;
 
 use super::topology::{Declared, Topology, TopologyError};
-use super::wire::{Published, RawMessage, RawProperties, Wire, WireError};
+use super::wire::{Property, Published, RawMessage, RawProperties, Wire, WireError};
 use super::{Broker, Version};
 use crate::message::probe;
 
@@ -136,7 +136,7 @@ pub async fn take_probes_back(broker: &Broker, queue: &str) -> Result<(), WireEr
     for _ in 0..wire.ready(queue).await?.min(TAKE_BACK) {
         let Some(got) = wire.next(queue).await? else { break };
         if got.message.body.is_empty()
-            && got.message.properties.read().is_ok_and(|properties| probe::is(&properties))
+            && got.message.properties.text(Property::Type).is_some_and(|kind| kind == probe::TYPE)
         {
             wire.ack(got.tag).await?;
         }

@@ -10,22 +10,20 @@ mod inspect;
 #[cfg(feature = "service")]
 mod topology;
 #[cfg(feature = "service")]
-mod unreadable;
-#[cfg(feature = "service")]
 mod version;
 #[cfg(feature = "service")]
 mod wire;
 
 pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
-pub use dead_letters::{DeadLetters, KeptLetter, Letter, Undelivered, is_own_header, set_apart};
+pub use dead_letters::{DeadLetters, Letter, Undelivered, is_own_header, set_apart};
 #[cfg(feature = "service")]
 pub use inspect::{Inspected, Route, State, TAKE_BACK, take_probes_back, try_route};
 #[cfg(feature = "service")]
 pub use topology::{Declared, QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]
-pub use unreadable::{NotSetAside, Reach, set_unreadable_aside, try_letter};
-#[cfg(feature = "service")]
 pub use version::Version;
 #[cfg(feature = "service")]
-pub use wire::{Got, Property, Published, RawMessage, RawProperties, Tag, Wire, WireError};
+pub use wire::{
+    Consumer, Delivery, Got, Property, Published, RawMessage, RawProperties, Tag, Wire, WireError,
+};

@@ -1,9 +1,7 @@
 //! The right to settle a run of deliveries, as a value that has to be used up.
 
-use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
-
 use super::session::SessionLost;
+use crate::broker::{Consumer, Delivery};
 
 /// Deliveries of one channel, in the order they came, that nobody has settled yet.
 ///
@@ -17,7 +15,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn push(&mut self, delivery: Delivery) {
-        self.bytes += delivery.data.len();
+        self.bytes += delivery.body.len();
         self.deliveries.push(delivery);
     }
 
@@ -42,13 +40,13 @@ impl Batch {
     pub(super) fn take(&mut self, max_rows: usize, max_bytes: usize) -> Batch {
         let mut bytes = 0;
         let fitting = self.deliveries.iter().take(max_rows).take_while(|delivery| {
-            bytes += delivery.data.len();
+            bytes += delivery.body.len();
             bytes <= max_bytes
         });
         let count = fitting.count().max(1).min(self.deliveries.len());
         let rest = self.deliveries.split_off(count);
         let taken = std::mem::replace(&mut self.deliveries, rest);
-        let bytes = taken.iter().map(|delivery| delivery.data.len()).sum();
+        let bytes = taken.iter().map(|delivery| delivery.body.len()).sum();
         self.bytes -= bytes;
         Batch { deliveries: taken, bytes }
     }
@@ -57,22 +55,17 @@ impl Batch {
     /// is unsettled.
     ///
     /// Where the channel is gone, what was stored comes again, and is a duplicate then.
-    pub(super) async fn ack(self) -> Result<(), SessionLost> {
-        let deliveries = self.used_up();
-        let Some(last) = deliveries.last() else { return Ok(()) };
-        match last.acker.ack(BasicAckOptions { multiple: true }).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(SessionLost::AckLost),
+    pub(super) async fn ack(self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+        match self.used_up().last() {
+            Some(last) => Ok(consumer.ack(last.tag, true).await?),
+            None => Ok(()),
         }
     }
 
     /// Tells the broker which of them are done, one by one: the others are about to be returned.
-    pub(super) async fn ack_some(&self, done: &[bool]) -> Result<(), SessionLost> {
+    pub(super) async fn ack_some(&self, done: &[bool], consumer: &mut Consumer) -> Result<(), SessionLost> {
         for (delivery, _) in self.deliveries.iter().zip(done).filter(|(_, done)| **done) {
-            match delivery.acker.ack(BasicAckOptions::default()).await {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return Err(SessionLost::AckLost),
-            }
+            consumer.ack(delivery.tag, false).await?;
         }
         Ok(())
     }
@@ -104,18 +97,26 @@ impl Drop for Batch {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn batch(sizes: &[usize]) -> Batch {
         let mut batch = Batch::default();
         for (tag, size) in (1..).zip(sizes) {
-            batch.push(Delivery::mock(tag, "".into(), "".into(), false, vec![0; *size]));
+            batch.push(Delivery {
+                tag,
+                redelivered: false,
+                routing_key: Bytes::new(),
+                properties: Bytes::new(),
+                body: vec![0; *size].into(),
+            });
         }
         batch
     }
 
     fn sizes(batch: Batch) -> Vec<usize> {
-        batch.used_up().iter().map(|delivery| delivery.data.len()).collect()
+        batch.used_up().iter().map(|delivery| delivery.body.len()).collect()
     }
 
     #[test]

@@ -1,39 +1,28 @@
-//! A lane's channel and consumer: what comes in, what is waiting, and how much of it there may be.
+//! A lane's consumer: what comes in, what is waiting, and how much of it there may be.
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::batch::Batch;
 use super::session::{SessionLost, unless_ended};
+use crate::broker::{Broker, Consumer, WireError};
 
 /// A lane is under load when its last batch had at least this fraction of `worker.batch_size`.
 const LOADED: usize = 16;
 
-/// A channel that consumes.
-struct Subscription {
-    channel: Channel,
-    consumer: Consumer,
-    tag: ShortString,
-    prefetch: u16,
-    /// The prefetch that is wanted instead: nothing comes any more, and when everything is settled a new channel
-    /// takes this one's place. (Consuming again on the same channel kills it on RabbitMQ 3.10 with a quorum
-    /// queue.)
-    successor: Option<u16>,
-}
-
 /// Messages on their way in.
-pub(super) struct Intake<'a> {
+pub(super) struct Intake {
     shared: Shared,
-    connection: &'a Connection,
     session: CancellationToken,
     lane: usize,
-    subscription: Subscription,
+    consumer: Consumer,
+    prefetch: u16,
+    /// The prefetch that is wanted instead: nothing comes any more, and when everything is settled a new channel
+    /// takes the old one's place. (Consuming again on the same channel kills it on RabbitMQ 3.10 with a quorum
+    /// queue.)
+    successor: Option<u16>,
     /// Received, and not yet handed out as a batch.
     waiting: Batch,
     /// Handed out, and not yet settled: bytes of the bodies.
@@ -42,32 +31,37 @@ pub(super) struct Intake<'a> {
     mean_bytes: Option<usize>,
     /// Rows of the batch before.
     last_batch: usize,
+    /// Why the connection failed while a batch was out.
+    failed: Option<WireError>,
 }
 
-impl<'a> Intake<'a> {
-    /// Opens a channel and consumes.
+impl Intake {
+    /// Connects and consumes.
     ///
     /// The first prefetch is small enough that `worker.buffer_bytes` holds even if every message is as large as
     /// a message may be; it grows once it is known how large they are.
     pub(super) async fn open(
-        connection: &'a Connection,
+        broker: &Broker,
         shared: &Shared,
         session: &CancellationToken,
         lane: usize,
     ) -> Result<Self, SessionLost> {
         let worker = &shared.config.worker;
         let prefetch = fitting(worker.buffer_bytes, worker.max_message_bytes, worker.prefetch);
-        let opening = Subscription::open(connection, shared, lane, prefetch);
+        let (name, tag) = (format!("lane {lane}"), format!("{}.{lane}", shared.name));
+        let opening = Consumer::open(broker, &name, &shared.config.amqp.queue, &tag, prefetch);
         Ok(Intake {
-            subscription: unless_ended(session, opening).await?,
+            consumer: unless_ended(session, opening).await?,
             shared: shared.clone(),
-            connection,
             session: session.clone(),
             lane,
+            prefetch,
+            successor: None,
             waiting: Batch::default(),
             out_bytes: 0,
             mean_bytes: None,
             last_batch: 0,
+            failed: None,
         })
     }
 
@@ -83,7 +77,7 @@ impl<'a> Intake<'a> {
             self.receive().await?;
         }
         let loaded = self.last_batch >= rows.div_ceil(LOADED);
-        if loaded && self.subscription.successor.is_none() && !self.full() {
+        if loaded && self.successor.is_none() && !self.full() {
             let filling = async {
                 while !self.full() {
                     self.receive().await?;
@@ -100,124 +94,147 @@ impl<'a> Intake<'a> {
         Ok(batch)
     }
 
-    /// Waits for the next message, and takes along what else has arrived, until there is a batch.
-    async fn receive(&mut self) -> Result<(), SessionLost> {
-        let next = async { Ok::<_, SessionLost>(self.subscription.consumer.next().await) };
-        let first = unless_ended(&self.session, next).await?;
-        self.keep(first)?;
-        while !self.full()
-            && let Some(more) = self.subscription.consumer.next().now_or_never()
-        {
-            self.keep(more)?;
+    /// Receives while a batch is being stored, so that the next one is there when it is. What this lane has not settled is
+    /// bounded in bytes: beyond that nothing is read, and the broker waits.
+    ///
+    /// A connection that fails meanwhile ends the session at once; what was begun is ended all the same.
+    pub(super) async fn alongside<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> T {
+        loop {
+            let failed = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                failed = self.receive_on(), if self.failed.is_none() => failed,
+            };
+            self.shared.lost(&failed.to_string());
+            self.session.cancel();
+            self.failed = Some(failed);
         }
+    }
+
+    async fn receive_on(&mut self) -> WireError {
+        loop {
+            let unsettled = self.waiting.bytes() + self.out_bytes;
+            let received = if unsettled < self.shared.config.worker.buffer_bytes {
+                self.consumer.receive().await
+            } else {
+                self.consumer.live().await.map(|never| match never {})
+            };
+            match received {
+                Ok(()) => self.keep(),
+                Err(failed) => return failed,
+            }
+        }
+    }
+
+    /// Waits for the next messages.
+    async fn receive(&mut self) -> Result<(), SessionLost> {
+        unless_ended(&self.session, self.consumer.receive()).await?;
+        self.keep();
         Ok(())
     }
 
-    /// Whether what waits is a batch. The rest stays with the client library until then.
+    /// Whether what waits is a batch.
     fn full(&self) -> bool {
         let worker = &self.shared.config.worker;
         self.waiting.len() >= worker.batch_size || self.waiting.bytes() >= worker.batch_bytes
     }
 
-    /// The batch that was out is settled: looks whether the prefetch suits the messages there are.
-    pub(super) async fn settled(&mut self, rows: usize) -> Result<(), SessionLost> {
+    /// All of a batch is stored or dead-lettered: tells the broker, and looks whether the prefetch suits the messages there
+    /// are.
+    pub(super) async fn ack(&mut self, batch: Batch) -> Result<(), SessionLost> {
+        let rows = batch.len();
+        self.shared.metrics.in_flight.sub(count(rows));
+        let acked = match self.failed.take() {
+            None => batch.ack(&mut self.consumer).await,
+            Some(failed) => {
+                batch.abandon();
+                Err(failed.into())
+            }
+        };
+        acked.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))?;
+        self.suit_prefetch(rows).await
+    }
+
+    async fn suit_prefetch(&mut self, rows: usize) -> Result<(), SessionLost> {
         let worker = &self.shared.config.worker;
         let mean_bytes = mean(self.mean_bytes, self.out_bytes, rows);
         self.mean_bytes = Some(mean_bytes);
         self.out_bytes = 0;
         // Room for messages twice the mean, so that it does not have to be changed again at once.
         let fits = fitting(worker.buffer_bytes / 2, mean_bytes, worker.prefetch);
-        let prefetch = self.subscription.prefetch;
-        let unsuitable = fits >= prefetch.saturating_mul(2) || fits <= prefetch / 4;
-        if unsuitable && self.subscription.successor.is_none() {
-            tracing::debug!(lane = self.lane, from = prefetch, to = fits, mean_bytes, "prefetch changes");
-            let session = self.session.clone();
-            unless_ended(&session, self.stop_consuming()).await?;
-            self.subscription.successor = Some(fits);
+        let unsuitable = fits >= self.prefetch.saturating_mul(2) || fits <= self.prefetch / 4;
+        if unsuitable && self.successor.is_none() {
+            tracing::debug!(
+                lane = self.lane,
+                from = self.prefetch,
+                to = fits,
+                mean_bytes,
+                "prefetch changes"
+            );
+            self.stop_consuming().await?;
+            self.successor = Some(fits);
         }
-        match self.subscription.successor {
-            Some(prefetch) if self.waiting.is_empty() => self.replace(prefetch).await,
+        match self.successor {
+            Some(prefetch) if self.waiting.is_empty() => {
+                self.consumer.restart(prefetch).await?;
+                (self.prefetch, self.successor) = (prefetch, None);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    /// Ends the consumer and returns everything unsettled to the queue, quickly: other workers are waiting.
-    ///
-    /// Cancel, then `basic.nack`: closing the channel instead would count towards the delivery limit on every
-    /// broker (from RabbitMQ 4.3 on a nack does not).
-    pub(super) async fn give_back(mut self) -> Result<(), SessionLost> {
-        let session = self.session.clone();
-        let returned = unless_ended(&session, self.return_all()).await;
-        self.shared.metrics.in_flight.sub(count(self.waiting.len()));
+    /// Ends the consumer and returns everything unsettled to the queue, quickly: other workers are waiting. Of the batch
+    /// that was out what is `done` is acknowledged: a return may count towards the delivery limit.
+    pub(super) async fn give_back(mut self, out: Option<(Batch, &[bool])>) -> Result<(), SessionLost> {
+        let returned = self.return_all(out.as_ref()).await;
+        let out = out.map_or(0, |(batch, _)| {
+            let rows = batch.len();
+            batch.give_back();
+            rows
+        });
+        self.shared.metrics.in_flight.sub(count(self.waiting.len() + out));
         // Where returning failed the channel is gone, and the broker requeues by itself.
-        std::mem::take(&mut self.waiting).give_back();
+        self.waiting.give_back();
         returned
     }
 
-    async fn return_all(&mut self) -> Result<(), SessionLost> {
+    async fn return_all(&mut self, out: Option<&(Batch, &[bool])>) -> Result<(), SessionLost> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed.into());
+        }
+        if let Some((batch, done)) = out {
+            batch.ack_some(done, &mut self.consumer).await?;
+        }
         self.stop_consuming().await?;
-        // Tag 0 with multiple: everything on this channel, also the batch that was out.
-        let all = BasicNackOptions { multiple: true, requeue: true };
-        self.subscription.channel.basic_nack(0, all).await?;
-        // The broker handles a channel's frames in order: when it closes, the nack has been done.
-        Ok(self.subscription.channel.close(200, "done".into()).await?)
+        Ok(self.consumer.return_all().await?)
     }
 
-    /// The channel is gone.
-    pub(super) fn abandon(mut self) {
+    /// The session is over.
+    pub(super) fn abandon(self) {
         self.shared.metrics.in_flight.sub(count(self.waiting.len()));
-        std::mem::take(&mut self.waiting).abandon();
-    }
-
-    /// A new channel with another prefetch; on the old one everything is settled.
-    async fn replace(&mut self, prefetch: u16) -> Result<(), SessionLost> {
-        let opening = Subscription::open(self.connection, &self.shared, self.lane, prefetch);
-        let next = unless_ended(&self.session, opening).await?;
-        let old = std::mem::replace(&mut self.subscription, next);
-        unless_ended(&self.session, old.channel.close(200, "done".into())).await
+        self.waiting.abandon();
     }
 
     /// Cancels the consumer and keeps what was on its way.
     async fn stop_consuming(&mut self) -> Result<(), SessionLost> {
-        if self.subscription.successor.is_some() {
-            return Ok(()); // cancelled already
-        }
-        let tag = self.subscription.tag.clone();
-        self.subscription.channel.basic_cancel(tag, BasicCancelOptions::default()).await?;
-        // The stream ends after the last message that the broker had sent.
-        while let Some(delivery) = self.subscription.consumer.next().await {
-            self.keep(Some(delivery))?;
+        if self.successor.is_none() {
+            self.consumer.cancel().await?;
+            self.keep();
         }
         Ok(())
     }
 
-    fn keep(&mut self, delivery: Option<lapin::Result<lapin::message::Delivery>>) -> Result<(), SessionLost> {
-        let delivery = delivery.ok_or(SessionLost::Cancelled)??;
+    fn keep(&mut self) {
         let metrics = &self.shared.metrics;
-        metrics.received.inc();
-        metrics.in_flight.inc();
-        if delivery.redelivered {
-            metrics.redelivered.inc();
+        for delivery in self.consumer.received() {
+            metrics.received.inc();
+            metrics.in_flight.inc();
+            if delivery.redelivered {
+                metrics.redelivered.inc();
+            }
+            self.waiting.push(delivery);
         }
-        self.waiting.push(delivery);
-        Ok(())
-    }
-}
-
-impl Subscription {
-    async fn open(
-        connection: &Connection,
-        shared: &Shared,
-        lane: usize,
-        prefetch: u16,
-    ) -> Result<Self, SessionLost> {
-        let channel = connection.create_channel().await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        let tag: ShortString = format!("{}.{lane}", shared.name).into();
-        let queue = shared.config.amqp.queue.as_str().into();
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(queue, tag.clone(), options, FieldTable::default()).await?;
-        Ok(Subscription { channel, consumer, tag, prefetch, successor: None })
     }
 }
 

@@ -1,15 +1,16 @@
-//! One lane: one channel, one consumer, one batch and one database connection, in a plain loop.
+//! One lane: one consumer, one batch and one database connection, in a plain loop.
 
 use std::time::Duration;
 
-use lapin::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::intake::{Intake, count};
-use super::session::{SessionLost, unless_ended};
-use super::settle::{Outage, Settled, Settler};
-use crate::broker::{Broker, DeadLetters, KeptLetter, Version};
+use super::batch::Batch;
+use super::intake::Intake;
+use super::session::SessionLost;
+use super::settle::{Outage, Settler, Unfinished};
+use super::supervise::declare;
+use crate::broker::{Broker, DeadLetters, Letter, Version};
 use crate::metrics::Peer;
 use crate::patience::Patience;
 use crate::store::{Database, Writer};
@@ -22,14 +23,13 @@ enum Pause {
     /// The worker stops.
     Shutdown,
     /// A server was away for too long.
-    Outage(Outage),
+    Held(Batch, Unfinished),
 }
 
 /// Runs until shutdown, or until the session is lost.
 pub(super) async fn run(
     shared: Shared,
     number: usize,
-    connection: &Connection,
     broker: Broker,
     database: Database,
     session: CancellationToken,
@@ -37,9 +37,10 @@ pub(super) async fn run(
 ) -> Result<(), SessionLost> {
     let config = &shared.config;
     let (timeout, prepare) = (config.database.statement_timeout(), config.database.prepared_statements);
+    let exchange = config.amqp.dead_letter_exchange.clone();
     let mut settler = Settler {
         writer: Writer::new(database, timeout, prepare),
-        dead_letters: DeadLetters::new(broker, config.amqp.dead_letter_exchange.clone(), shared.name.clone()),
+        dead_letters: DeadLetters::new(broker.clone(), exchange, shared.name.clone()),
         session,
         version,
         shared: shared.clone(),
@@ -49,15 +50,18 @@ pub(super) async fn run(
         if !database_answers(&mut settler).await {
             return Ok(());
         }
-        let mut intake = Intake::open(connection, &shared, &settler.session, number).await?;
+        let mut intake = Intake::open(&broker, &shared, &settler.session, number).await?;
         shared.health.reached(Peer::Broker);
         match consume(&mut intake, &mut settler).await {
-            Ok(pause) => {
-                intake.give_back().await?;
-                let Pause::Outage(outage) = pause else { return Ok(()) };
+            Ok(Pause::Shutdown) => return intake.give_back(None).await,
+            Ok(Pause::Held(batch, Unfinished { outage, done })) => {
+                intake.give_back(Some((batch, &done))).await?;
+                if shared.shutdown.is_cancelled() {
+                    return Ok(());
+                }
                 tracing::warn!(lane = number, "held for too long: everything was returned to the queue");
                 if let Outage::DeadLetters(letter) = outage
-                    && !dead_letters_are_taken(&mut settler, connection, &letter).await
+                    && !dead_letters_are_taken(&mut settler, &broker, &letter).await
                 {
                     return Ok(());
                 }
@@ -71,7 +75,7 @@ pub(super) async fn run(
 }
 
 /// Collects, commits and settles until it has to pause.
-async fn consume(intake: &mut Intake<'_>, settler: &mut Settler) -> Result<Pause, SessionLost> {
+async fn consume(intake: &mut Intake, settler: &mut Settler) -> Result<Pause, SessionLost> {
     let shutdown = settler.shared.shutdown.clone();
     loop {
         let batch = tokio::select! {
@@ -79,19 +83,13 @@ async fn consume(intake: &mut Intake<'_>, settler: &mut Settler) -> Result<Pause
             () = shutdown.cancelled() => return Ok(Pause::Shutdown),
             batch = intake.batch() => batch?,
             () = tokio::time::sleep(IDLE_CHECK) => {
-                check_database(settler).await;
+                intake.alongside(Box::pin(check_database(settler))).await;
                 continue;
             }
         };
-        let rows = batch.len();
-        match settler.settle(batch).await? {
-            Settled::Done => intake.settled(rows).await?,
-            Settled::Held(batch, outage) => {
-                settler.shared.metrics.in_flight.sub(count(rows));
-                batch.give_back();
-                let stopping = shutdown.is_cancelled();
-                return Ok(if stopping { Pause::Shutdown } else { Pause::Outage(outage) });
-            }
+        match intake.alongside(Box::pin(settler.settle(batch.deliveries()))).await {
+            Ok(()) => intake.ack(batch).await?,
+            Err(unfinished) => return Ok(Pause::Held(batch, unfinished)),
         }
     }
 }
@@ -113,16 +111,14 @@ async fn database_answers(settler: &mut Settler) -> bool {
 
 /// Waits until a letter that was not taken is taken, and declares what may be missing for it; false when the
 /// worker stops or the session ends first. The message itself is back in the queue: its letter may come twice.
-async fn dead_letters_are_taken(settler: &mut Settler, connection: &Connection, letter: &KeptLetter) -> bool {
+async fn dead_letters_are_taken(settler: &mut Settler, broker: &Broker, letter: &Letter) -> bool {
     let mut patience = Patience::endless();
     loop {
-        let topology = settler.shared.config.amqp.topology();
-        let declaring = async { Ok::<_, SessionLost>(topology.declare(connection, settler.version).await) };
-        if let Ok(Err(error)) = unless_ended(&settler.session, declaring).await {
+        if let Err(error) = declare(&settler.shared, broker, settler.version).await {
             tracing::debug!(%error, "the topology cannot be declared");
         }
         let mut done = 0;
-        match settler.dead_letters.publish(&[letter.letter()], &mut done).await {
+        match settler.dead_letters.publish(std::slice::from_ref(letter), &mut done).await {
             Ok(()) => return true,
             Err(error) => drop(settler.shared.health.lost(Peer::Broker, &error.to_string())),
         }

@@ -1,7 +1,7 @@
 //! The worker: supervise → lane → batch → settle.
 //!
-//! A *session* is one connection to the broker and everything that hangs on it. When any part of it fails the
-//! whole session ends, and the supervisor builds a new one. Lanes share configuration, metrics, health and the
+//! A *session* is the declared topology and the lanes that consume, each on a connection of its own. When any part of it
+//! fails the whole session ends, and the supervisor builds a new one. Lanes share configuration, metrics, health and the
 //! shutdown token, and nothing else.
 
 mod batch;
@@ -11,7 +11,6 @@ mod persist;
 mod session;
 mod settle;
 mod supervise;
-mod unreadable;
 
 pub use supervise::{WorkerError, run};
 
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::event::Rules;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Peer};
 
 /// What every lane shares.
 #[derive(Clone, Debug)]
@@ -40,6 +39,13 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The broker is away, and why.
+    fn lost(&self, reason: &str) {
+        if self.health.lost(Peer::Broker, reason) {
+            tracing::warn!(reason, "the broker is away: connecting until it is back");
+        }
+    }
+
     fn rules(&self) -> Rules {
         Rules {
             max_message_bytes: self.config.worker.max_message_bytes,

@@ -4,35 +4,22 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::Utc;
-use lapin::message::Delivery;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::batch::Batch;
-use super::intake::count;
 use super::persist::Progress;
-use super::session::{SessionLost, unless_ended};
-use crate::broker::{DeadLetters, KeptLetter, Letter, Version};
+use crate::broker::{DeadLetters, Delivery, Letter, Version};
 use crate::event::{Decoded, Reason, Rejection, decode};
-use crate::message;
 use crate::metrics::Peer;
 use crate::patience::Patience;
 use crate::store::{Row, Writer};
-
-/// What became of a batch.
-pub(super) enum Settled {
-    /// Stored or dead-lettered, and acknowledged.
-    Done,
-    /// Held for as long as may be: everything goes back to the queue.
-    Held(Batch, Outage),
-}
 
 /// Who did not take what a batch had for it.
 pub(super) enum Outage {
     /// The database.
     Database,
     /// The dead-letter exchange. This letter is tried again before anything is consumed again.
-    DeadLetters(Box<KeptLetter>),
+    DeadLetters(Box<Letter>),
 }
 
 /// The far side of a lane: where batches go.
@@ -52,51 +39,19 @@ struct Candidate<'a> {
     delivery: usize,
 }
 
-/// A delivery that is dead-lettered, and why.
-struct Refused {
-    delivery: usize,
-    rejection: Rejection,
-}
-
-/// A batch that could not be settled whole.
-struct Unfinished {
-    outage: Outage,
+/// A batch that was held for as long as may be, and could not be settled whole.
+pub(super) struct Unfinished {
+    pub(super) outage: Outage,
     /// The deliveries, by their place in the batch, that are stored or dead-lettered all the same.
-    done: Vec<bool>,
+    pub(super) done: Vec<bool>,
 }
 
 /// Held for as long as may be.
 pub(super) struct OutOfPatience;
 
 impl Settler {
-    /// Decodes, stores, dead-letters and acknowledges, in this order.
-    pub(super) async fn settle(&mut self, batch: Batch) -> Result<Settled, SessionLost> {
-        let settled = self.store(batch.deliveries()).await;
-        let rows = batch.len();
-        if self.session.is_cancelled() {
-            self.shared.metrics.in_flight.sub(count(rows));
-            if settled.is_ok() {
-                self.shared.metrics.acks_lost.inc_by(rows as u64);
-            }
-            batch.abandon();
-            return Err(SessionLost::Ended);
-        }
-        if let Err(Unfinished { outage, done }) = settled {
-            // What is stored need not come again: a return may count towards the delivery limit.
-            let acked = unless_ended(&self.session, batch.ack_some(&done)).await;
-            if let Err(lost) = acked {
-                self.shared.metrics.in_flight.sub(count(rows));
-                batch.abandon();
-                return Err(lost);
-            }
-            return Ok(Settled::Held(batch, outage));
-        }
-        let acked = unless_ended(&self.session, batch.ack()).await;
-        self.shared.metrics.in_flight.sub(count(rows));
-        acked.map(|()| Settled::Done).inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))
-    }
-
-    async fn store(&mut self, deliveries: &[Delivery]) -> Result<(), Unfinished> {
+    /// Decodes, stores and dead-letters, in this order. What is left is to acknowledge.
+    pub(super) async fn settle(&mut self, deliveries: &[Delivery]) -> Result<(), Unfinished> {
         let mut patience = Patience::of(Duration::from_secs(self.shared.config.worker.hold_seconds));
         let (candidates, mut refused) = self.decode(deliveries);
         let (rows, origins): (Vec<Row<'_>>, Vec<usize>) =
@@ -109,24 +64,29 @@ impl Settler {
             return Err(Unfinished { outage: Outage::Database, done });
         }
         let rejected = progress.into_rejected().into_iter();
-        refused.extend(rejected.map(|(row, rejection)| Refused { delivery: origins[row], rejection }));
+        refused.extend(rejected.map(|(row, rejection)| (origins[row], rejection)));
+        let (origins, letters): (Vec<usize>, Vec<Letter>) = refused
+            .into_iter()
+            .map(|(index, rejection)| (index, Letter { delivery: deliveries[index].clone(), rejection }))
+            .unzip();
         let mut buried = 0;
-        self.bury(deliveries, &refused, &mut buried, &mut patience).await.map_err(|outage| {
-            refused[..buried].iter().for_each(|refused| done[refused.delivery] = true);
+        self.bury(&letters, &mut buried, &mut patience).await.map_err(|outage| {
+            origins[..buried].iter().for_each(|index| done[*index] = true);
             Unfinished { outage, done }
         })
     }
 
     /// Decodes every delivery. Rows come out sorted by `event_id`: two writers that take their locks in the same
     /// order never wait for each other in a circle.
-    fn decode<'a>(&self, deliveries: &'a [Delivery]) -> (Vec<Candidate<'a>>, Vec<Refused>) {
+    fn decode<'a>(&self, deliveries: &'a [Delivery]) -> (Vec<Candidate<'a>>, Vec<(usize, Rejection)>) {
         let rules = self.shared.rules();
         let metrics = &self.shared.metrics;
         let received_at = Utc::now();
         let mut candidates = Vec::with_capacity(deliveries.len());
         let mut refused = Vec::new();
         for (index, delivery) in deliveries.iter().enumerate() {
-            match decode(&message::incoming(delivery, received_at), &rules) {
+            let decoded = delivery.incoming(received_at).and_then(|incoming| decode(&incoming, &rules));
+            match decoded {
                 Ok(Decoded { event, source_corrected, ignored_fields, schema_violation }) => {
                     if source_corrected {
                         metrics.corrected.with_label_values(&["source"]).inc();
@@ -134,7 +94,7 @@ impl Settler {
                     if ignored_fields > 0 {
                         metrics.ignored_fields.inc_by(ignored_fields);
                     }
-                    let traceparent = message::traceparent(&delivery.properties);
+                    let traceparent = delivery.traceparent();
                     if let Some(violation) = schema_violation {
                         let kind = event.kind().map_or("other", |kind| kind.name());
                         metrics.schema_violations.with_label_values(&[kind]).inc();
@@ -142,8 +102,8 @@ impl Settler {
                     }
                     candidates.push(Candidate { row: Row::new(event, traceparent), delivery: index });
                 }
-                Err(_) if delivery.data.is_empty() && message::probe::is(&delivery.properties) => {}
-                Err(rejection) => refused.push(Refused { delivery: index, rejection }),
+                Err(_) if delivery.is_probe() => {}
+                Err(rejection) => refused.push((index, rejection)),
             }
         }
         candidates.sort_by(|a, b| a.row.event.event_id.cmp(&b.row.event.event_id));
@@ -153,34 +113,29 @@ impl Settler {
     /// Publishes the dead letters, however long the broker does not take them.
     async fn bury(
         &mut self,
-        deliveries: &[Delivery],
-        refused: &[Refused],
+        letters: &[Letter],
         done: &mut usize,
         patience: &mut Patience,
     ) -> Result<(), Outage> {
-        let letters: Vec<_> = refused
-            .iter()
-            .map(|refused| Letter::about(&deliveries[refused.delivery], &refused.rejection))
-            .collect();
-        while let Err(error) = self.dead_letters.publish(&letters, done).await {
+        while let Err(error) = self.dead_letters.publish(letters, done).await {
             if self.shared.health.lost(Peer::Broker, &error.to_string()) {
                 tracing::warn!(letters = letters.len() - *done, %error, "dead letters are not taken: holding the batch");
             }
             if let Err(OutOfPatience) = self.wait(patience).await {
                 self.count_letters(&letters[..*done]);
-                return Err(Outage::DeadLetters(Box::new(letters[*done].keep())));
+                return Err(Outage::DeadLetters(Box::new(letters[*done].clone())));
             }
         }
         if !letters.is_empty() {
             self.shared.health.reached(Peer::Broker);
         }
-        self.count_letters(&letters);
+        self.count_letters(letters);
         Ok(())
     }
 
     /// Counts and tells what was dead-lettered.
-    fn count_letters(&self, letters: &[Letter<'_>]) {
-        for Letter { properties, rejection, .. } in letters {
+    fn count_letters(&self, letters: &[Letter]) {
+        for Letter { delivery, rejection } in letters {
             self.shared.metrics.dead_lettered.with_label_values(&[rejection.reason.name()]).inc();
             // The database's own words may quote a value; they stand in the letter only.
             let detail = match rejection.reason {
@@ -193,8 +148,8 @@ impl Settler {
                 reason = %rejection.reason,
                 field = field.map(AsRef::as_ref),
                 sqlstate = rejection.sqlstate.as_deref(),
-                message_id = properties.message_id().as_ref().map(|id| tracing::field::display(id.as_str().escape_debug())),
-                traceparent = message::traceparent(properties),
+                message_id = delivery.message_id().map(|id| tracing::field::display(id.escape_debug().to_string())),
+                traceparent = delivery.traceparent(),
                 detail,
                 "dead-lettered"
             );

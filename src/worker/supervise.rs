@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt, StreamExt};
-use lapin::{Connection, Event};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::session::SessionLost;
-use super::{Shared, lane, unreadable};
+use super::{Shared, lane};
 use crate::broker::{Broker, TopologyError, Version};
 use crate::metrics::Peer;
 use crate::patience::Patience;
@@ -48,16 +46,13 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
     let mut had_session = false;
     loop {
         let started = Instant::now();
-        let mut unreadable = false;
         match session(&shared, &broker, &database, had_session).await {
             Ok(()) => return Ok(()),
             Err(Ended::Mismatch(reason)) if !had_session => return Err(WorkerError::Topology(reason)),
-            Err(Ended::Mismatch(reason)) => lost(&shared, &reason),
-            Err(Ended::NoConnection(reason)) => lost(&shared, &reason),
-            Err(Ended::Lost(end)) => {
+            Err(Ended::Mismatch(reason) | Ended::NoConnection(reason)) => shared.lost(&reason),
+            Err(Ended::Lost(reason)) => {
                 had_session = true;
-                lost(&shared, &end.reason);
-                unreadable = end.unreadable;
+                shared.lost(&reason);
             }
         }
         if started.elapsed() > GOOD_SESSION {
@@ -68,9 +63,6 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
             () = shared.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
         }
-        if unreadable {
-            unreadable::set_aside(&shared, &broker).await;
-        }
     }
 }
 
@@ -80,142 +72,82 @@ enum Ended {
     NoConnection(String),
     /// What exists on the broker is not what is configured.
     Mismatch(String),
-    /// It was there, and then it was not.
-    Lost(End),
+    /// It was there, and then it was not: the first thing that failed.
+    Lost(String),
 }
 
-/// The first thing that failed in a session.
-struct End {
-    reason: String,
-    /// It was a message that the client library cannot read.
-    unreadable: bool,
-}
-
-impl End {
-    fn of(error: &lapin::Error) -> Self {
-        let unreadable = unreadable::is_unreadable(error);
-        let reason = if unreadable {
-            "the AMQP client library failed the connection over a message that it cannot read".into()
-        } else {
-            error.to_string()
-        };
-        End { reason, unreadable }
-    }
-}
-
-impl From<&str> for End {
-    fn from(reason: &str) -> Self {
-        End { reason: reason.to_owned(), unreadable: false }
-    }
-}
-
-fn lost(shared: &Shared, reason: &str) {
-    if shared.health.lost(Peer::Broker, reason) {
-        tracing::warn!(reason, "the broker is away: connecting until it is back");
-    }
-}
-
-/// One connection to the broker, and lanes on it until one of them ends.
+/// The topology, and lanes that consume until one of them ends.
 async fn session(shared: &Shared, broker: &Broker, database: &Database, again: bool) -> Result<(), Ended> {
-    let connecting = tokio::select! {
-        () = shared.shutdown.cancelled() => return Ok(()),
-        connected = broker.connect("worker") => connected,
+    let asked = async {
+        let version = Version::ask(broker).await.map_err(|error| Ended::NoConnection(error.to_string()))?;
+        match declare(shared, broker, version).await {
+            Ok(()) => Ok(version),
+            Err(TopologyError::Mismatch { reason, .. }) => Err(Ended::Mismatch(reason)),
+            Err(TopologyError::Broker(error)) => Err(Ended::NoConnection(error.to_string())),
+        }
     };
-    let connection = connecting.map_err(|error| Ended::NoConnection(error.to_string()))?;
-    let topology = shared.config.amqp.topology();
-    let version = Version::ask(broker).await.map_err(|error| Ended::NoConnection(error.to_string()))?;
-    match tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&connection, version)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(TopologyError::Mismatch { reason, .. })) => return Err(Ended::Mismatch(reason)),
-        Ok(Err(TopologyError::Broker(error))) => return Err(Ended::NoConnection(error.to_string())),
-        Err(_) => return Err(Ended::NoConnection("the broker does not answer a declaration".into())),
-    }
+    let version = tokio::select! {
+        () = shared.shutdown.cancelled() => return Ok(()),
+        version = asked => version?,
+    };
     shared.health.reached(Peer::Broker);
     if again {
         shared.metrics.reconnects.with_label_values(&[Peer::Broker.name()]).inc();
         tracing::info!("connected to the broker again");
     } else {
-        let priorities = topology.priorities(version);
-        let lanes = shared.config.worker.lanes;
-        tracing::info!(queue = topology.queue, lanes, priorities, "consuming");
+        let amqp = shared.config.amqp.topology();
+        let (queue, priorities) = (amqp.queue.clone(), amqp.priorities(version));
+        tracing::info!(queue, lanes = shared.config.worker.lanes, priorities, "consuming");
     }
-
-    let ended = lanes(shared, broker, database, connection, version).await;
+    let ended = lanes(shared, broker, database, version).await;
     if shared.shutdown.is_cancelled() { Ok(()) } else { Err(Ended::Lost(ended)) }
 }
 
-/// Runs the lanes; returns why the first of them ended.
-async fn lanes(
+/// Declares the topology, on a connection that is gone again when that is done.
+pub(super) async fn declare(
     shared: &Shared,
     broker: &Broker,
-    database: &Database,
-    connection: Connection,
     version: Option<Version>,
-) -> End {
-    let connection = std::sync::Arc::new(connection);
+) -> Result<(), TopologyError> {
+    let connection = broker.connect("topology").await?;
+    let topology = shared.config.amqp.topology();
+    let declared = tokio::time::timeout(DECLARE_TIMEOUT, topology.declare(&connection, version)).await;
+    // Closing tells the broker; where it is gone there is nobody to tell.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+    declared.unwrap_or_else(|_| {
+        let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a declaration");
+        Err(lapin::Error::from(silent).into())
+    })
+}
+
+/// Runs the lanes; returns why the first of them ended.
+async fn lanes(shared: &Shared, broker: &Broker, database: &Database, version: Option<Version>) -> String {
     let ending = CancellationToken::new();
     let mut lanes = JoinSet::new();
     for number in 0..shared.config.worker.lanes {
         let (shared, broker, database) = (shared.clone(), broker.clone(), database.clone());
-        let (connection, ending) = (connection.clone(), ending.clone());
-        lanes.spawn(async move {
-            lane::run(shared, number, &connection, broker, database, ending, version).await
-        });
+        lanes.spawn(lane::run(shared, number, broker, database, ending.clone(), version));
     }
-    let mut failed: Option<End> = None;
-    {
-        let mut connection_fails = std::pin::pin!(connection_error(&connection).fuse());
-        while !lanes.is_empty() {
-            let why = tokio::select! {
-                Some(ended) = lanes.join_next() => reason(ended),
-                end = &mut connection_fails, if !ending.is_cancelled() => {
-                    ending.cancel();
-                    // Now, and not when the batches in hand are through.
-                    lost(shared, &end.reason);
-                    end
-                }
-            };
-            // The other lanes cannot go on without the session. At a shutdown each ends by itself, in order.
-            if !shared.shutdown.is_cancelled() {
-                ending.cancel();
+    let mut first = None;
+    while let Some(ended) = lanes.join_next().await {
+        let why = match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(SessionLost::Ended)) => None,
+            Ok(Err(lost)) => Some(lost.to_string()),
+            Err(panicked) => {
+                tracing::error!(%panicked, "a lane failed: this is a bug");
+                Some("a lane failed".into())
             }
-            // One message ends all of them; not every lane is told why.
-            if failed.as_ref().is_none_or(|before| why.unreadable && !before.unreadable) {
-                failed = Some(why);
+        };
+        first = first.or(why);
+        // The other lanes cannot go on without the session. At a shutdown each ends by itself, in order.
+        if !shared.shutdown.is_cancelled() {
+            if let Some(why) = &first {
+                // Now, and not when the batches in hand are through.
+                shared.lost(why);
             }
-        }
-        if let Some(end) = connection_fails.now_or_never().filter(|end| end.unreadable) {
-            failed = Some(end);
+            ending.cancel();
         }
     }
-    // Closing tells the broker; where it is gone there is nobody to tell.
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
-    failed.unwrap_or_else(|| "no lane ran".into())
-}
-
-fn reason(ended: Result<Result<(), SessionLost>, tokio::task::JoinError>) -> End {
-    match ended {
-        Ok(Ok(())) => "a lane ended".into(),
-        Ok(Err(SessionLost::Broker(error))) => End::of(&error),
-        Ok(Err(lost)) => lost.to_string().as_str().into(),
-        Err(panicked) => {
-            tracing::error!(%panicked, "a lane failed: this is a bug");
-            "a lane failed".into()
-        }
-    }
-}
-
-/// Resolves when the connection has failed.
-async fn connection_error(connection: &Connection) -> End {
-    let mut events = std::pin::pin!(connection.events_listener());
-    loop {
-        match events.next().await {
-            Some(Event::Error(error)) => return End::of(&error),
-            Some(Event::ConnectionBlocked(reason)) => {
-                tracing::warn!(reason, "the broker blocks the connection")
-            }
-            Some(_) => {}
-            None => return "the connection ended".into(),
-        }
-    }
+    first.unwrap_or_else(|| "a lane ended".into())
 }

@@ -178,7 +178,7 @@ async fn nothing_in_the_queue_stops_it() {
     let mut wire = Wire::open(&Broker::new(&amqp_url(), "test").unwrap()).await.unwrap();
     let unreadable = RawMessage {
         routing_key: b"cns.\xff".to_vec(),
-        properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap(),
+        properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap().to_owned(),
         body: b"\x00\xff binary \x1b[31m".to_vec(),
     };
     let elsewhere = RawMessage {

@@ -219,7 +219,7 @@ impl Fault {
                 let id = producers.note_unreadable();
                 let unreadable = RawMessage {
                     routing_key: b"cns.torture".to_vec(),
-                    properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap(), // delivery-mode, message-id
+                    properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap().to_owned(), // delivery-mode, message-id
                     body: format!("unreadable {id}").into_bytes(),
                 };
                 // A publish whose confirm was lost is repeated: at least once.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use lapin::protocol::{AMQPClass, basic, channel, connection, gen_class, parse_class};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::SASLMechanism;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::properties::{RawProperties, generated};
 use super::{BASIC, CHANNEL, RawMessage};
@@ -22,8 +23,16 @@ const CONTENT_BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const END: u8 = 0xce;
 
-/// Bytes of a frame around its payload.
+/// Bytes of a frame around its payload: type, channel and length before it, the end behind it.
 const FRAME_OVERHEAD: u32 = 8;
+const FRAME_HEAD: usize = 7;
+const FRAME_AROUND: usize = FRAME_HEAD + 1;
+
+/// Room that is made for what comes (bytes). What was read stays where it is: messages are slices of it.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Room below which more is made: a call to the system for less costs more than the memory.
+const MIN_READ_BYTES: usize = 8 * 1024;
 
 /// The largest frame that this side agrees to send; it also stands for a broker that sets no limit (RabbitMQ's default).
 const MAX_FRAME_BYTES: u32 = 131_072;
@@ -44,7 +53,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The network.
-    #[error(transparent)]
+    #[error("IO error: {0}")]
     Io(#[from] std::io::Error),
     /// The broker ended the channel or the connection.
     #[error("the broker says: {text}")]
@@ -74,30 +83,38 @@ impl WireError {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Asks and publishes. It has no heartbeats: nothing on it waits for longer than an answer may take.
+    Publishing,
+    /// Consumes, and says by heartbeats that it lives.
+    Consuming,
+}
+
 /// What this side understands: without it the broker says nothing of an alarm, a wrong password or a deleted queue.
-fn capabilities() -> FieldTable {
+fn capabilities(name: &str, used: Use) -> FieldTable {
     let mut capabilities = FieldTable::default();
-    for capability in [
-        "connection.blocked",
-        "publisher_confirms",
-        "basic.nack",
-        "consumer_cancel_notify",
-        "authentication_failure_close",
-    ] {
+    let always =
+        ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close"];
+    // An alarm is no matter of a consumer's.
+    let blocked = (used == Use::Publishing).then_some("connection.blocked");
+    for capability in always.into_iter().chain(blocked) {
         capabilities.insert(capability.into(), AMQPValue::Boolean(true));
     }
     let mut properties = FieldTable::default();
     properties.insert("product".into(), AMQPValue::LongString("cns-events".into()));
+    properties.insert("connection_name".into(), AMQPValue::LongString(name.into()));
     properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
     properties
 }
 
-/// What comes in.
+/// What comes in: slices of what was read.
 pub(super) enum Frame {
     /// A method: its channel, its class and number, its arguments.
-    Method(u16, (u16, u16), Vec<u8>),
+    Method(u16, (u16, u16), Bytes),
     /// A part of a content: its channel, its frame type (header or body), its payload.
-    Content(u16, u8, Vec<u8>),
+    Content(u16, u8, Bytes),
 }
 
 impl Frame {
@@ -116,17 +133,26 @@ impl Frame {
 
 /// A stream of frames.
 pub(super) struct Frames {
-    stream: BufStream<Box<dyn Stream>>,
+    stream: Box<dyn Stream>,
+    /// Read, and not a whole frame yet.
+    input: BytesMut,
+    /// Written, and not sent yet.
+    output: BytesMut,
     max_frame_bytes: u32,
+    heartbeat: Option<Duration>,
 }
 
 impl Frames {
     /// The first frame that the broker sends to anybody: who it is.
-    pub(super) async fn greet(broker: &Broker) -> Result<(Self, Vec<u8>), WireError> {
+    pub(super) async fn greet(broker: &Broker) -> Result<(Self, Bytes), WireError> {
         let stream = tokio::time::timeout(ANSWER_TIMEOUT, broker.stream()).await;
-        let stream = BufStream::new(stream.map_err(|_| WireError::Silence)??);
-        let mut frames = Frames { stream, max_frame_bytes: MAX_FRAME_BYTES };
-        frames.stream.write_all(HEADER).await?;
+        let mut frames = Frames {
+            stream: stream.map_err(|_| WireError::Silence)??,
+            input: BytesMut::new(),
+            output: BytesMut::from(HEADER),
+            max_frame_bytes: MAX_FRAME_BYTES,
+            heartbeat: None,
+        };
         frames.flush().await?;
         match frames.next().await? {
             Frame::Method(.., arguments) => Ok((frames, arguments)),
@@ -134,8 +160,8 @@ impl Frames {
         }
     }
 
-    /// Logs in.
-    pub(super) async fn open(broker: &Broker) -> Result<Self, WireError> {
+    /// Logs in; `name` is what the broker shows of the connection.
+    pub(super) async fn open(broker: &Broker, name: &str, used: Use) -> Result<Self, WireError> {
         use connection::{AMQPMethod, Open, StartOk, TuneOk};
         let (mut frames, _) = Self::greet(broker).await?;
         let uri = broker.uri();
@@ -147,7 +173,7 @@ impl Frames {
             other => return Err(WireError::Protocol(format!("auth_mechanism={other} is not spoken here"))),
         };
         let start = StartOk {
-            client_properties: capabilities(),
+            client_properties: capabilities(name, used),
             mechanism: mechanism.name().into(),
             response,
             locale: "en_US".into(),
@@ -162,8 +188,14 @@ impl Frames {
         if (MIN_FRAME_BYTES..MAX_FRAME_BYTES).contains(&tune.frame_max) {
             frames.max_frame_bytes = tune.frame_max;
         }
-        // No heartbeats: nothing here waits for longer than an answer may take.
-        let tuned = TuneOk { channel_max: tune.channel_max, frame_max: frames.max_frame_bytes, heartbeat: 0 };
+        // The shorter of both sides' wishes; 0 is none.
+        let heartbeat = match (used, uri.query.heartbeat.unwrap_or_default(), tune.heartbeat) {
+            (Use::Publishing, ..) => 0,
+            (Use::Consuming, 0, wish) | (Use::Consuming, wish, 0) => wish,
+            (Use::Consuming, ours, theirs) => ours.min(theirs),
+        };
+        frames.heartbeat = (heartbeat > 0).then(|| Duration::from_secs(heartbeat.into()));
+        let tuned = TuneOk { channel_max: tune.channel_max, frame_max: frames.max_frame_bytes, heartbeat };
         frames.send(0, AMQPClass::Connection(AMQPMethod::TuneOk(tuned))).await?;
         let open = Open { virtual_host: uri.vhost.as_str().into() };
         frames.send(0, AMQPClass::Connection(AMQPMethod::Open(open))).await?;
@@ -179,44 +211,79 @@ impl Frames {
     /// The next frame. Heartbeats and notices pass; the broker's end of the channel or the connection is an error.
     pub(super) async fn next(&mut self) -> Result<Frame, WireError> {
         loop {
-            let frame = tokio::time::timeout(ANSWER_TIMEOUT, self.read()).await;
-            let Some(frame) = frame.map_err(|_| WireError::Silence)?? else { continue };
-            let Frame::Method(_, method, _) = frame else { return Ok(frame) };
-            match method {
-                (10, 50) | (20, 40) => {
-                    let (code, text) = match frame.parse()? {
-                        AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
-                            (close.reply_code, close.reply_text)
-                        }
-                        AMQPClass::Channel(channel::AMQPMethod::Close(close)) => {
-                            (close.reply_code, close.reply_text)
-                        }
-                        other => return Err(WireError::unexpected(&other)),
-                    };
-                    return Err(WireError::Closed { code, text: text.as_str().to_owned() });
-                }
-                (10, 60) => {
-                    let AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) = frame.parse()?
-                    else {
-                        continue;
-                    };
-                    return Err(WireError::Blocked(blocked.reason.as_str().to_owned()));
-                }
-                (10, 61) => {} // connection.unblocked
-                _ => return Ok(frame),
+            if let Some(frame) = self.read()? {
+                return Ok(frame);
             }
+            tokio::time::timeout(ANSWER_TIMEOUT, self.fill()).await.map_err(|_| WireError::Silence)??;
+        }
+    }
+
+    /// The next frame of what has come so far, as [`Frames::next`] has it.
+    pub(super) fn read(&mut self) -> Result<Option<Frame>, WireError> {
+        while let Some((kind, channel, payload)) = self.cut()? {
+            let frame = match kind {
+                METHOD if payload.len() >= 4 => {
+                    let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
+                    let method = (number(0), number(2));
+                    noticed(Frame::Method(channel, method, payload.slice(4..)))?
+                }
+                CONTENT_HEADER | CONTENT_BODY => Some(Frame::Content(channel, kind, payload)),
+                HEARTBEAT => None,
+                _ => return Err(WireError::Protocol(format!("a frame of type {kind}"))),
+            };
+            if frame.is_some() {
+                return Ok(frame);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a whole frame from what was read: its type, its channel, its payload.
+    fn cut(&mut self) -> Result<Option<(u8, u16, Bytes)>, WireError> {
+        let Some(&[kind, high, low, a, b, c, d]) = self.input.first_chunk::<FRAME_HEAD>() else {
+            return Ok(None);
+        };
+        let size = u32::from_be_bytes([a, b, c, d]);
+        if size > MAX_READ_BYTES {
+            return Err(WireError::Protocol(format!("a frame of {size} bytes")));
+        }
+        let whole = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(FRAME_AROUND);
+        if self.input.len() < whole {
+            self.input.reserve(whole - self.input.len());
+            return Ok(None);
+        }
+        let frame = self.input.split_to(whole).freeze();
+        if frame[whole - 1] != END {
+            return Err(WireError::Protocol("a frame without its end".into()));
+        }
+        Ok(Some((kind, u16::from_be_bytes([high, low]), frame.slice(FRAME_HEAD..whole - 1))))
+    }
+
+    /// Waits for something to come, and reads it. Cancel-safe.
+    pub(super) async fn fill(&mut self) -> Result<(), WireError> {
+        if self.input.capacity() - self.input.len() < MIN_READ_BYTES {
+            self.input.reserve(READ_BYTES);
+        }
+        match self.stream.read_buf(&mut self.input).await? {
+            0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
         }
     }
 
     /// Waits for anything to come, at most so long; whether something did. Nothing is taken.
     pub(super) async fn anything_within(&mut self, patience: Duration) -> Result<bool, WireError> {
-        match tokio::time::timeout(patience, self.stream.fill_buf()).await {
-            Ok(buffer) if buffer.as_ref().is_ok_and(|buffer| buffer.is_empty()) => {
-                Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
-            }
-            Ok(buffer) => Ok(buffer.map(|_| true)?),
+        if !self.input.is_empty() {
+            return Ok(true);
+        }
+        match tokio::time::timeout(patience, self.fill()).await {
+            Ok(filled) => filled.map(|()| true),
             Err(_) => Ok(false),
         }
+    }
+
+    /// How often both sides say that they live, where that was agreed.
+    pub(super) fn heartbeat(&self) -> Option<Duration> {
+        self.heartbeat
     }
 
     /// What the properties of a message may take, in bytes, so that they fit a frame that was agreed.
@@ -226,12 +293,11 @@ impl Frames {
 
     /// The content behind a method: properties and body.
     pub(super) async fn content(&mut self, channel: u16) -> Result<(RawProperties, Vec<u8>), WireError> {
-        let malformed = || WireError::Protocol("a content header that is none".into());
         let header = self.part(channel, CONTENT_HEADER).await?;
-        // Class and weight, the body's size, the properties.
-        let (size, properties) = header.get(4..).and_then(<[u8]>::split_first_chunk).ok_or_else(malformed)?;
-        let properties = RawProperties::parse(properties).ok_or_else(malformed)?;
-        let size = usize::try_from(u64::from_be_bytes(*size)).map_err(|_| malformed())?;
+        let (size, properties) = content_header(&header)?;
+        let properties = RawProperties::parse(&properties)
+            .ok_or_else(|| WireError::Protocol(NO_HEADER.into()))?
+            .to_owned();
         let mut body = Vec::new();
         while body.len() < size {
             body.extend_from_slice(&self.part(channel, CONTENT_BODY).await?);
@@ -240,7 +306,7 @@ impl Frames {
     }
 
     /// RabbitMQ writes the frames of a message without others between them; anything else is not understood.
-    async fn part(&mut self, channel: u16, kind: u8) -> Result<Vec<u8>, WireError> {
+    async fn part(&mut self, channel: u16, kind: u8) -> Result<Bytes, WireError> {
         match self.next().await? {
             Frame::Content(of, part, payload) if (of, part) == (channel, kind) => Ok(payload),
             Frame::Content(..) => Err(WireError::Protocol("a part of another message".into())),
@@ -250,12 +316,17 @@ impl Frames {
 
     /// Sends a method.
     pub(super) async fn send(&mut self, channel: u16, class: AMQPClass) -> Result<(), WireError> {
-        self.write(METHOD, channel, &generated(gen_class(&class))).await?;
+        self.write(METHOD, channel, &generated(gen_class(&class)));
         self.flush().await
     }
 
+    /// Writes a heartbeat; [`Frames::flush`] sends it.
+    pub(super) fn write_heartbeat(&mut self) {
+        self.write(HEARTBEAT, 0, &[]);
+    }
+
     /// Writes a message, mandatory; [`Frames::flush`] sends it.
-    pub(super) async fn publish(&mut self, exchange: &str, message: &RawMessage) -> Result<(), WireError> {
+    pub(super) fn write_message(&mut self, exchange: &str, message: &RawMessage) -> Result<(), WireError> {
         let key_bytes = u8::try_from(message.routing_key.len())
             .map_err(|_| WireError::Protocol("a routing key of more than 255 bytes".into()))?;
         let publish = basic::Publish {
@@ -271,57 +342,77 @@ impl Frames {
         method.push(key_bytes);
         method.extend_from_slice(&message.routing_key);
         method.push(flags);
-        self.write(METHOD, CHANNEL, &method).await?;
+        self.write(METHOD, CHANNEL, &method);
         let mut header = Vec::new();
         header.extend_from_slice(&BASIC.to_be_bytes());
         header.extend_from_slice(&0_u16.to_be_bytes());
         header.extend_from_slice(&(message.body.len() as u64).to_be_bytes());
         header.extend_from_slice(&message.properties.to_bytes());
-        self.write(CONTENT_HEADER, CHANNEL, &header).await?;
+        self.write(CONTENT_HEADER, CHANNEL, &header);
         let part = usize::try_from(self.max_frame_bytes - FRAME_OVERHEAD).unwrap_or(usize::MAX);
         for part in message.body.chunks(part) {
-            self.write(CONTENT_BODY, CHANNEL, part).await?;
+            self.write(CONTENT_BODY, CHANNEL, part);
         }
         Ok(())
     }
 
-    /// Sends what was written. A broker with an alarm stops reading: waiting for it has an end.
+    /// Sends what was written. A broker with an alarm stops reading: waiting for it has an end. Cancel-safe: what was not sent is
+    /// sent the next time.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
-        let flushed = tokio::time::timeout(ANSWER_TIMEOUT, self.stream.flush()).await;
-        Ok(flushed.map_err(|_| WireError::Silence)??)
-    }
-
-    async fn write(&mut self, kind: u8, channel: u16, payload: &[u8]) -> Result<(), WireError> {
-        let writing = async {
-            self.stream.write_u8(kind).await?;
-            self.stream.write_u16(channel).await?;
-            self.stream.write_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX)).await?;
-            self.stream.write_all(payload).await?;
-            self.stream.write_u8(END).await
-        };
-        Ok(tokio::time::timeout(ANSWER_TIMEOUT, writing).await.map_err(|_| WireError::Silence)??)
-    }
-
-    async fn read(&mut self) -> Result<Option<Frame>, WireError> {
-        let kind = self.stream.read_u8().await?;
-        let channel = self.stream.read_u16().await?;
-        let size = self.stream.read_u32().await?;
-        if size > MAX_READ_BYTES {
-            return Err(WireError::Protocol(format!("a frame of {size} bytes")));
-        }
-        let mut payload = vec![0; usize::try_from(size).unwrap_or_default()];
-        self.stream.read_exact(&mut payload).await?;
-        if self.stream.read_u8().await? != END {
-            return Err(WireError::Protocol("a frame without its end".into()));
-        }
-        match kind {
-            METHOD if payload.len() >= 4 => {
-                let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
-                Ok(Some(Frame::Method(channel, (number(0), number(2)), payload[4..].to_vec())))
+        let flushing = async {
+            while !self.output.is_empty() {
+                self.stream.write_buf(&mut self.output).await?;
             }
-            CONTENT_HEADER | CONTENT_BODY => Ok(Some(Frame::Content(channel, kind, payload))),
-            HEARTBEAT => Ok(None),
-            _ => Err(WireError::Protocol(format!("a frame of type {kind}"))),
+            self.stream.flush().await
+        };
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, flushing).await.map_err(|_| WireError::Silence)??)
+    }
+
+    fn write(&mut self, kind: u8, channel: u16, payload: &[u8]) {
+        self.output.put_u8(kind);
+        self.output.put_u16(channel);
+        self.output.put_u32(u32::try_from(payload.len()).unwrap_or(u32::MAX));
+        self.output.put_slice(payload);
+        self.output.put_u8(END);
+    }
+}
+
+const NO_HEADER: &str = "a content header that is none";
+
+/// A content header's parts: the size of the body, and the properties (AMQP 0-9-1, 4.2.6.1).
+pub(super) fn content_header(header: &Bytes) -> Result<(usize, Bytes), WireError> {
+    // Class and weight, then the size.
+    let size = header.get(4..12).and_then(|size| size.try_into().ok()).map(u64::from_be_bytes);
+    let size = size.and_then(|size| usize::try_from(size).ok());
+    Ok((size.ok_or_else(|| WireError::Protocol(NO_HEADER.into()))?, header.slice(12..)))
+}
+
+/// Whether a frame is the start of a content's body, or a part of it.
+pub(super) fn is_content_header(kind: u8) -> bool {
+    kind == CONTENT_HEADER
+}
+
+/// A method, unless it is one that is heard everywhere: the broker's end of the channel or the connection, an alarm.
+fn noticed(frame: Frame) -> Result<Option<Frame>, WireError> {
+    let Frame::Method(_, method, _) = frame else { return Ok(Some(frame)) };
+    match method {
+        (10, 50) | (20, 40) => {
+            let (code, text) = match frame.parse()? {
+                AMQPClass::Connection(connection::AMQPMethod::Close(close)) => {
+                    (close.reply_code, close.reply_text)
+                }
+                AMQPClass::Channel(channel::AMQPMethod::Close(close)) => (close.reply_code, close.reply_text),
+                other => return Err(WireError::unexpected(&other)),
+            };
+            Err(WireError::Closed { code, text: text.as_str().to_owned() })
         }
+        (10, 60) => match frame.parse()? {
+            AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) => {
+                Err(WireError::Blocked(blocked.reason.as_str().to_owned()))
+            }
+            other => Err(WireError::unexpected(&other)),
+        },
+        (10, 61) => Ok(None), // connection.unblocked
+        _ => Ok(Some(frame)),
     }
 }

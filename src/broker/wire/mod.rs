@@ -5,9 +5,13 @@
 //! and looking at dead letters) gets, publishes and acknowledges one message at a time on a connection of this kind
 //! (docs/adr/0006-messages-that-the-client-library-cannot-read.md).
 
+mod consumer;
+mod delivery;
 mod frames;
 mod properties;
 
+pub use consumer::Consumer;
+pub use delivery::Delivery;
 pub use frames::WireError;
 pub use properties::{Property, RawProperties};
 
@@ -19,7 +23,7 @@ use lapin::types::FieldTable;
 
 use super::Broker;
 use crate::event::{Reason, Rejection};
-use frames::{Frame, Frames};
+use frames::{Frame, Frames, Use};
 
 /// The channel that declares and publishes.
 const CHANNEL: u16 = 1;
@@ -56,24 +60,27 @@ pub struct RawMessage {
 }
 
 impl RawMessage {
-    /// Whether the client library can read it.
+    /// Whether its texts and headers can be read.
     ///
     /// # Errors
     /// Why the worker cannot.
     pub fn check(&self) -> Result<(), Rejection> {
-        let unreadable = |field, why| Rejection::of(Reason::InvalidField, field, why);
-        if std::str::from_utf8(&self.routing_key).is_err() {
-            return Err(unreadable("routing_key", "is not UTF-8"));
-        }
-        match self.properties.read() {
-            Ok(_) => Ok(()),
-            Err(Property::Headers) => Err(unreadable(
-                "headers",
-                "cannot be read: a name is not UTF-8, or a value has no known type",
-            )),
-            Err(property) => Err(unreadable(property.name(), "is not UTF-8")),
-        }
+        readable(&self.routing_key, &self.properties)
     }
+}
+
+/// Whether a message's texts and headers can be read.
+fn readable<V: AsRef<[u8]>>(routing_key: &[u8], properties: &RawProperties<V>) -> Result<(), Rejection> {
+    let unreadable = |field, why| Rejection::of(Reason::InvalidField, field, why);
+    if std::str::from_utf8(routing_key).is_err() {
+        return Err(unreadable("routing_key", "is not UTF-8"));
+    }
+    properties.check().map_err(|property| match property {
+        Property::Headers => {
+            unreadable("headers", "cannot be read: a name is not UTF-8, or a value has no known type")
+        }
+        property => unreadable(property.name(), "is not UTF-8"),
+    })
 }
 
 /// A message that is held: acknowledged, or back in its queue when the connection ends.
@@ -121,7 +128,7 @@ impl Wire {
     /// # Errors
     /// As the broker or the network gives them.
     pub async fn open(broker: &Broker) -> Result<Self, WireError> {
-        let frames = Frames::open(broker).await?;
+        let frames = Frames::open(broker, broker.name(), Use::Publishing).await?;
         let mut wire = Wire {
             frames,
             published: 0,
@@ -140,6 +147,11 @@ impl Wire {
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Wire { patience, ..self }
+    }
+
+    /// Whether the connection is as it was left: where nothing was asked, nothing comes but its end.
+    pub(in crate::broker) async fn is_quiet(&mut self) -> bool {
+        matches!(self.frames.anything_within(Duration::ZERO).await, Ok(false))
     }
 
     /// How many messages are ready in a queue.
@@ -259,7 +271,7 @@ impl Wire {
     ) -> Result<Vec<Published>, WireError> {
         let first = self.published + 1;
         for message in messages {
-            self.frames.publish(exchange, message).await?;
+            self.frames.write_message(exchange, message)?;
         }
         self.frames.flush().await?;
         self.published += messages.len() as u64;
@@ -338,7 +350,7 @@ impl Wire {
 }
 
 /// What the broker says of itself before anybody logs in: the arguments of `connection.start`.
-pub(super) async fn greeting(broker: &Broker) -> Result<Vec<u8>, WireError> {
+pub(super) async fn greeting(broker: &Broker) -> Result<bytes::Bytes, WireError> {
     Ok(Frames::greet(broker).await?.1)
 }
 

@@ -7,7 +7,7 @@ use amq_protocol::frame::WriteContext;
 use amq_protocol::types::generation::gen_field_table;
 use amq_protocol::types::parsing::parse_field_table;
 use lapin::protocol::BasicProperties;
-use lapin::protocol::basic::{gen_properties, parse_properties};
+use lapin::protocol::basic::gen_properties;
 use lapin::types::FieldTable;
 
 use crate::message::PERSISTENT;
@@ -109,19 +109,26 @@ impl Property {
     }
 }
 
-/// The properties of a message, each as the bytes it has on the wire, length included.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RawProperties {
-    values: [Option<Vec<u8>>; Property::ALL.len()],
+/// The properties of a message, each as the bytes it has on the wire, length included: borrowed from the message, or owned
+/// where they are changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawProperties<V = Vec<u8>> {
+    values: [Option<V>; Property::ALL.len()],
 }
 
-impl RawProperties {
+impl<V> Default for RawProperties<V> {
+    fn default() -> Self {
+        RawProperties { values: Default::default() }
+    }
+}
+
+impl<'a> RawProperties<&'a [u8]> {
     /// Takes them apart; `None` where they are no properties at all.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (flags, mut rest) = bytes.split_first_chunk()?;
         let flags = u16::from_be_bytes(*flags);
-        let mut values: [Option<Vec<u8>>; Property::ALL.len()] = Default::default();
+        let mut properties = Self::default();
         for property in Property::ALL {
             if flags & property.flag() == 0 {
                 continue;
@@ -132,52 +139,95 @@ impl RawProperties {
                 Shape::Table => 4 + usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?,
             };
             let (value, others) = rest.split_at_checked(length)?;
-            values[property as usize] = Some(value.to_owned());
+            properties.values[property as usize] = Some(value);
             rest = others;
         }
-        rest.is_empty().then_some(RawProperties { values })
+        rest.is_empty().then_some(properties)
     }
 
-    /// As the client library writes them.
+    /// A copy that can be changed.
     #[must_use]
-    pub fn of(properties: &BasicProperties) -> Self {
-        Self::parse(&generated(gen_properties(properties))).unwrap_or_default()
+    pub fn to_owned(&self) -> RawProperties {
+        RawProperties { values: self.values.map(|value| value.map(<[u8]>::to_owned)) }
+    }
+
+    /// The text of a property, where it is UTF-8; only a short string has one.
+    #[must_use]
+    pub fn utf8(&self, property: Property) -> Option<&'a str> {
+        match property.shape() {
+            Shape::ShortString => std::str::from_utf8(&self.values[property as usize]?[1..]).ok(),
+            Shape::Table | Shape::Fixed(_) => None,
+        }
+    }
+
+    /// The text of a header that is one, where it can be found without looking into the others.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        let mut rest = self.values[Property::Headers as usize]?.get(4..)?;
+        loop {
+            let (length, others) = rest.split_first()?;
+            let (key, others) = others.split_at_checked(usize::from(*length))?;
+            let (kind, others) = others.split_first()?;
+            let length = || Some(4 + usize::try_from(u32::from_be_bytes(*others.first_chunk()?)).ok()?);
+            // RabbitMQ's field types (its errata to AMQP 0-9-1, 4.2.1).
+            let bytes = match kind {
+                b'V' => 0,
+                b't' | b'b' | b'B' => 1,
+                b's' | b'u' => 2,
+                b'I' | b'i' | b'f' => 4,
+                b'D' => 5,
+                b'l' | b'L' | b'd' | b'T' => 8,
+                b'S' | b'x' | b'A' | b'F' => length()?,
+                _ => return None,
+            };
+            let (value, others) = others.split_at_checked(bytes)?;
+            if key == name.as_bytes() {
+                return (*kind == b'S').then(|| std::str::from_utf8(&value[4..]).ok())?;
+            }
+            rest = others;
+        }
+    }
+}
+
+impl<V: AsRef<[u8]>> RawProperties<V> {
+    fn value(&self, property: Property) -> Option<&[u8]> {
+        self.values[property as usize].as_ref().map(AsRef::as_ref)
+    }
+
+    /// Whether the texts and the headers can be read.
+    ///
+    /// # Errors
+    /// The first property that cannot: a text is not UTF-8, or a value has no type that is known.
+    pub fn check(&self) -> Result<(), Property> {
+        for property in Property::ALL {
+            let Some(value) = self.value(property) else { continue };
+            let readable = match property.shape() {
+                Shape::ShortString => std::str::from_utf8(&value[1..]).is_ok(),
+                Shape::Table => parse_field_table(value).is_ok(),
+                Shape::Fixed(_) => true,
+            };
+            if !readable {
+                return Err(property);
+            }
+        }
+        Ok(())
     }
 
     /// As they stand on the wire.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let present = Property::ALL.into_iter().filter(|property| self.values[*property as usize].is_some());
+        let present = Property::ALL.into_iter().filter(|property| self.value(*property).is_some());
         let flags = present.fold(0, |flags, property| flags | property.flag());
         let mut bytes = flags.to_be_bytes().to_vec();
-        self.values.iter().flatten().for_each(|value| bytes.extend_from_slice(value));
+        self.values.iter().flatten().for_each(|value| bytes.extend_from_slice(value.as_ref()));
         bytes
-    }
-
-    /// As the client library reads them.
-    ///
-    /// # Errors
-    /// The first property that it cannot read: a text of it is not UTF-8.
-    pub fn read(&self) -> Result<BasicProperties, Property> {
-        let bytes = self.to_bytes();
-        if let Ok((_, properties)) = parse_properties(bytes.as_slice()) {
-            return Ok(properties);
-        }
-        let unreadable = Property::ALL.into_iter().find(|property| {
-            let mut alone = RawProperties::default();
-            alone.values[*property as usize].clone_from(&self.values[*property as usize]);
-            parse_properties(alone.to_bytes().as_slice()).is_err()
-        });
-        Err(unreadable.unwrap_or(Property::Headers))
     }
 
     /// The text of a property, with U+FFFD for what is not UTF-8; only a short string has one.
     #[must_use]
     pub fn text(&self, property: Property) -> Option<Cow<'_, str>> {
         match property.shape() {
-            Shape::ShortString => {
-                self.values[property as usize].as_ref().map(|value| String::from_utf8_lossy(&value[1..]))
-            }
+            Shape::ShortString => self.value(property).map(|value| String::from_utf8_lossy(&value[1..])),
             Shape::Table | Shape::Fixed(_) => None,
         }
     }
@@ -185,7 +235,7 @@ impl RawProperties {
     /// The number that a property is; only `priority`, `delivery_mode` and `timestamp` are one.
     #[must_use]
     pub fn number(&self, property: Property) -> Option<u64> {
-        let value = self.values[property as usize].as_ref()?;
+        let value = self.value(property)?;
         matches!(property.shape(), Shape::Fixed(_))
             .then(|| value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
@@ -193,8 +243,7 @@ impl RawProperties {
     /// The headers, as far as they can be read.
     #[must_use]
     pub fn headers(&self) -> Option<FieldTable> {
-        let value = self.values[Property::Headers as usize].as_ref()?;
-        parse_field_table(value.as_slice()).ok().map(|(_, table)| table)
+        parse_field_table(self.value(Property::Headers)?).ok().map(|(_, table)| table)
     }
 
     /// Every property that is there, as text.
@@ -208,6 +257,15 @@ impl RawProperties {
                 Some((property.name(), text))
             })
             .collect()
+    }
+}
+
+impl RawProperties {
+    /// As the client library writes them.
+    #[must_use]
+    pub fn of(properties: &BasicProperties) -> Self {
+        let bytes = generated(gen_properties(properties));
+        RawProperties::parse(&bytes).map(|properties| properties.to_owned()).unwrap_or_default()
     }
 
     /// Removes a property.
@@ -262,8 +320,11 @@ mod tests {
     #[test]
     fn they_come_apart_and_together_again() {
         let raw = RawProperties::of(&sample());
-        assert_eq!(raw.read(), Ok(sample()));
-        assert_eq!(RawProperties::parse(&raw.to_bytes()).as_ref(), Some(&raw));
+        assert_eq!(raw.check(), Ok(()));
+        let bytes = raw.to_bytes();
+        let parsed = RawProperties::parse(&bytes).unwrap();
+        assert_eq!(parsed.to_owned(), raw);
+        assert_eq!(parsed.utf8(Property::MessageId), Some("m-1"));
         assert_eq!(raw.text(Property::MessageId).as_deref(), Some("m-1"));
         assert_eq!(raw.number(Property::Timestamp), Some(1_700_000_000));
         assert_eq!(raw.described().len(), 6);
@@ -274,10 +335,33 @@ mod tests {
     fn what_is_not_utf_8_is_named() {
         let mut raw = RawProperties::of(&sample());
         raw.values[Property::MessageId as usize] = Some(b"\x02\xff\xfe".to_vec());
-        assert_eq!(raw.read(), Err(Property::MessageId));
+        assert_eq!(raw.check(), Err(Property::MessageId));
         assert_eq!(raw.text(Property::MessageId).as_deref(), Some("\u{fffd}\u{fffd}"));
         let bytes = raw.to_bytes();
         assert_eq!(RawProperties::parse(&bytes).unwrap().to_bytes(), bytes, "kept byte for byte");
+    }
+
+    #[test]
+    fn a_header_is_found_among_others() {
+        use lapin::types::AMQPValue;
+        let mut headers = FieldTable::default();
+        for (name, value) in [
+            ("a", AMQPValue::FieldTable(FieldTable::default())),
+            ("b", AMQPValue::Boolean(true)),
+            ("c", AMQPValue::DecimalValue(lapin::types::DecimalValue { scale: 1, value: 2 })),
+            ("d", AMQPValue::Timestamp(7)),
+            ("e", AMQPValue::LongInt(7)),
+            ("traceparent", AMQPValue::LongString("00-1".into())),
+        ] {
+            headers.insert(name.into(), value);
+        }
+        let bytes = RawProperties::of(&BasicProperties::default().with_headers(headers)).to_bytes();
+        let properties = RawProperties::parse(&bytes).unwrap();
+        assert_eq!(properties.header("traceparent"), Some("00-1"));
+        assert_eq!(properties.header("a"), None, "no text");
+        assert_eq!(properties.header("z"), None);
+        let cut = &bytes[..bytes.len() - 3];
+        assert_eq!(RawProperties::parse(cut), None);
     }
 
     #[test]
@@ -288,7 +372,7 @@ mod tests {
             let before = properties.headers().as_ref().map_or(0, |headers| headers.inner().len());
             let mut raw = RawProperties::of(&properties);
             raw.append_headers(&own);
-            assert_eq!(raw.read().unwrap().headers().as_ref().unwrap().inner().len(), before + 1);
+            assert_eq!(raw.headers().unwrap().inner().len(), before + 1);
         }
     }
 }
