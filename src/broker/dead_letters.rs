@@ -125,7 +125,15 @@ impl DeadLetters {
         };
         let room = wire.max_properties_bytes();
         let messages: Vec<_> = letters.iter().map(|letter| message(letter, &self.worker, room)).collect();
-        for published in wire.publish(&self.exchange, &messages).await? {
+        let outcomes = match wire.publish(&self.exchange, &messages).await {
+            // An alarm. The broker reads the letters when it is over, and each try before that would leave one more copy.
+            Err(WireError::Blocked(_)) => {
+                tokio::time::sleep(CONFIRM_TIMEOUT).await;
+                return Err(Undelivered::Unconfirmed);
+            }
+            outcomes => outcomes?,
+        };
+        for published in outcomes {
             match published {
                 Published::Confirmed => {}
                 Published::Returned(words) => return Err(Undelivered::Returned(words)),
