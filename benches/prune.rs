@@ -129,7 +129,7 @@ async fn round(stand: &Stand, options: &Options) -> Round {
         .unwrap();
     assert_eq!(left.get::<_, i64>(0), 0, "old rows are left");
     assert_eq!(left.get::<_, i64>(1), options.events as i64, "every event is there, once");
-    stand.remove_queues(&connection).await;
+    stand.remove_queues().await;
     Round { before, beside, after, seconds }
 }
 

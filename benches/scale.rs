@@ -98,6 +98,6 @@ async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -
     }
     pool.iter_mut().for_each(stand::Worker::stop);
     let speed = stand::steady(&connect(&stand.database).await).await;
-    stand.remove_queues(&connection).await;
+    stand.remove_queues().await;
     speed
 }

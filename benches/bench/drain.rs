@@ -40,14 +40,14 @@ impl Contender {
         };
         stand.empty().await;
         stand.declare(queue).await;
-        let (connection, channel) = channel(stand).await;
+        let (_connection, channel) = channel(stand).await;
         stand.fill(&channel, events).await;
         let drained = match self {
             Contender::Lapin(_) => lapin(stand, events.len()).await,
             Contender::Python(peer) => peer.drain(stand, python, events.len()).await,
             Contender::Worker(_) | Contender::Copy => worker(stand, queue, events.len()).await,
         };
-        stand.remove_queues(&connection).await;
+        stand.remove_queues().await;
         drained
     }
 }

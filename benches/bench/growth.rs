@@ -63,12 +63,12 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
 /// A quorum queue with so many messages, and a worker until it has stored the first `events` of them.
 async fn full(stand: &Stand, first: usize, messages: usize, events: usize) -> crate::contenders::Drain {
     stand.declare(Queue::Quorum).await;
-    let (connection, channel) = channel(stand).await;
+    let (_connection, channel) = channel(stand).await;
     for from in (first..first + messages).step_by(CHUNK) {
         let chunk: Vec<Event> = (from..(from + CHUNK).min(first + messages)).map(Event::number).collect();
         stand.fill(&channel, &chunk).await;
     }
     let drain = worker(stand, Queue::Quorum, events).await;
-    stand.remove_queues(&connection).await;
+    stand.remove_queues().await;
     drain
 }

@@ -49,7 +49,7 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
     stand.empty().await;
     let mut worker = stand.worker(queue, 1, &stand.database);
     worker.wait_for("/readyz", |text| text.contains("true")).await;
-    let (connection, channel) = channel(stand).await;
+    let (_connection, channel) = channel(stand).await;
     let confirms = lapin::options::ConfirmSelectOptions::default();
     channel.confirm_select(confirms).await.unwrap();
 
@@ -89,7 +89,7 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
         )
         .await
         .unwrap();
-    stand.remove_queues(&connection).await;
+    stand.remove_queues().await;
     let quantiles: Vec<f64> = row.get(0);
     [quantiles[0], quantiles[1], quantiles[2]]
 }

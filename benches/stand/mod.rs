@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::{Channel, Connection, PublisherConfirm};
+use lapin::{Channel, Connection, ConnectionProperties, PublisherConfirm};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -213,16 +213,31 @@ impl Stand {
         Worker { child, port }
     }
 
-    pub async fn remove_queues(&self, connection: &Connection) {
-        let channel = connection.create_channel().await.unwrap();
+    /// RabbitMQ 3.10 now and then fails to delete a quorum queue whose consumer has just left, and the connection with it: a
+    /// later try finds the queue gone, or deletes it.
+    pub async fn remove_queues(&self) {
+        for _ in 0..5 {
+            match self.try_remove_queues().await {
+                Ok(()) => return,
+                Err(error) => eprintln!("the queues are not gone yet: {error}"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("the queues cannot be deleted");
+    }
+
+    async fn try_remove_queues(&self) -> lapin::Result<()> {
+        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
         for queue in ["persist", "dead"] {
             let name = format!("{}.{queue}", self.name);
-            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await.unwrap();
+            channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
         }
         for exchange in ["events", "dlx"] {
             let name = format!("{}.{exchange}", self.name);
-            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await.unwrap();
+            channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await?;
         }
+        connection.close(200, "done".into()).await
     }
 
     pub async fn tear_down(&self) {

@@ -72,6 +72,15 @@ impl ToSql<Jsonb, Pg> for Json<'_> {
     }
 }
 
+/// What the insert does about a row that is in the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OnDuplicate {
+    /// Leaves it out.
+    Skip,
+    /// Fails as a whole.
+    Fail,
+}
+
 /// A batch turned on its side: one array for each column.
 pub(super) struct Columns<'a> {
     id: Vec<Uuid>,
@@ -113,10 +122,12 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `INSERT … SELECT unnest(…) … ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING:
-    /// either would need a SELECT privilege that the worker's role does not have.
-    pub(super) fn insert(&self) -> impl QueryFragment<Pg> + '_ {
-        diesel::insert_into(t::table)
+    /// `INSERT … SELECT unnest(…) …`, one statement for all of the batch.
+    ///
+    /// `OnDuplicate::Skip` is `ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING: either would
+    /// need a SELECT privilege that the worker's role does not have.
+    pub(super) fn insert(&self, on_duplicate: OnDuplicate) -> Box<dyn QueryFragment<Pg> + Send + '_> {
+        let insert = diesel::insert_into(t::table)
             .values(diesel::select((
                 unnest::<SqlUuid, _>(&self.id),
                 unnest::<Text, _>(&self.event_id),
@@ -148,8 +159,11 @@ impl<'a> Columns<'a> {
                 t::state,
                 t::payload,
                 t::created_at,
-            ))
-            .on_conflict_do_nothing()
+            ));
+        match on_duplicate {
+            OnDuplicate::Fail => Box::new(insert),
+            OnDuplicate::Skip => Box::new(insert.on_conflict_do_nothing()),
+        }
     }
 
     /// Which rows of the batch are in the table under another id, and the digests of both.

@@ -1,4 +1,4 @@
-//! The worker's way to the table: one connection, three statements.
+//! The worker's way to the table: one connection, and a few statements.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,8 +7,15 @@ use tokio_postgres::Client;
 
 use super::connect::Database;
 use super::failure::{Class, Failure};
-use super::insert::{Columns, Row};
+use super::insert::{Columns, OnDuplicate, Row};
 use super::statement::Prepared;
+
+/// How many new rows in a row make a duplicate unlikely enough for an insert that it fails (docs/adr/0010).
+/// A failed one costs at most one batch in so many rows.
+const ALL_NEW: usize = 20_000;
+
+/// A row of the batch is in the table: `unique_violation`.
+const UNIQUE_VIOLATION: &str = "23505";
 
 /// An event that was in the table already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +46,9 @@ pub struct Writer {
     /// Whether there ever was a connection.
     known: bool,
     reconnected: bool,
-    insert: Prepared,
-    duplicates: Prepared,
+    /// Rows stored since the last duplicate.
+    new_rows: usize,
+    statements: Statements,
 }
 
 impl Writer {
@@ -55,8 +63,8 @@ impl Writer {
             client: None,
             known: false,
             reconnected: false,
-            insert: Prepared::default(),
-            duplicates: Prepared::default(),
+            new_rows: 0,
+            statements: Statements::default(),
         }
     }
 
@@ -68,10 +76,35 @@ impl Writer {
     /// # Errors
     /// Nothing of the batch is stored then, or all of it and only the answer was lost.
     pub async fn insert(&mut self, rows: &[Row<'_>]) -> Result<usize, Failure> {
-        let prepare = self.prepare;
         let columns = Columns::of(rows);
+        let stored = if self.new_rows < ALL_NEW {
+            self.try_insert(&columns, OnDuplicate::Skip).await?
+        } else {
+            match self.try_insert(&columns, OnDuplicate::Fail).await {
+                Err(failure) if failure.sqlstate.as_deref() == Some(UNIQUE_VIOLATION) => {
+                    self.try_insert(&columns, OnDuplicate::Skip).await?
+                }
+                stored => stored?,
+            }
+        };
+        self.new_rows = if stored < rows.len() { 0 } else { self.new_rows.saturating_add(stored) };
+        Ok(stored)
+    }
+
+    async fn try_insert(
+        &mut self,
+        columns: &Columns<'_>,
+        on_duplicate: OnDuplicate,
+    ) -> Result<usize, Failure> {
+        let prepare = self.prepare;
         let stored = self
-            .bounded(async |client, writer| writer.insert.execute(client, columns.insert(), prepare).await)
+            .bounded(async |client, statements| {
+                let insert = match on_duplicate {
+                    OnDuplicate::Skip => &mut statements.insert,
+                    OnDuplicate::Fail => &mut statements.insert_new,
+                };
+                insert.execute(client, columns.insert(on_duplicate), prepare).await
+            })
             .await?;
         Ok(usize::try_from(stored).unwrap_or(usize::MAX))
     }
@@ -84,8 +117,8 @@ impl Writer {
         let prepare = self.prepare;
         let columns = Columns::of(rows);
         let found = self
-            .bounded(async |client, writer| {
-                writer.duplicates.rows(client, columns.duplicates(), prepare).await
+            .bounded(async |client, statements| {
+                statements.duplicates.rows(client, columns.duplicates(), prepare).await
             })
             .await?;
         Ok(found
@@ -108,11 +141,12 @@ impl Writer {
         let prepare = self.prepare;
         let rows = [Row::probe()];
         let columns = Columns::of(&rows);
-        self.bounded(async |client, writer| {
+        self.bounded(async |client, statements| {
             client.batch_execute("begin").await?;
             let tried = async {
-                writer.insert.execute(client, columns.insert(), prepare).await?;
-                writer.duplicates.rows(client, columns.duplicates(), prepare).await.map(drop)
+                let insert = columns.insert(OnDuplicate::Skip);
+                statements.insert.execute(client, insert, prepare).await?;
+                statements.duplicates.rows(client, columns.duplicates(), prepare).await.map(drop)
             };
             let tried = tried.await;
             client.batch_execute("rollback").await?;
@@ -138,22 +172,20 @@ impl Writer {
     /// state it is in need not be known.
     async fn bounded<T>(
         &mut self,
-        step: impl AsyncFnOnce(&Client, &mut Statements<'_>) -> Result<T, Failure>,
+        step: impl AsyncFnOnce(&Client, &mut Statements) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let timeout = self.timeout;
         let client = match self.client.take() {
             Some(client) if !client.is_closed() => client,
             _ => {
-                self.insert.forget();
-                self.duplicates.forget();
+                self.statements.forget();
                 let client = within(timeout, async { Ok(self.database.connect().await?) }).await?;
                 self.reconnected |= std::mem::replace(&mut self.known, true);
                 client
             }
         };
-        let mut statements = Statements { insert: &mut self.insert, duplicates: &mut self.duplicates };
         let token = client.cancel_token();
-        match tokio::time::timeout(timeout, step(&client, &mut statements)).await {
+        match tokio::time::timeout(timeout, step(&client, &mut self.statements)).await {
             Ok(Ok(value)) => {
                 self.client = Some(client);
                 Ok(value)
@@ -174,10 +206,21 @@ impl Writer {
     }
 }
 
-/// The statements of a writer, borrowed apart from its connection.
-struct Statements<'a> {
-    insert: &'a mut Prepared,
-    duplicates: &'a mut Prepared,
+/// The statements of a writer, prepared on its connection.
+#[derive(Debug, Default)]
+struct Statements {
+    insert: Prepared,
+    /// The insert that a duplicate fails.
+    insert_new: Prepared,
+    duplicates: Prepared,
+}
+
+impl Statements {
+    fn forget(&mut self) {
+        for statement in [&mut self.insert, &mut self.insert_new, &mut self.duplicates] {
+            statement.forget();
+        }
+    }
 }
 
 async fn within<T>(timeout: Duration, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -40,6 +40,37 @@ async fn three_workers_store_20_000_events_published_twice() {
     assert_eq!(stand.depth(&stand.dead()).await.0, 0);
 }
 
+/// After many events without a duplicate an insert is one that a duplicate fails: nobody but the database notices when one
+/// comes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_after_20_000_events_without_one() {
+    const NEW: usize = 20_000;
+    let stand = Stand::new("rare").await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__LANES", "1");
+    });
+    worker.ready().await;
+    let rollbacks = "select xact_rollback from pg_stat_database where datname = current_database()";
+    stand.publish_all(&shuffled(NEW, 7_919)).await;
+    until("the new ones are stored", async || stand.rows().await == NEW as i64).await;
+    let before = stand.number(rollbacks).await;
+
+    let mut mixed: Vec<String> =
+        (NEW - 300..NEW + 300).map(|number| event(&format!("e{number:06}"))).collect();
+    mixed.push(event("e000000").replace("cache_hit", "cache_miss"));
+    stand.publish_all(&mixed).await;
+    until("all of them are settled", async || {
+        stand.rows().await == (NEW + 300) as i64 && worker.metric("cns_events_in_flight") == 0.0
+    })
+    .await;
+    assert_eq!(worker.metric("cns_events_duplicates_total"), 301.0);
+    assert_eq!(worker.metric("cns_events_conflicts_total"), 1.0);
+    assert_eq!(worker.metric(r#"cns_events_stored_total{event_type="cache_hit"}"#), (NEW + 300) as f64);
+    assert_eq!(worker.metric(r#"cns_events_store_retries_total{reason="unknown"}"#), 0.0);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 0);
+    until("one insert failed", async || stand.number(rollbacks).await > before).await;
+}
+
 /// kill -9 in full flight, ten times: what was committed but not acknowledged comes again and is a duplicate.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_nine_ten_times_loses_nothing() {
