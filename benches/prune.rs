@@ -1,22 +1,23 @@
-//! What retention costs a worker: the speed of a worker that drains a backlog, while `cns-events prune` deletes a million rows
-//! from the same table, beside its own speed without.
+//! What retention costs a worker: the speed of a worker with a backlog, while `cns-events prune` deletes a million rows from the
+//! same table, beside its own speed without.
 //!
-//!     make retention                                      # a million old rows, 3,000,000 events, two rounds
-//!     cargo bench --bench prune -- --rows 100000 --events 500000 --seconds 5 --rounds 1
+//!     make retention                                      # a million old rows, two rounds; some ten minutes
+//!     cargo bench --bench prune -- --rows 100000 --seconds 5 --rounds 1
 //!
-//! All of a round is one drain: the worker alone, beside prune, and alone again. A queue that empties makes the broker faster, and a
-//! table that grows the database slower; the mean of the two ends stands for what the middle would have been. At the end of
-//! each round no old row is left, and every event is there.
+//! The worker is alone, beside prune, and alone again; the mean of the two ends stands for what the middle would have been, with a
+//! table that grows. All the time the queue is topped up as fast as it is drained, so that its length is the same throughout. At
+//! the end of each round no old row is left, and every event is there.
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod stand;
 
+use std::cell::Cell;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::json;
 use stand::{Event, Queue, Stand, Worker, connect, figure, median};
 
@@ -26,9 +27,9 @@ struct Options {
     /// Old rows that retention deletes
     #[arg(long, default_value_t = 1_000_000)]
     rows: usize,
-    /// Events in the queue
-    #[arg(long, default_value_t = 3_000_000)]
-    events: usize,
+    /// Events waiting in the queue, at least
+    #[arg(long, default_value_t = 200_000)]
+    backlog: usize,
     /// How long the worker is alone, before and after
     #[arg(long, default_value_t = 15)]
     seconds: u64,
@@ -87,7 +88,7 @@ async fn main() {
     if options.json {
         println!(
             "{}",
-            json!({ "rows": options.rows, "events": options.events, "beside_to_alone": ratio, "all": ratios })
+            json!({ "rows": options.rows, "backlog": options.backlog, "beside_to_alone": ratio, "all": ratios })
         );
     } else {
         println!("median of {}: beside prune the worker has {ratio:.2} of its own speed", options.rounds);
@@ -106,19 +107,22 @@ async fn round(stand: &Stand, options: &Options) -> Round {
     stand.declare(Queue::Quorum).await;
     let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    for first in (0..options.events).step_by(CHUNK) {
-        let events: Vec<Event> = (first..(first + CHUNK).min(options.events)).map(Event::number).collect();
-        stand.fill(&channel, &events).await;
-    }
     let mut worker = stand.worker(Queue::Quorum, 1, &stand.database);
-    // Up to speed first.
-    let warm = options.events as f64 / 20.0;
-    wait_for(&mut worker, warm).await;
-    let before = alone(options, &worker).await;
-    let (beside, seconds) = besides(stand, options, &worker).await;
-    let after = alone(options, &worker).await;
-    assert!(stored(&worker) < options.events as f64, "the backlog ended too early: take more --events");
-    wait_for(&mut worker, options.events as f64).await;
+    worker.wait_for("/readyz", |text| text.contains("true")).await;
+    let done = Cell::new(false);
+    let measured = async {
+        // Up to speed first.
+        while stored(&worker) < options.backlog as f64 / 2.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let before = alone(options, &worker).await;
+        let (beside, seconds) = besides(stand, options, &worker).await;
+        let after = alone(options, &worker).await;
+        done.set(true);
+        Round { before, beside, after, seconds }
+    };
+    let (events, round) = tokio::join!(top_up(stand, &channel, options, &worker, &done), measured);
+    wait_for(&mut worker, events as f64).await;
     worker.stop();
     let left = sql
         .query_one(
@@ -128,13 +132,37 @@ async fn round(stand: &Stand, options: &Options) -> Round {
         .await
         .unwrap();
     assert_eq!(left.get::<_, i64>(0), 0, "old rows are left");
-    assert_eq!(left.get::<_, i64>(1), options.events as i64, "every event is there, once");
+    assert_eq!(left.get::<_, i64>(1), events as i64, "every event is there, once");
     stand.remove_queues().await;
-    Round { before, beside, after, seconds }
+    round
 }
 
-/// Rows of an insert, and events of a fill.
+/// Publishes as many as are stored, until it is done; how many those were.
+async fn top_up(
+    stand: &Stand,
+    channel: &Channel,
+    options: &Options,
+    worker: &Worker,
+    done: &Cell<bool>,
+) -> usize {
+    let mut published = 0;
+    while !done.get() {
+        let waiting = published as f64 - stored(worker);
+        if waiting < options.backlog as f64 {
+            let events: Vec<Event> = (published..published + TOP_UP).map(Event::number).collect();
+            stand.fill(channel, &events).await;
+            published += TOP_UP;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    published
+}
+
+/// Rows of an insert.
 const CHUNK: usize = 100_000;
+
+/// Events of a fill.
+const TOP_UP: usize = 10_000;
 
 /// Rows like the events', and older than those: the events' own moment is fixed, and months ago.
 async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {

@@ -22,6 +22,9 @@ use crate::store::{Class, Database, Failure as StoreFailure};
 /// How long a database may be away, or busy, before this gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A batch that takes longer has waited for a database that was away.
+const LONGEST_BATCH: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Events created longer ago than this go (90d, 12weeks, 1y)
@@ -30,7 +33,7 @@ pub(super) struct Prune {
     /// Rows of one transaction at most
     #[arg(long, value_name = "ROWS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch_size: u32,
-    /// Rows a second at most, so that workers keep their speed; 0 for as many as can be
+    /// Rows a second at most, and fewer where the database is busy, so that workers keep their speed; 0 for as many as can be
     #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     rate: u32,
     /// Do not ask (only a terminal is asked)
@@ -109,6 +112,7 @@ impl Prune {
         let started = Instant::now();
         let mut done = Done { before, deleted: 0, batches: 0, took: Duration::ZERO, complete: false };
         while !run.shutdown.is_cancelled() {
+            let began = Instant::now();
             let batch = run.batch(pruner, self.batch_size).await.with_context(|| match done.deleted {
                 0 => "nothing was deleted".to_owned(),
                 deleted => format!("{deleted} events are deleted, and the rest is not"),
@@ -120,16 +124,23 @@ impl Prune {
             done.deleted += batch.rows;
             done.batches += 1;
             run.tell(batch);
-            if self.rate > 0 {
-                let due = started + Duration::from_secs_f64(done.deleted as f64 / f64::from(self.rate));
-                tokio::select! {
-                    () = tokio::time::sleep_until(due.into()) => {}
-                    () = run.shutdown.cancelled() => {}
-                }
+            tokio::select! {
+                () = tokio::time::sleep(self.rest(batch.rows, began.elapsed())) => {}
+                () = run.shutdown.cancelled() => {}
             }
         }
         done.took = started.elapsed();
         Ok(done)
+    }
+
+    /// How long to leave the database to others after a batch: what the rate asks for, and at least half as long as the batch
+    /// took, because it takes longer where the database is busy.
+    fn rest(&self, rows: u64, took: Duration) -> Duration {
+        if self.rate == 0 {
+            return Duration::ZERO;
+        }
+        let due = Duration::from_secs_f64(rows as f64 / f64::from(self.rate));
+        due.saturating_sub(took).max(took.min(LONGEST_BATCH) / 2)
     }
 
     fn report(&self, done: &Done) -> Result<(), Failure> {

@@ -9,7 +9,8 @@ use lapin::types::FieldTable;
 use tokio::time::{Instant, Sleep};
 
 use super::delivery::{Arriving, Delivery};
-use super::frames::{Frame, Frames, Use, WireError};
+use super::frames::{Frame, Frames, WireError};
+use super::handshake::Use;
 use super::{CANCEL, CHANNEL, DELIVER};
 use crate::broker::Broker;
 

@@ -1,16 +1,13 @@
-//! Frames in and out: a handshake, methods, and contents as their bytes are.
+//! Frames in and out: methods, and contents as their bytes are.
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lapin::protocol::{AMQPClass, basic, channel, connection, gen_class, parse_class};
-use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::uri::SASLMechanism;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::properties::{RawProperties, generated};
 use super::{BASIC, CHANNEL, RawMessage};
-use crate::broker::Broker;
 use crate::broker::connect::Stream;
 
 /// The protocol header of AMQP 0-9-1; the broker answers with `connection.start` and its properties.
@@ -35,10 +32,7 @@ const READ_BYTES: usize = 64 * 1024;
 const MIN_READ_BYTES: usize = 8 * 1024;
 
 /// The largest frame that this side agrees to send; it also stands for a broker that sets no limit (RabbitMQ's default).
-const MAX_FRAME_BYTES: u32 = 131_072;
-
-/// The smallest that a broker may ask for (AMQP 0-9-1, 4.2.3).
-const MIN_FRAME_BYTES: u32 = 4096;
+pub(super) const MAX_FRAME_BYTES: u32 = 131_072;
 
 /// The largest that is read: RabbitMQ adds headers of its own to a message, beyond what was agreed.
 const MAX_READ_BYTES: u32 = 4 * 1024 * 1024;
@@ -47,7 +41,7 @@ const MAX_READ_BYTES: u32 = 4 * 1024 * 1024;
 const CONTENT_HEADER_OVERHEAD: u32 = 12 + FRAME_OVERHEAD;
 
 /// How long the broker may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a connection of this kind failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,32 +75,6 @@ impl WireError {
     pub(super) fn unexpected(class: &AMQPClass) -> Self {
         WireError::Protocol(format!("unexpected {class:?}"))
     }
-}
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    /// Asks and publishes. It has no heartbeats: nothing on it waits for longer than an answer may take.
-    Publishing,
-    /// Consumes, and says by heartbeats that it lives.
-    Consuming,
-}
-
-/// What this side understands: without it the broker says nothing of an alarm, a wrong password or a deleted queue.
-fn capabilities(name: &str, used: Use) -> FieldTable {
-    let mut capabilities = FieldTable::default();
-    let always =
-        ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close"];
-    // An alarm is no matter of a consumer's.
-    let blocked = (used == Use::Publishing).then_some("connection.blocked");
-    for capability in always.into_iter().chain(blocked) {
-        capabilities.insert(capability.into(), AMQPValue::Boolean(true));
-    }
-    let mut properties = FieldTable::default();
-    properties.insert("product".into(), AMQPValue::LongString("cns-events".into()));
-    properties.insert("connection_name".into(), AMQPValue::LongString(name.into()));
-    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
-    properties
 }
 
 /// What comes in: slices of what was read.
@@ -143,64 +111,20 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The first frame that the broker sends to anybody: who it is.
-    pub(super) async fn greet(broker: &Broker) -> Result<(Self, Bytes), WireError> {
-        let stream = tokio::time::timeout(ANSWER_TIMEOUT, broker.stream()).await;
-        let mut frames = Frames {
-            stream: stream.map_err(|_| WireError::Silence)??,
+    /// Those of a stream that the broker has accepted, before anything was agreed; the protocol header goes out first.
+    pub(super) fn of(stream: Box<dyn Stream>) -> Self {
+        Frames {
+            stream,
             input: BytesMut::new(),
             output: BytesMut::from(HEADER),
             max_frame_bytes: MAX_FRAME_BYTES,
             heartbeat: None,
-        };
-        frames.flush().await?;
-        match frames.next().await? {
-            Frame::Method(.., arguments) => Ok((frames, arguments)),
-            Frame::Content(..) => Err(WireError::Protocol("no greeting".into())),
         }
     }
 
-    /// Logs in; `name` is what the broker shows of the connection.
-    pub(super) async fn open(broker: &Broker, name: &str, used: Use) -> Result<Self, WireError> {
-        use connection::{AMQPMethod, Open, StartOk, TuneOk};
-        let (mut frames, _) = Self::greet(broker).await?;
-        let uri = broker.uri();
-        let user = &uri.authority.userinfo;
-        let mechanism = uri.query.auth_mechanism.unwrap_or_default();
-        let response = match mechanism {
-            SASLMechanism::Plain => LongString::from(format!("\0{}\0{}", user.username, user.password)),
-            SASLMechanism::External | SASLMechanism::Anonymous => LongString::default(),
-            other => return Err(WireError::Protocol(format!("auth_mechanism={other} is not spoken here"))),
-        };
-        let start = StartOk {
-            client_properties: capabilities(name, used),
-            mechanism: mechanism.name().into(),
-            response,
-            locale: "en_US".into(),
-        };
-        frames.send(0, AMQPClass::Connection(AMQPMethod::StartOk(start))).await?;
-        let AMQPClass::Connection(AMQPMethod::Tune(tune)) = frames.method().await? else {
-            return Err(WireError::Protocol("no tuning".into()));
-        };
-        if (1..MIN_FRAME_BYTES).contains(&tune.frame_max) {
-            return Err(WireError::Protocol(format!("frames of at most {} bytes", tune.frame_max)));
-        }
-        if (MIN_FRAME_BYTES..MAX_FRAME_BYTES).contains(&tune.frame_max) {
-            frames.max_frame_bytes = tune.frame_max;
-        }
-        // The shorter of both sides' wishes; 0 is none.
-        let heartbeat = match (used, uri.query.heartbeat.unwrap_or_default(), tune.heartbeat) {
-            (Use::Publishing, ..) => 0,
-            (Use::Consuming, 0, wish) | (Use::Consuming, wish, 0) => wish,
-            (Use::Consuming, ours, theirs) => ours.min(theirs),
-        };
-        frames.heartbeat = (heartbeat > 0).then(|| Duration::from_secs(heartbeat.into()));
-        let tuned = TuneOk { channel_max: tune.channel_max, frame_max: frames.max_frame_bytes, heartbeat };
-        frames.send(0, AMQPClass::Connection(AMQPMethod::TuneOk(tuned))).await?;
-        let open = Open { virtual_host: uri.vhost.as_str().into() };
-        frames.send(0, AMQPClass::Connection(AMQPMethod::Open(open))).await?;
-        frames.method().await?;
-        Ok(frames)
+    /// What both sides agreed.
+    pub(super) fn agree(&mut self, max_frame_bytes: u32, heartbeat: Option<Duration>) {
+        (self.max_frame_bytes, self.heartbeat) = (max_frame_bytes, heartbeat);
     }
 
     /// The next method; the broker's end of the channel or the connection is an error.

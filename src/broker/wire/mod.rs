@@ -8,6 +8,7 @@
 mod consumer;
 mod delivery;
 mod frames;
+mod handshake;
 mod properties;
 
 pub use consumer::Consumer;
@@ -18,12 +19,15 @@ pub use properties::{Property, RawProperties};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lapin::protocol::{AMQPClass, basic, channel, confirm, connection};
 use lapin::types::FieldTable;
 
 use super::Broker;
 use crate::event::{Reason, Rejection};
-use frames::{Frame, Frames, Use};
+use delivery::Arriving;
+use frames::{Frame, Frames};
+use handshake::Use;
 
 /// The channel that declares and publishes.
 const CHANNEL: u16 = 1;
@@ -229,19 +233,11 @@ impl Wire {
     }
 
     /// Keeps what is delivered.
-    async fn take(&mut self, channel: u16, payload: &[u8]) -> Result<(), WireError> {
-        // Read by hand: the routing key in it need not be UTF-8.
-        let parts = || {
-            let (_consumer, rest) = short_string(payload)?;
-            let (tag, rest) = rest.split_first_chunk::<8>()?;
-            let (_exchange, rest) = short_string(rest.get(1..)?)?; // behind the flag `redelivered`
-            let (routing_key, _) = short_string(rest)?;
-            Some((u64::from_be_bytes(*tag), routing_key.to_owned()))
-        };
-        let (tag, routing_key) = parts().ok_or_else(|| WireError::Protocol("a short delivery".into()))?;
+    async fn take(&mut self, channel: u16, arguments: &Bytes) -> Result<(), WireError> {
+        let Delivery { tag, routing_key, .. } = Arriving::begin(arguments)?.finish();
         let (properties, body) = self.frames.content(channel).await?;
         self.held += u16::from(channel == self.consuming);
-        let message = RawMessage { routing_key, properties, body };
+        let message = RawMessage { routing_key: routing_key.to_vec(), properties, body };
         self.waiting.push_back(Got { tag: Tag(channel, tag), message });
         Ok(())
     }
@@ -350,7 +346,7 @@ impl Wire {
 }
 
 /// What the broker says of itself before anybody logs in: the arguments of `connection.start`.
-pub(super) async fn greeting(broker: &Broker) -> Result<bytes::Bytes, WireError> {
+pub(super) async fn greeting(broker: &Broker) -> Result<Bytes, WireError> {
     Ok(Frames::greet(broker).await?.1)
 }
 
