@@ -28,6 +28,11 @@ impl Patience {
         Patience { pauses: pauses(), deadline: Some(Instant::now() + limit) }
     }
 
+    /// Whether the deadline has passed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// How long to wait before the next try; `None` when patience is at its end.
     pub(crate) fn pause(&mut self) -> Option<Duration> {
         let pause = self.pauses.next().unwrap_or(LONGEST);
@@ -58,5 +63,6 @@ mod tests {
         assert!(pauses[0] >= FIRST && pauses[0] <= FIRST * 2);
         assert!(pauses.iter().all(|pause| *pause <= LONGEST * 2), "jitter adds at most the pause again");
         assert_eq!(Patience::of(Duration::ZERO).pause(), None);
+        assert!(Patience::of(Duration::ZERO).is_over() && !endless.is_over());
     }
 }

@@ -166,14 +166,15 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Which rows of the batch are in the table under another id, and the digests of both.
+    /// Which rows of the batch are not in the table under their own id: the digest of what is there (none where nothing is), and
+    /// theirs.
     pub(super) fn duplicates(&self) -> impl QueryFragment<Pg> + '_ {
         diesel::sql_query(
             "select i.number, s.digest, enrichment_event_digest(i.event_type, i.bom_id, i.tenant_id, \
              i.organization_id, i.project_id, i.user_id, i.source, i.workflow_id, i.state, i.payload) \
              from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) with ordinality as i (id, event_id, \
              event_type, bom_id, tenant_id, organization_id, project_id, user_id, source, workflow_id, state, \
-             payload, number) join enrichment_events_lookup($2) s on s.event_id = i.event_id where s.id <> i.id",
+             payload, number) left join enrichment_events_lookup($2) s on s.event_id = i.event_id where s.id is distinct from i.id",
         )
         .bind::<Array<SqlUuid>, _>(&self.id)
         .bind::<Array<Text>, _>(&self.event_id)

@@ -87,7 +87,13 @@ impl Pruner {
                 Ok(Some(Pruned { rows: delete.execute(client).await?, up_to }))
             })
             .await?;
-        if let Some(Pruned { up_to, .. }) = batch {
+        if let Some(Pruned { rows, up_to }) = batch {
+            // What others deleted meanwhile is not found again.
+            if rows == 0 && self.from == Some(up_to) {
+                return Err(Failure::unexpected(
+                    "the table keeps rows that are deleted: a trigger, or a policy of its own",
+                ));
+            }
             self.from = Some(up_to);
         }
         Ok(batch)

@@ -17,6 +17,10 @@ const ALL_NEW: usize = 20_000;
 /// A row of the batch is in the table: `unique_violation`.
 const UNIQUE_VIOLATION: &str = "23505";
 
+/// Why a row is not stored though no other has its `event_id`.
+const LEFT_OUT: &str =
+    "the table leaves the row out: another unique constraint than that of event_id, or a trigger";
+
 /// An event that was in the table already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicate {
@@ -82,6 +86,7 @@ impl Writer {
         } else {
             match self.try_insert(&columns, OnDuplicate::Fail).await {
                 Err(failure) if failure.sqlstate.as_deref() == Some(UNIQUE_VIOLATION) => {
+                    self.new_rows = 0;
                     self.try_insert(&columns, OnDuplicate::Skip).await?
                 }
                 stored => stored?,
@@ -112,7 +117,7 @@ impl Writer {
     /// Which rows of a batch are in the table as somebody else's.
     ///
     /// # Errors
-    /// As [`Writer::insert`].
+    /// As [`Writer::insert`]; also where a row was left out of the table and its `event_id` is not the reason.
     pub async fn duplicates(&mut self, rows: &[Row<'_>]) -> Result<Vec<Duplicate>, Failure> {
         let prepare = self.prepare;
         let columns = Columns::of(rows);
@@ -121,14 +126,16 @@ impl Writer {
                 statements.duplicates.rows(client, columns.duplicates(), prepare).await
             })
             .await?;
-        Ok(found
+        found
             .into_iter()
-            .map(|row| Duplicate {
-                index: usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default(),
-                stored: row.get(1),
-                received: row.get(2),
+            .map(|row| {
+                Ok(Duplicate {
+                    index: usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or_default(),
+                    stored: row.get::<_, Option<String>>(1).ok_or_else(|| Failure::unexpected(LEFT_OUT))?,
+                    received: row.get(2),
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// Whether a batch could be stored now: asks about a row, inserts it and rolls it back, by the same two

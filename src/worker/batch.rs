@@ -15,7 +15,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn push(&mut self, delivery: Delivery) {
-        self.bytes += delivery.body.len();
+        self.bytes += delivery.weight();
         self.deliveries.push(delivery);
     }
 
@@ -31,7 +31,7 @@ impl Batch {
         self.deliveries.is_empty()
     }
 
-    /// Bytes of the bodies.
+    /// Bytes of the messages: bodies, properties and keys.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -40,13 +40,13 @@ impl Batch {
     pub(super) fn take(&mut self, max_rows: usize, max_bytes: usize) -> Batch {
         let mut bytes = 0;
         let fitting = self.deliveries.iter().take(max_rows).take_while(|delivery| {
-            bytes += delivery.body.len();
+            bytes += delivery.weight();
             bytes <= max_bytes
         });
         let count = fitting.count().max(1).min(self.deliveries.len());
         let rest = self.deliveries.split_off(count);
         let taken = std::mem::replace(&mut self.deliveries, rest);
-        let bytes = taken.iter().map(|delivery| delivery.body.len()).sum();
+        let bytes = taken.iter().map(|delivery| delivery.weight()).sum();
         self.bytes -= bytes;
         Batch { deliveries: taken, bytes }
     }

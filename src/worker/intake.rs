@@ -25,7 +25,7 @@ pub(super) struct Intake {
     successor: Option<u16>,
     /// Received, and not yet handed out as a batch.
     waiting: Batch,
-    /// Handed out, and not yet settled: bytes of the bodies.
+    /// Handed out, and not yet settled: bytes.
     out_bytes: usize,
     /// What a message weighs: the mean of the recent ones, once there were any.
     mean_bytes: Option<usize>,
@@ -162,7 +162,7 @@ impl Intake {
         self.out_bytes = 0;
         // Room for messages twice the mean, so that it does not have to be changed again at once.
         let fits = fitting(worker.buffer_bytes / 2, mean_bytes, worker.prefetch);
-        let unsuitable = fits >= self.prefetch.saturating_mul(2) || fits <= self.prefetch / 4;
+        let unsuitable = u32::from(fits) >= 2 * u32::from(self.prefetch) || fits <= self.prefetch / 4;
         if unsuitable && self.successor.is_none() {
             tracing::debug!(
                 lane = self.lane,
@@ -171,7 +171,8 @@ impl Intake {
                 mean_bytes,
                 "prefetch changes"
             );
-            self.stop_consuming().await?;
+            let held = self.waiting.bytes();
+            self.stop_consuming(self.shared.config.worker.buffer_bytes.saturating_sub(held)).await?;
             self.successor = Some(fits);
         }
         match self.successor {
@@ -206,7 +207,7 @@ impl Intake {
         if let Some((batch, done)) = out {
             batch.ack_some(done, &mut self.consumer).await?;
         }
-        self.stop_consuming().await?;
+        self.stop_consuming(0).await?;
         Ok(self.consumer.return_all().await?)
     }
 
@@ -216,10 +217,10 @@ impl Intake {
         self.waiting.abandon();
     }
 
-    /// Cancels the consumer and keeps what was on its way.
-    async fn stop_consuming(&mut self) -> Result<(), SessionLost> {
+    /// Cancels the consumer and keeps what was on its way, up to so many bytes.
+    async fn stop_consuming(&mut self, room: usize) -> Result<(), SessionLost> {
         if self.successor.is_none() {
-            self.consumer.cancel().await?;
+            self.consumer.cancel(room).await?;
             self.keep();
         }
         Ok(())

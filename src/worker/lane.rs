@@ -76,11 +76,13 @@ pub(super) async fn run(
 
 /// Collects, commits and settles until it has to pause.
 async fn consume(intake: &mut Intake, settler: &mut Settler) -> Result<Pause, SessionLost> {
-    let shutdown = settler.shared.shutdown.clone();
+    let (shutdown, session) = (settler.shared.shutdown.clone(), settler.session.clone());
     loop {
         let batch = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(Pause::Shutdown),
+            // With a backlog there is always a batch, and nothing else would notice.
+            () = session.cancelled() => return Err(SessionLost::Ended),
             batch = intake.batch() => batch?,
             () = tokio::time::sleep(IDLE_CHECK) => {
                 intake.alongside(Box::pin(check_database(settler))).await;

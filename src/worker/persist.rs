@@ -53,7 +53,7 @@ impl Settler {
         progress: &mut Progress<'_>,
         patience: &mut Patience,
     ) -> Result<(), OutOfPatience> {
-        while let Err(failure) = self.try_persist(progress).await {
+        while let Err(failure) = self.try_persist(progress, patience).await {
             let reason = match failure.class {
                 Class::Held(reason) => reason,
                 Class::Data | Class::Unknown => "unknown",
@@ -70,10 +70,17 @@ impl Settler {
 
     /// One try. Rows that are their own fault are found by halving, so that one bad row in a thousand costs a
     /// few statements, and its neighbours are stored.
-    async fn try_persist(&mut self, progress: &mut Progress<'_>) -> Result<(), Failure> {
+    async fn try_persist(&mut self, progress: &mut Progress<'_>, patience: &Patience) -> Result<(), Failure> {
         let mut stuck = None;
+        let mut timed_out = None;
         let mut waiting = Vec::new();
         while let Some(part) = progress.parts.pop() {
+            // Halves that time out one after the other take longer than a batch may be held.
+            if let Some(failure) = timed_out.take_if(|_| self.is_over(patience)) {
+                progress.parts.push(part);
+                progress.parts.append(&mut waiting);
+                return Err(failure);
+            }
             let failure = match self.store_part(progress.rows, part.clone()).await {
                 Ok(()) => {
                     progress.stored.push(part);
@@ -84,7 +91,10 @@ impl Settler {
             let alone = part.len() == 1;
             let blamed = match failure.class {
                 // One row may be waiting for somebody's lock, and make all of them wait.
-                Class::Held("timeout") => self.writer.probe().await,
+                Class::Held("timeout") => {
+                    timed_out = Some(failure.clone());
+                    self.writer.probe().await
+                }
                 Class::Held(_) => Err(failure.clone()),
                 // The row's own fault, unless no row can be stored. Where others were, that is known.
                 Class::Data if !alone || !progress.stored.is_empty() => Ok(()),
@@ -107,6 +117,11 @@ impl Settler {
         }
         progress.parts = waiting;
         stuck.map_or(Ok(()), Err)
+    }
+
+    /// Whether a batch that could not be stored is to be held no longer.
+    fn is_over(&self, patience: &Patience) -> bool {
+        patience.is_over() || self.shared.shutdown.is_cancelled() || self.session.is_cancelled()
     }
 
     /// One insert, and what there is to know about it.
@@ -155,7 +170,10 @@ impl Settler {
                 Ok(duplicates) => found.extend(
                     duplicates.into_iter().map(|one| Duplicate { index: one.index + part.start, ..one }),
                 ),
-                Err(failure) if matches!(failure.class, Class::Held(_)) => return Err(failure),
+                // Only a row that the server could not compare is taken for a duplicate.
+                Err(failure) if failure.sqlstate.is_none() || matches!(failure.class, Class::Held(_)) => {
+                    return Err(failure);
+                }
                 Err(_) if part.len() > 1 => {
                     let middle = part.start + part.len() / 2;
                     parts.push(part.start..middle);

@@ -71,6 +71,26 @@ async fn a_duplicate_after_20_000_events_without_one() {
     until("one insert failed", async || stand.number(rollbacks).await > before).await;
 }
 
+/// A table that leaves a row out for a reason of its own loses no event: it becomes a dead letter, and its neighbours are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_table_leaves_out_is_dead_lettered() {
+    let stand = Stand::new("leftout").await;
+    stand.sql.batch_execute("create unique index on enrichment_events (project_id)").await.unwrap();
+    let of_project = |id: &str| {
+        event(id).replace(r#""source""#, r#""project_id":"6f9619ff-8b86-4d01-b42d-00cf4fc964ff","source""#)
+    };
+    stand.declare().await;
+    stand.publish_all(&[event("a"), of_project("b"), of_project("c"), event("d"), event("a")]).await;
+    let worker = stand.worker().await;
+    let letter = stand.dead_letter().await;
+    let body = String::from_utf8(letter.delivery.data.clone()).unwrap();
+    assert!(body.contains(r#""b""#) || body.contains(r#""c""#), "{body}");
+    assert_eq!(crate::stand::header(&letter, "x-cns-reason").as_deref(), Some("database_rejected"));
+    until("the others are stored", async || stand.rows().await == 3).await;
+    until("nothing is in flight", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    assert_eq!(worker.metric("cns_events_duplicates_total"), 1.0);
+}
+
 /// kill -9 in full flight, ten times: what was committed but not acknowledged comes again and is a duplicate.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_nine_ten_times_loses_nothing() {

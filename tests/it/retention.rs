@@ -93,6 +93,19 @@ async fn what_stands_in_the_way_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cns-events migrate"), "{}", said(&output));
 
+    let kept = Stand::new("prunekept").await;
+    fill(&kept, 10, &[100]).await;
+    kept.sql
+        .batch_execute(
+            "create function keep() returns trigger language plpgsql as 'begin return null; end'; \
+             create trigger keep before delete on enrichment_events for each row execute function keep()",
+        )
+        .await
+        .unwrap();
+    let output = kept.command().args(["prune", "--older-than", "90d"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("keeps rows that are deleted"), "{}", said(&output));
+
     for age in ["90", "soon", "-1d", "600000y"] {
         let output = stand.command().args(["prune", "--older-than", age]).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{age}: {}", said(&output));

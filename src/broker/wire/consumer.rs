@@ -29,6 +29,9 @@ pub struct Consumer {
     channel: u16,
     arriving: Option<Arriving>,
     received: Vec<Delivery>,
+    /// While the consumer is being cancelled: bytes that may still be received. What is beyond goes back to the queue
+    /// with everything that is not settled.
+    room: Option<usize>,
     beat: Pin<Box<Sleep>>,
     every: Option<Duration>,
     /// Beats since anything was heard.
@@ -56,6 +59,7 @@ impl Consumer {
             channel: CHANNEL,
             arriving: None,
             received: Vec::new(),
+            room: None,
             beat: Box::pin(tokio::time::sleep(every.unwrap_or(NO_HEARTBEAT))),
             every,
             silent: 0,
@@ -129,11 +133,13 @@ impl Consumer {
         self.frames.send(self.channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
     }
 
-    /// Ends consuming; what was on its way is received.
+    /// Ends consuming. What was on its way is received, as far as it fits into `room` (bytes); the rest stays unsettled, and
+    /// nothing behind it is received either: an ack of several must not take it along.
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn cancel(&mut self) -> Result<(), WireError> {
+    pub async fn cancel(&mut self, room: usize) -> Result<(), WireError> {
+        self.room = Some(room);
         let cancel = basic::Cancel { consumer_tag: self.tag.as_str().into(), nowait: false };
         self.ask(self.channel, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel))).await.map(drop)
     }
@@ -145,6 +151,9 @@ impl Consumer {
     pub async fn restart(&mut self, prefetch: u16) -> Result<(), WireError> {
         let close = channel::Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
         self.ask(self.channel, AMQPClass::Channel(channel::AMQPMethod::Close(close))).await?;
+        // A tag of the old channel would mean another message on the new one.
+        self.received.clear();
+        (self.arriving, self.room) = (None, None);
         self.start(prefetch).await
     }
 
@@ -212,8 +221,35 @@ impl Consumer {
             Frame::Method(..) => return Ok(Some(frame)),
         };
         if arriving.is_whole() {
-            self.received.extend(self.arriving.take().map(Arriving::finish));
+            let delivery = self.arriving.take().map(Arriving::finish);
+            self.received.extend(delivery.filter(|delivery| fits(&mut self.room, delivery.weight())));
         }
         Ok(None)
+    }
+}
+
+/// Whether something fits into what room is left, where that is bounded; nothing does after something that did not.
+fn fits(room: &mut Option<usize>, bytes: usize) -> bool {
+    let Some(left) = room else { return true };
+    let rest = left.checked_sub(bytes.max(1));
+    *left = rest.unwrap_or(0);
+    rest.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn nothing_fits_behind_what_did_not() {
+        assert!(fits(&mut None, usize::MAX));
+        let mut room = Some(10);
+        assert!(fits(&mut room, 4));
+        assert!(fits(&mut room, 6));
+        assert!(!fits(&mut room, 0));
+        let mut room = Some(10);
+        assert!(!fits(&mut room, 11));
+        assert!(!fits(&mut room, 1), "its place is behind one that went back");
+        assert!(!fits(&mut Some(0), 0));
     }
 }

@@ -67,6 +67,12 @@ impl Delivery {
         properties.text(Property::MessageId).map(std::borrow::Cow::into_owned)
     }
 
+    /// Bytes that it holds: body, properties and key.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.body.len() + self.properties.len() + self.routing_key.len()
+    }
+
     /// A copy that can be published.
     #[must_use]
     pub fn message(&self) -> RawMessage {
