@@ -1,6 +1,7 @@
 //! Stored once, whatever happens: duplicates, several workers, crashes, restarts.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stand::{Stand, event, until};
 
@@ -282,4 +283,32 @@ async fn large_messages_are_taken_a_few_at_a_time() {
     assert!(worker.log().contains("prefetch changes"), "{}", worker.log());
     assert!(worker.terminate().await.success());
     assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+}
+
+/// Messages sixteen times as large as one may be, and as many on their way as the prefetch allows: what comes while the lane
+/// turns to a smaller one is bounded too.
+#[tokio::test(flavor = "multi_thread")]
+async fn far_too_large_messages_do_not_fill_the_memory() {
+    const MIB: u64 = 1024 * 1024;
+    let stand = Stand::new("huge").await;
+    stand.declare().await;
+    let huge = event("huge").replace("parts", &"x".repeat(16 * 1024 * 1024));
+    for _ in 0..24 {
+        stand.publish(huge.as_bytes()).await;
+    }
+    let mut worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__BUFFER_BYTES", "16777216").env("CNS_EVENTS__WORKER__LANES", "1");
+    });
+    worker.ready().await;
+    let peak = AtomicU64::new(0);
+    until("all are dead letters", async || {
+        peak.fetch_max(worker.memory(), Ordering::Relaxed);
+        worker.metric(r#"cns_events_dead_lettered_total{reason="too_large"}"#) >= 24.0
+    })
+    .await;
+    let peak = peak.into_inner() / MIB;
+    assert!(peak < 160, "{peak} MiB");
+    assert!(worker.terminate().await.success());
+    assert_eq!(stand.depth(&stand.queue()).await.0, 0);
+    assert_eq!(stand.depth(&stand.dead()).await.0, 24);
 }
