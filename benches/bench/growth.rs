@@ -48,7 +48,7 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
     let mut queue = Vec::new();
     for messages in &options.messages {
         stand.empty().await;
-        let drain = full(stand, 0, *messages, options.events).await;
+        let drain = full(stand, 0, *messages, options.events.min(*messages)).await;
         options.say(&format!(
             "growth: {messages} messages in the queue: {:.0} events/s, worker's peak {:.0} MiB",
             drain.per_s, drain.peak_mib

@@ -215,6 +215,7 @@ impl Stand {
 
     /// RabbitMQ 3.10 now and then fails to delete a quorum queue whose consumer has just left, and the connection with it: a
     /// later try finds the queue gone, or deletes it.
+    #[allow(clippy::print_stderr)]
     pub async fn remove_queues(&self) {
         for _ in 0..5 {
             match self.try_remove_queues().await {
