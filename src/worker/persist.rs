@@ -93,7 +93,11 @@ impl Settler {
                 // One row may be waiting for somebody's lock, and make all of them wait.
                 Class::Held("timeout") => {
                     timed_out = Some(failure.clone());
-                    self.writer.probe().await
+                    let probed = self.writer.probe().await;
+                    if probed.is_ok() {
+                        self.shared.metrics.store_retries.with_label_values(&["timeout"]).inc();
+                    }
+                    probed
                 }
                 Class::Held(_) => Err(failure.clone()),
                 // The row's own fault, unless no row can be stored. Where others were, that is known.
