@@ -17,7 +17,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::Channel;
 use serde_json::json;
 use stand::{Event, Queue, Stand, Worker, connect, figure, median};
 
@@ -105,8 +105,7 @@ async fn round(stand: &Stand, options: &Options) -> Round {
         sql.batch_execute(set_up).await.unwrap();
     }
     stand.declare(Queue::Quorum).await;
-    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
+    let (_connection, channel) = stand.channel().await.unwrap();
     let mut worker = stand.worker(Queue::Quorum, 1, &stand.database);
     worker.wait_for("/readyz", |text| text.contains("true")).await;
     let done = Cell::new(false);

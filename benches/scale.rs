@@ -17,7 +17,6 @@ mod stand;
 use std::time::Duration;
 
 use clap::Parser;
-use lapin::{Connection, ConnectionProperties};
 use relay::Relay;
 use serde_json::json;
 use stand::{Event, Queue, Stand, connect, figure, median};
@@ -81,8 +80,7 @@ async fn main() {
 async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -> f64 {
     stand.empty().await;
     stand.declare(options.queue).await;
-    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
+    let (_connection, channel) = stand.channel().await.unwrap();
     let events: Vec<Event> = (0..options.events).map(Event::number).collect();
     stand.fill(&channel, &events).await;
     let mut pool: Vec<_> =

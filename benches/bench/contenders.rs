@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties};
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -239,13 +239,6 @@ pub fn python() -> Option<PathBuf> {
             &["-m", "pip", "install", "--quiet", "--requirement", &requirements.to_string_lossy()],
         );
     ready.then_some(python)
-}
-
-/// A channel that fills queues.
-pub async fn channel(stand: &Stand) -> (Connection, Channel) {
-    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    (connection, channel)
 }
 
 impl Default for Drain {

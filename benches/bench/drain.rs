@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::contenders::{Drain, Peer, channel, copy, lapin, python, worker};
+use crate::contenders::{Drain, Peer, copy, lapin, python, worker};
 use crate::stand::{Event, Queue, Stand};
 use crate::{Options, spread};
 
@@ -40,7 +40,7 @@ impl Contender {
         };
         stand.empty().await;
         stand.declare(queue).await;
-        let (_connection, channel) = channel(stand).await;
+        let (_connection, channel) = stand.channel().await.unwrap();
         stand.fill(&channel, events).await;
         let drained = match self {
             Contender::Lapin(_) => lapin(stand, events.len()).await,

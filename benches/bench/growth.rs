@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::contenders::{channel, copy_rows, worker};
+use crate::contenders::{copy_rows, worker};
 use crate::stand::{Event, Queue, Stand, connect};
 use crate::{Options, spread};
 
@@ -63,7 +63,7 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
 /// A quorum queue with so many messages, and a worker until it has stored the first `events` of them.
 async fn full(stand: &Stand, first: usize, messages: usize, events: usize) -> crate::contenders::Drain {
     stand.declare(Queue::Quorum).await;
-    let (_connection, channel) = channel(stand).await;
+    let (_connection, channel) = stand.channel().await.unwrap();
     for from in (first..first + messages).step_by(CHUNK) {
         let chunk: Vec<Event> = (from..(from + CHUNK).min(first + messages)).map(Event::number).collect();
         stand.fill(&channel, &chunk).await;

@@ -7,7 +7,6 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::contenders::channel;
 use crate::stand::{Event, Queue, Stand, connect, figure};
 use crate::{Options, spread};
 
@@ -49,7 +48,7 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
     stand.empty().await;
     let mut worker = stand.worker(queue, 1, &stand.database);
     worker.wait_for("/readyz", |text| text.contains("true")).await;
-    let (_connection, channel) = channel(stand).await;
+    let (_connection, channel) = stand.channel().await.unwrap();
     let confirms = lapin::options::ConfirmSelectOptions::default();
     channel.confirm_select(confirms).await.unwrap();
 

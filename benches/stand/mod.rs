@@ -168,6 +168,13 @@ impl Stand {
         declaring.stop();
     }
 
+    /// A channel, and the connection that it ends with.
+    pub async fn channel(&self) -> lapin::Result<(Connection, Channel)> {
+        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        Ok((connection, channel))
+    }
+
     /// Publishes with confirms.
     pub async fn fill(&self, channel: &Channel, events: &[Event]) {
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -228,8 +235,7 @@ impl Stand {
     }
 
     async fn try_remove_queues(&self) -> lapin::Result<()> {
-        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
-        let channel = connection.create_channel().await?;
+        let (connection, channel) = self.channel().await?;
         for queue in ["persist", "dead"] {
             let name = format!("{}.{queue}", self.name);
             channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
