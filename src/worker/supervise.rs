@@ -131,8 +131,7 @@ async fn lanes(shared: &Shared, broker: &Broker, database: &Database, version: O
     let mut first = None;
     while let Some(ended) = lanes.join_next().await {
         let why = match ended {
-            Ok(Ok(())) => None,
-            Ok(Err(SessionLost::Ended)) => None,
+            Ok(Ok(()) | Err(SessionLost::Ended)) => None,
             Ok(Err(lost)) => Some(lost.to_string()),
             Err(panicked) => {
                 tracing::error!(%panicked, "a lane failed: this is a bug");
