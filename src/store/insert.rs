@@ -1,10 +1,12 @@
 //! The one insert, and the one question about it.
 
 use chrono::{DateTime, Utc};
+use diesel::QueryDsl;
+use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::query_builder::QueryFragment;
 use diesel::serialize::{self, IsNull, Output, ToSql};
-use diesel::sql_types::{Array, Jsonb, Nullable, SingleValue, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Jsonb, Nullable, SingleValue, Text, Timestamptz, Uuid as SqlUuid};
 use std::borrow::Cow;
 use std::io::Write;
 use uuid::Uuid;
@@ -81,6 +83,10 @@ pub(super) enum OnDuplicate {
     Fail,
 }
 
+/// Rows of a batch that say that more are waiting: RabbitMQ 3.10 feeds a lane in lots of two hundred from a classic queue, and
+/// fills the batch from a quorum queue.
+const BACKLOG_ROWS: usize = 200;
+
 /// A batch turned on its side: one array for each column.
 pub(super) struct Columns<'a> {
     id: Vec<Uuid>,
@@ -126,24 +132,33 @@ impl<'a> Columns<'a> {
     ///
     /// `OnDuplicate::Skip` is `ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING: either would
     /// need a SELECT privilege that the worker's role does not have.
+    ///
+    /// The settings end with the statement, and say how the payload's index is kept (docs/adr/0011).
     pub(super) fn insert(&self, on_duplicate: OnDuplicate) -> Box<dyn QueryFragment<Pg> + Send + '_> {
         let insert = diesel::insert_into(t::table)
-            .values(diesel::select((
-                unnest::<SqlUuid, _>(&self.id),
-                unnest::<Text, _>(&self.event_id),
-                unnest::<Text, _>(&self.event_type),
-                unnest::<Nullable<Text>, _>(&self.routing_key),
-                unnest::<SqlUuid, _>(&self.bom_id),
-                unnest::<SqlUuid, _>(&self.tenant_id),
-                unnest::<Nullable<Text>, _>(&self.organization_id),
-                unnest::<Nullable<SqlUuid>, _>(&self.project_id),
-                unnest::<Nullable<SqlUuid>, _>(&self.user_id),
-                unnest::<Text, _>(&self.source),
-                unnest::<Nullable<Text>, _>(&self.workflow_id),
-                unnest::<Jsonb, _>(&self.state),
-                unnest::<Jsonb, _>(&self.payload),
-                unnest::<Timestamptz, _>(&self.created_at),
-            )))
+            .values(
+                diesel::select((
+                    unnest::<SqlUuid, _>(&self.id),
+                    unnest::<Text, _>(&self.event_id),
+                    unnest::<Text, _>(&self.event_type),
+                    unnest::<Nullable<Text>, _>(&self.routing_key),
+                    unnest::<SqlUuid, _>(&self.bom_id),
+                    unnest::<SqlUuid, _>(&self.tenant_id),
+                    unnest::<Nullable<Text>, _>(&self.organization_id),
+                    unnest::<Nullable<SqlUuid>, _>(&self.project_id),
+                    unnest::<Nullable<SqlUuid>, _>(&self.user_id),
+                    unnest::<Text, _>(&self.source),
+                    unnest::<Nullable<Text>, _>(&self.workflow_id),
+                    unnest::<Jsonb, _>(&self.state),
+                    unnest::<Jsonb, _>(&self.payload),
+                    unnest::<Timestamptz, _>(&self.created_at),
+                ))
+                .filter(
+                    sql::<Bool>("set_config('gin_pending_list_limit', ")
+                        .bind::<Text, _>(self.pending_list_limit())
+                        .sql(", true) is not null and set_config('work_mem', '64MB', true) is not null"),
+                ),
+            )
             .into_columns((
                 t::id,
                 t::event_id,
@@ -164,6 +179,12 @@ impl<'a> Columns<'a> {
             OnDuplicate::Fail => Box::new(insert),
             OnDuplicate::Skip => Box::new(insert.on_conflict_do_nothing()),
         }
+    }
+
+    /// How long the list of the payload's index may grow before this insert has to merge it: the merge is cheaper by the row the
+    /// more rows there are, and whoever does it waits for it.
+    fn pending_list_limit(&self) -> &'static str {
+        if self.id.len() >= BACKLOG_ROWS { "16MB" } else { "512kB" }
     }
 
     /// Which rows of the batch are not in the table under their own id: the digest of what is there (none where nothing is), and

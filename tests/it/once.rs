@@ -72,6 +72,30 @@ async fn a_duplicate_after_20_000_events_without_one() {
     until("one insert failed", async || stand.number(rollbacks).await > before).await;
 }
 
+/// With a backlog the merge of the payload index's pending list is put off; the next event that comes alone does it, on the same
+/// connection: the settings are the statement's only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_puts_off_the_merge_of_the_payloads_index() {
+    const EVENTS: usize = 20_000;
+    let stand = Stand::new("pending").await;
+    stand.sql.batch_execute("create extension pgstattuple").await.unwrap();
+    stand.sql.batch_execute("alter table enrichment_events set (autovacuum_enabled = false)").await.unwrap();
+    let pending = "select pending_pages::bigint from pgstatginindex('idx_enrichment_events_payload_path')";
+    stand.declare().await;
+    stand.publish_all(&shuffled(EVENTS, 7_919)).await;
+    let worker = stand.start(|command| {
+        command.env("CNS_EVENTS__WORKER__LANES", "1");
+    });
+    // 512 kB are 64 pages.
+    until("the list is longer than an idle worker leaves it", async || stand.number(pending).await > 80)
+        .await;
+    until("all are stored", async || stand.rows().await == EVENTS as i64).await;
+    stand.publish_all(&[event("alone")]).await;
+    until("the one is stored", async || stand.rows().await == EVENTS as i64 + 1).await;
+    assert!(stand.number(pending).await < 64, "{}", stand.number(pending).await);
+    assert_eq!(worker.metric("cns_events_duplicates_total"), 0.0);
+}
+
 /// A table that leaves a row out for a reason of its own loses no event: it becomes a dead letter, and its neighbours are stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_the_table_leaves_out_is_dead_lettered() {
