@@ -1,35 +1,46 @@
-//! The publisher as a producer uses it: real broker, real outages, real kills.
+//! The publisher as a producer uses it, with the real broker.
 
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cns_events::event::payload::{MatchStatus, Severity};
 use cns_events::event::{Source, WorkflowState, tenant_of};
-use cns_events::publisher::{NotLogged, Publisher, PublisherConfig, SpoolWhen, WorkflowPublisher};
-use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use cns_events::publisher::{Publisher, PublisherConfig, SpoolWhen, WorkflowPublisher};
+use lapin::options::BasicGetOptions;
 use uuid::Uuid;
 
-use crate::relay::Relay;
 use crate::stand::{PATIENCE, Stand, amqp_url, header_of, until};
 
 impl Stand {
-    fn publisher_config(&self, url: &str) -> PublisherConfig {
+    pub fn publisher_config(&self, url: &str) -> PublisherConfig {
         PublisherConfig::new(url, "test").exchange(self.exchange())
     }
 
-    fn publisher(&self) -> Publisher {
+    pub fn publisher(&self) -> Publisher {
         Publisher::start(self.publisher_config(&amqp_url())).unwrap()
+    }
+
+    /// The numbers of the events in the queue, without those that came again.
+    pub async fn drained(&self) -> Vec<usize> {
+        let mut numbers = Vec::new();
+        let taken = BasicGetOptions { no_ack: true };
+        while let Some(message) = self.channel.basic_get(self.queue().into(), taken).await.unwrap() {
+            let id = message.properties.message_id().clone().unwrap();
+            let number = id.as_str().strip_prefix("e-").unwrap().parse().unwrap();
+            if !numbers.contains(&number) {
+                numbers.push(number);
+            }
+        }
+        numbers
     }
 }
 
-fn workflow(publisher: &Publisher) -> WorkflowPublisher {
+pub fn workflow(publisher: &Publisher) -> WorkflowPublisher {
     publisher.workflow(Uuid::now_v7(), "org-1", "w-1")
 }
 
 /// Logs events e-0, e-1, … of a range.
-fn log_numbered(workflow: &WorkflowPublisher, range: std::ops::Range<usize>) {
+pub fn log_numbered(workflow: &WorkflowPublisher, range: std::ops::Range<usize>) {
     for number in range {
         workflow.log_cache_hit("parts", format!("part {number}")).event_id(format!("e-{number}"));
     }
@@ -162,204 +173,6 @@ async fn the_trace_reaches_the_workers_log() {
     assert!(worker.log().contains(trace), "{}", worker.log());
 }
 
-/// The broker is away when the producer starts, comes, goes again and comes back: every event arrives, in order.
-#[tokio::test(flavor = "multi_thread")]
-async fn outages_are_waited_out_in_order() {
-    let stand = Stand::empty("outage").await;
-    stand.foreign_queue().await;
-    let relay = Relay::before(&amqp_url()).await;
-    let publisher = Publisher::start(stand.publisher_config(&relay.url(&amqp_url()))).unwrap();
-    let workflow = workflow(&publisher);
-    log_numbered(&workflow, 0..500);
-    until("the publisher says that the broker is away", async || {
-        publisher.outage().is_some_and(|why| why.contains("refused"))
-    })
-    .await;
-    assert!(!publisher.stats().connected);
-    relay.open().await;
-    until("the first are confirmed", async || publisher.stats().confirmed == 500).await;
-    relay.cut();
-    log_numbered(&workflow, 500..1000);
-    until("the outage is seen", async || publisher.outage().is_some()).await;
-    relay.open().await;
-    log_numbered(&workflow, 1000..1500);
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    assert_eq!(stand.drained().await, (0..1500).collect::<Vec<_>>());
-    assert!(publisher.outage().is_none());
-}
-
-impl Stand {
-    /// The numbers of the events in the queue, without those that came again.
-    async fn drained(&self) -> Vec<usize> {
-        let mut numbers = Vec::new();
-        let taken = BasicGetOptions { no_ack: true };
-        while let Some(message) = self.channel.basic_get(self.queue().into(), taken).await.unwrap() {
-            let id = message.properties.message_id().clone().unwrap();
-            let number = id.as_str().strip_prefix("e-").unwrap().parse().unwrap();
-            if !numbers.contains(&number) {
-                numbers.push(number);
-            }
-        }
-        numbers
-    }
-}
-
-/// A producer that was deployed before the first worker: no queue takes its messages yet.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_no_queue_takes_is_kept_and_sent_again() {
-    let stand = Stand::new("unroutable").await;
-    let publisher = stand.publisher();
-    log_numbered(&workflow(&publisher), 0..200);
-    until("messages came back", async || publisher.stats().returned >= 2).await;
-    until("it says why", async || publisher.outage().is_some_and(|why| why.contains("no queue"))).await;
-    let stats = publisher.stats();
-    assert_eq!((stats.confirmed, stats.left()), (0, 200), "a returned message is not confirmed");
-    let _worker = stand.worker().await;
-    assert_eq!(publisher.flush(PATIENCE).await.confirmed, 200);
-    until("all are stored", async || stand.rows().await == 200).await;
-    assert!(publisher.stats().resent >= publisher.stats().returned);
-}
-
-/// Among messages that a queue takes, those that none takes are told apart, however the broker puts its confirms together.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_unroutable_key_does_not_hold_up_the_others() {
-    let stand = Stand::empty("mixed").await;
-    stand.foreign_queue().await;
-    let unbind = stand.channel.queue_unbind(
-        stand.queue().into(),
-        stand.exchange().into(),
-        "cns.#".into(),
-        FieldTable::default(),
-    );
-    unbind.await.unwrap();
-    let bind = |key: &'static str| {
-        stand.channel.queue_bind(
-            stand.queue().into(),
-            stand.exchange().into(),
-            key.into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-    };
-    bind("cns.cache.hit").await.unwrap();
-    let publisher = stand.publisher();
-    let workflow = workflow(&publisher);
-    for number in 0..1000 {
-        if number % 100 == 99 {
-            workflow.log_error("nobody listens").event_id(format!("e-{number}"));
-        } else {
-            log_numbered(&workflow, number..number + 1);
-        }
-    }
-    until("the others are confirmed, and these have come back", async || {
-        let stats = publisher.stats();
-        stats.confirmed >= 990 && stats.returned >= 10
-    })
-    .await;
-    assert_eq!(publisher.stats().confirmed, 990);
-    bind("cns.error").await.unwrap();
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    let mut arrived = stand.drained().await;
-    arrived.sort_unstable();
-    assert_eq!(arrived, (0..1000).collect::<Vec<_>>());
-}
-
-/// A queue that refuses messages (nack) gets them again.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_refuses_is_sent_again() {
-    let stand = Stand::empty("nack").await;
-    let publisher = stand.publisher();
-    until("the exchange is there", async || publisher.stats().connected).await;
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    stand.channel.queue_declare(stand.queue().into(), durable, arguments).await.unwrap();
-    let bound = stand.channel.queue_bind(
-        stand.queue().into(),
-        stand.exchange().into(),
-        "cns.#".into(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    );
-    bound.await.unwrap();
-    log_numbered(&workflow(&publisher), 0..30);
-    let mut arrived = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    while arrived.len() < 30 {
-        assert!(Instant::now() < deadline, "{:?}", publisher.stats());
-        for number in stand.drained().await {
-            if !arrived.contains(&number) {
-                arrived.push(number);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await; // the broker is asked, which sends no signal
-    }
-    assert_eq!(publisher.flush(PATIENCE).await.confirmed, 30);
-    let stats = publisher.stats();
-    assert!(stats.resent > 0 && stats.returned == 0, "{stats:?}");
-    stand.channel.queue_purge(stand.queue().into(), QueuePurgeOptions::default()).await.unwrap();
-}
-
-/// Without a spool the newest are dropped past the bound; who would rather wait, waits until the deadline.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_buffer_is_bounded() {
-    let stand = Stand::empty("bounded").await;
-    stand.foreign_queue().await;
-    let relay = Relay::before(&amqp_url()).await;
-    let config = stand.publisher_config(&relay.url(&amqp_url())).buffer(100, 1 << 20);
-    let publisher = Publisher::start(config).unwrap();
-    let workflow = workflow(&publisher);
-    log_numbered(&workflow, 0..150);
-    let stats = publisher.stats();
-    assert_eq!((stats.accepted, stats.dropped, stats.waiting), (100, 50, 100));
-    let soon = Instant::now() + Duration::from_millis(100);
-    let refused = workflow.log_cache_hit("parts", "x").wait(soon).await.unwrap_err();
-    assert!(matches!(refused, NotLogged::NoRoom), "{refused}");
-    // Who stops waiting has dropped the event, whether or not it was waited for.
-    let dropped = publisher.stats().dropped;
-    drop(workflow.log_cache_hit("parts", "x").wait(Instant::now() + PATIENCE));
-    let impatient = workflow.log_cache_hit("parts", "x").wait(Instant::now() + PATIENCE);
-    assert!(tokio::time::timeout(Duration::from_millis(50), impatient).await.is_err());
-    assert_eq!(publisher.stats().dropped, dropped + 2);
-    let waiting = tokio::spawn({
-        let workflow = workflow.clone();
-        async move { workflow.log_cache_hit("parts", "x").event_id("e-100").wait(Instant::now() + PATIENCE).await }
-    });
-    relay.open().await;
-    waiting.await.unwrap().unwrap();
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    assert_eq!(stand.drained().await, (0..=100).collect::<Vec<_>>(), "the oldest are kept");
-    publisher.close(Duration::ZERO).await;
-    let closed = workflow.log_cache_hit("parts", "x").wait(Instant::now()).await.unwrap_err();
-    assert!(matches!(closed, NotLogged::Closed), "{closed}");
-}
-
-/// Closing in an outage says what is lost, and with a spool nothing is: the next publisher on the folder sends it.
-#[tokio::test(flavor = "multi_thread")]
-async fn closing_says_what_is_left() {
-    let stand = Stand::empty("closing").await;
-    stand.foreign_queue().await;
-    let relay = Relay::before(&amqp_url()).await;
-    let away = stand.publisher_config(&relay.url(&amqp_url()));
-    let publisher = Publisher::start(away.clone()).unwrap();
-    log_numbered(&workflow(&publisher), 0..3);
-    let closed = publisher.close(Duration::from_millis(100)).await;
-    assert_eq!((closed.confirmed, closed.left, closed.in_spool), (0, 3, 0));
-    assert_eq!(closed.lost, ["e-0", "e-1", "e-2"]);
-
-    let folder = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(away.spool(folder.path())).unwrap();
-    log_numbered(&workflow(&publisher), 0..3);
-    let closed = publisher.close(Duration::from_millis(100)).await;
-    assert_eq!((closed.left, closed.in_spool, closed.lost.len()), (3, 3, 0));
-
-    let publisher = Publisher::start(stand.publisher_config(&amqp_url()).spool(folder.path())).unwrap();
-    until("they are confirmed", async || publisher.stats().confirmed == 3).await;
-    assert_eq!((publisher.stats().recovered, publisher.stats().in_spool), (3, 0));
-    assert_eq!(stand.drained().await, [0, 1, 2]);
-}
-
 /// Dropping the last handle does not hang, and what was logged still arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_last_handle_does_not_hang() {
@@ -385,147 +198,6 @@ fn what_cannot_work_is_said_at_the_start() {
         error(PublisherConfig::new(amqp_url(), "a").spool_when(SpoolWhen::Always)).contains("spool folder")
     );
     assert!(error(PublisherConfig::new(amqp_url(), "a").buffer(10, 1000)).contains("1000 bytes"));
-}
-
-/// A producer is killed with -9 in the middle of an outage and started again: every event that was accepted into the spool
-/// arrives, and is stored once. It is the example of a plain producer, as a process of its own.
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_nine_in_an_outage_loses_nothing_that_was_spooled() {
-    let stand = Stand::new("spool").await;
-    let relay = Relay::before(&amqp_url()).await;
-    let folder = tempfile::tempdir().unwrap();
-    let produce = |events: usize| {
-        let mut command = Command::new(crate::examples::built("producer"));
-        command
-            .args([events.to_string(), "--spool".into(), folder.path().display().to_string()])
-            .env("AMQP_URL", relay.url(&amqp_url()))
-            .env("CNS_EVENTS_EXCHANGE", stand.exchange())
-            .stdout(Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let mut producer = produce(20_000);
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(producer.stdout.take().unwrap()));
-    let (report, reported) = std::sync::mpsc::channel();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| report.send(line)));
-    let mut spooled = 0;
-    let deadline = Instant::now() + PATIENCE;
-    while spooled < 5000 {
-        assert!(Instant::now() < deadline);
-        let line = reported.recv_timeout(PATIENCE).unwrap();
-        spooled = line
-            .split_once("spooled: ")
-            .map_or(spooled, |(_, rest)| rest.split(',').next().unwrap().parse().unwrap());
-    }
-    producer.kill().unwrap(); // SIGKILL
-    producer.wait().unwrap();
-
-    let worker = stand.worker().await;
-    relay.open().await;
-    assert!(produce(0).wait().unwrap().success());
-    until("all that was spooled is stored", async || {
-        stand.number("select count(*) from enrichment_events where workflow_id = 'producer'").await >= spooled
-    })
-    .await;
-    let first = format!("select count(*) from enrichment_events where (payload->>'key')::int < {spooled}");
-    assert_eq!(stand.number(&first).await, spooled, "the first events are those that were spooled first");
-    assert_eq!(worker.metric("cns_events_conflicts_total"), 0.0);
-}
-
-/// Every event goes to the disk before it is sent, where that is wanted.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spool_can_take_every_event_first() {
-    let stand = Stand::empty("always").await;
-    stand.foreign_queue().await;
-    let folder = tempfile::tempdir().unwrap();
-    let config = stand.publisher_config(&amqp_url()).spool(folder.path()).spool_when(SpoolWhen::Always);
-    let publisher = Publisher::start(config).unwrap();
-    log_numbered(&workflow(&publisher), 0..2000);
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    let stats = publisher.stats();
-    assert_eq!((stats.spooled, stats.in_spool, stats.confirmed), (2000, 0, 2000));
-    assert_eq!(stand.drained().await, (0..2000).collect::<Vec<_>>());
-    // And one by one, when nothing has happened for a while.
-    for number in 0..3 {
-        tokio::time::sleep(Duration::from_millis(200)).await; // until everybody sleeps
-        log_numbered(&workflow(&publisher), number..number + 1);
-        assert_eq!(publisher.flush(Duration::from_secs(20)).await.left, 0, "{:?}", publisher.stats());
-    }
-}
-
-/// The connection breaks while there are events in flight, on disk and in memory: their order stays.
-#[tokio::test(flavor = "multi_thread")]
-async fn order_is_kept_through_the_spool() {
-    let stand = Stand::empty("order").await;
-    stand.foreign_queue().await;
-    let relay = Relay::before(&amqp_url()).await;
-    relay.open().await;
-    let folder = tempfile::tempdir().unwrap();
-    let config = stand.publisher_config(&relay.url(&amqp_url())).buffer(1000, 2 << 20).spool(folder.path());
-    let publisher = Publisher::start(config).unwrap();
-    let workflow = workflow(&publisher);
-    let mut logged = 0;
-    for _ in 0..3 {
-        for number in logged..logged + 2000 {
-            // As fast as there is room: half of it is kept on disk while the rest is sent.
-            let entry = workflow.log_cache_hit("parts", "x").event_id(format!("e-{number}"));
-            entry.wait(Instant::now() + PATIENCE).await.unwrap();
-        }
-        logged += 2000;
-        relay.cut();
-        until("the outage is seen", async || publisher.outage().is_some()).await;
-        until("there is room", async || publisher.stats().waiting < 100).await;
-        log_numbered(&workflow, logged..logged + 50);
-        logged += 50;
-        until("events are on disk", async || publisher.stats().in_spool > 0).await;
-        relay.open().await;
-    }
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0, "{:?}", publisher.stats());
-    let stats = publisher.stats();
-    assert_eq!((stats.dropped, stats.confirmed), (0, logged as u64));
-    assert_eq!(stand.drained().await, (0..logged).collect::<Vec<_>>());
-}
-
-/// A message in the spool that no queue takes does not hold up what comes after it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_misrouted_event_in_the_spool_is_put_aside() {
-    let stand = Stand::empty("misrouted").await;
-    stand.foreign_queue().await;
-    let options = FieldTable::default();
-    let (queue, exchange) = (stand.queue(), stand.exchange());
-    stand
-        .channel
-        .queue_bind(
-            queue.as_str().into(),
-            exchange.as_str().into(),
-            "cns.cache.hit".into(),
-            QueueBindOptions::default(),
-            options.clone(),
-        )
-        .await
-        .unwrap();
-    stand
-        .channel
-        .queue_unbind(queue.as_str().into(), exchange.as_str().into(), "cns.#".into(), options.clone())
-        .await
-        .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = stand.publisher_config(&amqp_url()).spool(folder.path()).spool_when(SpoolWhen::Always);
-    let publisher = Publisher::start(config).unwrap();
-    let workflow = workflow(&publisher);
-    workflow.log_error("nobody listens").event_id("e-1000");
-    until("it came back", async || publisher.stats().returned > 0).await;
-    for number in 0..20 {
-        log_numbered(&workflow, number..number + 1);
-        until("the next is confirmed", async || publisher.stats().confirmed > number as u64).await;
-    }
-    assert!(publisher.stats().returned < 100, "it is tried again with pauses: {:?}", publisher.stats());
-    stand
-        .channel
-        .queue_bind(queue.into(), exchange.into(), "cns.#".into(), QueueBindOptions::default(), options)
-        .await
-        .unwrap();
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    assert_eq!(stand.drained().await, (0..20).chain([1000]).collect::<Vec<_>>());
 }
 
 /// Handles are used from many threads at once, inside a runtime and outside of one.

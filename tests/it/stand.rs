@@ -351,7 +351,6 @@ pub fn on_database(url: &str, name: &str) -> String {
     }
 }
 
-/// A worker process, or another that serves metrics and health. It is killed when it is dropped.
 /// A GET: status and body.
 pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -369,6 +368,7 @@ pub fn metric(address: SocketAddr, name: &str) -> f64 {
     value.unwrap_or_default()
 }
 
+/// A worker process, or another that serves metrics and health. It is killed when it is dropped.
 pub struct Worker {
     pub child: Child,
     log: PathBuf,
