@@ -45,6 +45,14 @@ impl Failure {
         Failure { class: Class::Data, sqlstate: None, message: what.to_owned() }
     }
 
+    /// Whether the connection is as good as it was. What is anybody's fault but the row's may be a setting that the session
+    /// took over at its login and that a new one would not have: read-only, a search path, a timeout.
+    pub(super) fn leaves_the_session(&self) -> bool {
+        let by_others =
+            matches!(self.class, Class::Held(reason) if !matches!(reason, "serialization" | "deadlock"));
+        self.sqlstate.is_some() && !by_others
+    }
+
     /// What was wrong, without anything that the server may have quoted from a row.
     #[must_use]
     pub fn summary(&self) -> String {

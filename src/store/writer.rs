@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::connect::Database;
-use super::failure::{Class, Failure};
+use super::failure::Failure;
 use super::insert::{Columns, OnDuplicate, Row};
 use super::statement::Prepared;
 
@@ -198,8 +198,7 @@ impl Writer {
                 Ok(value)
             }
             Ok(Err(failure)) => {
-                // A statement that the server refused leaves its connection as good as it was.
-                if failure.sqlstate.is_some() && failure.class != Class::Held("session") {
+                if failure.leaves_the_session() {
                     self.client = Some(client);
                 }
                 Err(failure)
