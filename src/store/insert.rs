@@ -83,10 +83,6 @@ pub(super) enum OnDuplicate {
     Fail,
 }
 
-/// Rows of a batch that say that more are waiting: RabbitMQ 3.10 feeds a lane in lots of two hundred from a classic queue, and
-/// fills the batch from a quorum queue.
-const BACKLOG_ROWS: usize = 200;
-
 /// A batch turned on its side: one array for each column.
 pub(super) struct Columns<'a> {
     id: Vec<Uuid>,
@@ -133,8 +129,12 @@ impl<'a> Columns<'a> {
     /// `OnDuplicate::Skip` is `ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING: either would
     /// need a SELECT privilege that the worker's role does not have.
     ///
-    /// The settings end with the statement, and say how the payload's index is kept (docs/adr/0011).
-    pub(super) fn insert(&self, on_duplicate: OnDuplicate) -> Box<dyn QueryFragment<Pg> + Send + '_> {
+    /// `pending_list_limit` is what [`super::pending_list`] says; the settings end with the statement.
+    pub(super) fn insert(
+        &self,
+        on_duplicate: OnDuplicate,
+        pending_list_limit: &'static str,
+    ) -> Box<dyn QueryFragment<Pg> + Send + '_> {
         let insert = diesel::insert_into(t::table)
             .values(
                 diesel::select((
@@ -155,7 +155,7 @@ impl<'a> Columns<'a> {
                 ))
                 .filter(
                     sql::<Bool>("set_config('gin_pending_list_limit', ")
-                        .bind::<Text, _>(self.pending_list_limit())
+                        .bind::<Text, _>(pending_list_limit)
                         .sql(", true) is not null and set_config('work_mem', '64MB', true) is not null"),
                 ),
             )
@@ -179,12 +179,6 @@ impl<'a> Columns<'a> {
             OnDuplicate::Fail => Box::new(insert),
             OnDuplicate::Skip => Box::new(insert.on_conflict_do_nothing()),
         }
-    }
-
-    /// How long the list of the payload's index may grow before this insert has to merge it: the merge is cheaper by the row the
-    /// more rows there are, and whoever does it waits for it.
-    fn pending_list_limit(&self) -> &'static str {
-        if self.id.len() >= BACKLOG_ROWS { "16MB" } else { "512kB" }
     }
 
     /// Which rows of the batch are not in the table under their own id: the digest of what is there (none where nothing is), and

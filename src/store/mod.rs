@@ -5,6 +5,7 @@ mod failure;
 mod insert;
 pub mod inspect;
 pub mod migrate;
+mod pending_list;
 pub mod prune;
 pub mod read;
 mod schema;

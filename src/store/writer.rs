@@ -1,13 +1,14 @@
 //! The worker's way to the table: one connection, and a few statements.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::connect::Database;
-use super::failure::Failure;
+use super::failure::{Class, Failure};
 use super::insert::{Columns, OnDuplicate, Row};
+use super::pending_list::{self, PendingList};
 use super::statement::Prepared;
 
 /// How many new rows in a row make a duplicate unlikely enough for an insert that it fails (docs/adr/0010).
@@ -52,6 +53,7 @@ pub struct Writer {
     reconnected: bool,
     /// Rows stored since the last duplicate.
     new_rows: usize,
+    pending_list: PendingList,
     statements: Statements,
 }
 
@@ -68,6 +70,7 @@ impl Writer {
             known: false,
             reconnected: false,
             new_rows: 0,
+            pending_list: PendingList::default(),
             statements: Statements::default(),
         }
     }
@@ -81,13 +84,14 @@ impl Writer {
     /// Nothing of the batch is stored then, or all of it and only the answer was lost.
     pub async fn insert(&mut self, rows: &[Row<'_>]) -> Result<usize, Failure> {
         let columns = Columns::of(rows);
+        let limit = self.pending_list.limit(rows.len(), Instant::now());
         let stored = if self.new_rows < ALL_NEW {
-            self.try_insert(&columns, OnDuplicate::Skip).await?
+            self.try_insert(&columns, OnDuplicate::Skip, limit).await?
         } else {
-            match self.try_insert(&columns, OnDuplicate::Fail).await {
+            match self.try_insert(&columns, OnDuplicate::Fail, limit).await {
                 Err(failure) if failure.sqlstate.as_deref() == Some(UNIQUE_VIOLATION) => {
                     self.new_rows = 0;
-                    self.try_insert(&columns, OnDuplicate::Skip).await?
+                    self.try_insert(&columns, OnDuplicate::Skip, limit).await?
                 }
                 stored => stored?,
             }
@@ -100,6 +104,7 @@ impl Writer {
         &mut self,
         columns: &Columns<'_>,
         on_duplicate: OnDuplicate,
+        pending_list_limit: &'static str,
     ) -> Result<usize, Failure> {
         let prepare = self.prepare;
         let stored = self
@@ -108,9 +113,14 @@ impl Writer {
                     OnDuplicate::Skip => &mut statements.insert,
                     OnDuplicate::Fail => &mut statements.insert_new,
                 };
-                insert.execute(client, columns.insert(on_duplicate), prepare).await
+                insert.execute(client, columns.insert(on_duplicate, pending_list_limit), prepare).await
             })
-            .await?;
+            .await
+            .inspect_err(|failure| {
+                if failure.class == Class::Held("timeout") {
+                    self.pending_list.timed_out(Instant::now());
+                }
+            })?;
         Ok(usize::try_from(stored).unwrap_or(usize::MAX))
     }
 
@@ -140,7 +150,7 @@ impl Writer {
 
     /// Whether a batch could be stored now: asks about a row, inserts it and rolls it back, by the same two
     /// statements. A ping would also succeed on a server that is read-only or full, and another insert where
-    /// a column or a privilege is missing.
+    /// a column or a privilege is missing. It merges nothing: that could take longer than it may.
     ///
     /// # Errors
     /// Why not.
@@ -151,7 +161,7 @@ impl Writer {
         self.bounded(async |client, statements| {
             client.batch_execute("begin").await?;
             let tried = async {
-                let insert = columns.insert(OnDuplicate::Skip);
+                let insert = columns.insert(OnDuplicate::Skip, pending_list::UNBOUNDED);
                 statements.insert.execute(client, insert, prepare).await?;
                 statements.duplicates.rows(client, columns.duplicates(), prepare).await.map(drop)
             };

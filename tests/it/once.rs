@@ -90,9 +90,13 @@ async fn a_backlog_puts_off_the_merge_of_the_payloads_index() {
     until("the list is longer than an idle worker leaves it", async || stand.number(pending).await > 80)
         .await;
     until("all are stored", async || stand.rows().await == EVENTS as i64).await;
-    stand.publish_all(&[event("alone")]).await;
-    until("the one is stored", async || stand.rows().await == EVENTS as i64 + 1).await;
-    assert!(stand.number(pending).await < 64, "{}", stand.number(pending).await);
+    let mut alone = 0;
+    while stand.number(pending).await > 64 {
+        alone += 1;
+        assert!(alone < 100, "single events do not make it short");
+        stand.publish_all(&[event(&format!("alone {alone}"))]).await;
+        until("the one is stored", async || stand.rows().await == (EVENTS + alone) as i64).await;
+    }
     assert_eq!(worker.metric("cns_events_duplicates_total"), 0.0);
 }
 
