@@ -106,7 +106,7 @@ async fn round(stand: &Stand, options: &Options) -> Round {
     }
     stand.declare(Queue::Quorum).await;
     let (_connection, channel) = stand.channel().await.unwrap();
-    let mut worker = stand.worker(Queue::Quorum, 1, &stand.database);
+    let mut worker = stand.worker(Queue::Quorum, 1, &stand.worker_database);
     worker.wait_for("/readyz", |text| text.contains("true")).await;
     let done = Cell::new(false);
     let measured = async {

@@ -57,7 +57,7 @@ async fn main() {
     let mut speeds = vec![Vec::new(); options.workers.len()];
     for round in 1..=options.rounds {
         for (speeds, workers) in speeds.iter_mut().zip(&options.workers) {
-            let speed = drain(&stand, &options, *workers, &relay.url(&stand.database)).await;
+            let speed = drain(&stand, &options, *workers, &relay.url(&stand.worker_database)).await;
             if !options.json {
                 println!("round {round}: {workers} workers drain {speed:.0} events/s");
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::{Map, Value};
@@ -93,7 +93,7 @@ async fn copy_chunks(client: &Client, chunks: &[Bytes]) {
 pub async fn worker(stand: &Stand, queue: Queue, events: usize) -> Drain {
     let since = Uuid::now_v7();
     let watch = Watch::start();
-    let mut worker = stand.worker(queue, 1, &stand.database);
+    let mut worker = stand.worker(queue, 1, &stand.worker_database);
     worker
         .wait_for("/metrics", |text| {
             figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#) >= events as f64
@@ -187,17 +187,19 @@ impl Peer {
         let mut child = Stopped(
             Command::new(python)
                 .arg(script)
-                .args([&stand.amqp, &stand.database, &queue])
+                .args([&stand.amqp, &stand.worker_database, &queue])
                 .stdin(Stdio::null())
                 .spawn()
                 .expect("the Python worker starts"),
         );
         let client = connect(&stand.database).await;
+        let (_connection, channel) = stand.channel().await.unwrap();
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let stored: i64 =
-                client.query_one("select count(*) from enrichment_events", &[]).await.unwrap().get(0);
-            if stored >= events as i64 {
+            // Rows are counted when there is nothing else to do: before, it would cost the one who is measured.
+            let left = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await;
+            if left.unwrap().message_count() == 0 && rows(&client).await >= events as i64 {
                 break;
             }
             assert!(child.0.try_wait().unwrap().is_none(), "{} ended", self.script());
@@ -209,6 +211,10 @@ impl Peer {
         drop(child);
         Drain { per_s: commits(&client, Uuid::nil()).await, cpu_us, peak_mib, ..Drain::default() }
     }
+}
+
+async fn rows(client: &Client) -> i64 {
+    client.query_one("select count(*) from enrichment_events", &[]).await.unwrap().get(0)
 }
 
 /// A process that does not outlive its measurement.

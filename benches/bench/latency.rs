@@ -46,7 +46,7 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
 /// Publishes at a rate, and asks the database when it had each event: p50, p99 and p99.9 in milliseconds.
 async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64; 3] {
     stand.empty().await;
-    let mut worker = stand.worker(queue, 1, &stand.database);
+    let mut worker = stand.worker(queue, 1, &stand.worker_database);
     worker.wait_for("/readyz", |text| text.contains("true")).await;
     let (_connection, channel) = stand.channel().await.unwrap();
     let confirms = lapin::options::ConfirmSelectOptions::default();

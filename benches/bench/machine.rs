@@ -45,7 +45,7 @@ pub async fn describe(stand: &Stand) -> Value {
         "rabbitmq": said("scripts/services", &["rabbitmqctl", "-q", "version"]),
         "python": said("python3", &["--version"]),
         "postgresql_settings": settings,
-        "table": "of the migrations, with all its indexes; autovacuum off while measuring, vacuum and checkpoint between",
+        "table": "of the migrations, with all its indexes; the worker's insert sets gin_pending_list_limit and work_mem for itself; autovacuum off while measuring, vacuum and checkpoint between",
     })
 }
 

@@ -117,6 +117,8 @@ pub struct Stand {
     pub amqp: String,
     admin: String,
     pub database: String,
+    /// The same as a login that may do what a worker has to and nothing else: row-level security is for it, too.
+    pub worker_database: String,
     pub name: String,
 }
 
@@ -128,16 +130,25 @@ impl Stand {
         };
         let (amqp, admin) = (url("AMQP_URL"), url("DATABASE_URL"));
         let name = format!("cns_{bench}_{}", std::process::id());
-        connect(&admin)
-            .await
-            .batch_execute(&format!("create database {name}"))
-            .await
-            .expect("create database");
-        let server = admin.rsplit_once('/').expect("a database URL has a database").0.to_owned();
-        let stand = Stand { database: format!("{server}/{name}"), amqp, admin, name };
+        let client = connect(&admin).await;
+        client.batch_execute(&format!("create database {name}")).await.expect("create database");
+        let mut database = url::Url::parse(&admin).expect("DATABASE_URL is a URL");
+        database.set_path(&name);
+        let mut worker = database.clone();
+        let login = worker.set_username(&name).and_then(|()| worker.set_password(Some(&name)));
+        login.expect("DATABASE_URL has a server");
+        let stand = Stand {
+            database: database.into(),
+            worker_database: worker.into(),
+            amqp,
+            admin,
+            name: name.clone(),
+        };
         assert!(
             stand.command(Queue::Quorum).arg("migrate").stdout(Stdio::null()).status().unwrap().success()
         );
+        let login = format!("create role {name} login password '{name}' in role service_role");
+        client.batch_execute(&login).await.expect("create role");
         stand
     }
 
@@ -163,7 +174,7 @@ impl Stand {
 
     /// A short-lived worker declares the topology; its queue can then be filled with nobody consuming.
     pub async fn declare(&self, queue: Queue) {
-        let mut declaring = self.worker(queue, 0, &self.database);
+        let mut declaring = self.worker(queue, 0, &self.worker_database);
         declaring.wait_for("/readyz", |text| text.contains("true")).await;
         declaring.stop();
     }
@@ -250,6 +261,7 @@ impl Stand {
     pub async fn tear_down(&self) {
         let client = connect(&self.admin).await;
         client.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
+        client.batch_execute(&format!("drop role {}", self.name)).await.unwrap();
     }
 }
 

@@ -1,8 +1,8 @@
 //! AMQP frames read by hand, for messages as their bytes are.
 //!
 //! The client library reads every short string as UTF-8 and fails the whole connection over one that is not, though
-//! RabbitMQ takes and delivers it. So what has to live with any message (taking such a one out of the pool's queue,
-//! and looking at dead letters) gets, publishes and acknowledges one message at a time on a connection of this kind
+//! RabbitMQ takes and delivers it. So what has to live with any message stands on this: the lanes' consumers (docs/adr/0009), and
+//! whatever gets, publishes and acknowledges one message at a time, such as dead letters
 //! (docs/adr/0006-messages-that-the-client-library-cannot-read.md).
 
 mod consumer;
