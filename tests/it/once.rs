@@ -22,9 +22,16 @@ async fn three_workers_store_20_000_events_published_twice() {
 
     let duplicates =
         || workers.iter().map(|worker| worker.metric("cns_events_duplicates_total")).sum::<f64>();
-    until("all are counted", async || duplicates() >= EVENTS as f64).await;
-    assert_eq!(duplicates(), EVENTS as f64);
-    assert_eq!(stand.rows().await, EVENTS as i64);
+    until("all are counted", async || {
+        duplicates() >= EVENTS as f64
+            && stand.rows().await == EVENTS as i64
+            && stand.depth(&stand.queue()).await.0 == 0
+    })
+    .await;
+    // A lane that changes its prefetch closes a channel: RabbitMQ 3.10 may deliver again what was acked just before.
+    let redelivered: f64 = workers.iter().map(|worker| worker.metric("cns_events_redelivered_total")).sum();
+    let again = duplicates() - EVENTS as f64;
+    assert!((0.0..=redelivered).contains(&again), "{again} duplicates too many, {redelivered} redelivered");
     let stored = |kind: &str| format!(r#"cns_events_stored_total{{event_type="{kind}"}}"#);
     let total: f64 = workers.iter().map(|worker| worker.metric(&stored("cache_hit"))).sum();
     assert_eq!(total, EVENTS as f64);
