@@ -135,8 +135,10 @@ impl Stand {
         let mut database = url::Url::parse(&admin).expect("DATABASE_URL is a URL");
         database.set_path(&name);
         let mut worker = database.clone();
-        let login = worker.set_username(&name).and_then(|()| worker.set_password(Some(&name)));
-        login.expect("DATABASE_URL has a server");
+        worker
+            .set_username(&name)
+            .and_then(|()| worker.set_password(Some(&name)))
+            .expect("DATABASE_URL has a server");
         let stand = Stand {
             database: database.into(),
             worker_database: worker.into(),

@@ -48,9 +48,10 @@ impl Failure {
     /// Whether the connection is as good as it was. What is anybody's fault but the row's may be a setting that the session
     /// took over at its login and that a new one would not have: read-only, a search path, a timeout.
     pub(super) fn leaves_the_session(&self) -> bool {
-        let by_others =
-            matches!(self.class, Class::Held(reason) if !matches!(reason, "serialization" | "deadlock"));
-        self.sqlstate.is_some() && !by_others
+        match self.class {
+            Class::Data | Class::Unknown => self.sqlstate.is_some(),
+            Class::Held(reason) => matches!(reason, "serialization" | "deadlock"),
+        }
     }
 
     /// What was wrong, without anything that the server may have quoted from a row.
