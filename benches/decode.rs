@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use chrono::{DateTime, Utc};
-use cns_events::event::{Incoming, Kind, PayloadPolicy, Rules, decode, schema, storable};
+use cns_events::event::{EventType, PayloadPolicy, ReceivedMessage, Rules, decode, schema, storable};
 use divan::{AllocProfiler, Bencher, black_box};
 
 #[global_allocator]
@@ -29,8 +29,8 @@ fn payload(body: &str) -> &str {
     payload.split_once(r#","created_at""#).map_or(&payload[..payload.len() - 1], |(payload, _)| payload)
 }
 
-fn incoming(body: &str) -> Incoming<'_> {
-    Incoming {
+fn incoming(body: &str) -> ReceivedMessage<'_> {
+    ReceivedMessage {
         body: body.as_bytes(),
         routing_key: "cns.enrichment.progress",
         message_id: Some("019a0c5e-7b1c-7d3e-9f60-3a1f5b0c7d21"),
@@ -59,7 +59,7 @@ fn without_schema(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn schema_of_the_payload(bencher: Bencher<'_, '_>) {
     let payload = payload(PROGRESS);
-    bencher.bench(|| schema::check(Kind::EnrichmentProgress, black_box(payload)));
+    bencher.bench(|| schema::check(EventType::EnrichmentProgress, black_box(payload)));
 }
 
 /// What jsonb can hold: nothing suspicious in it, so that no token is read.

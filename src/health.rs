@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{self, Peer};
+use crate::metrics::{self, Dependency};
 
 /// The reason before a peer was asked for the first time.
 const NOT_YET: &str = "not reached yet";
@@ -29,26 +29,26 @@ pub struct Health {
 impl Health {
     /// None of these peers has been reached yet; the gauge says so for each.
     #[must_use]
-    pub fn new(up: IntGaugeVec, peers: &[Peer]) -> Self {
+    pub fn new(up: IntGaugeVec, peers: &[Dependency]) -> Self {
         let away = peers.iter().map(|peer| (peer.name(), NOT_YET.to_owned())).collect();
         Health { up, away: Mutex::new(away) }
     }
 
     /// The peer answered. Returns whether it was away until now.
-    pub fn reached(&self, peer: Peer) -> bool {
+    pub fn reached(&self, peer: Dependency) -> bool {
         self.up.with_label_values(&[peer.name()]).set(1);
         self.lock().remove(peer.name()).is_some()
     }
 
     /// The peer did not answer. Returns whether that is news: it was there until now, or never asked.
-    pub fn lost(&self, peer: Peer, reason: &str) -> bool {
+    pub fn lost(&self, peer: Dependency, reason: &str) -> bool {
         self.up.with_label_values(&[peer.name()]).set(0);
         self.lock().insert(peer.name(), reason.to_owned()).is_none_or(|before| before == NOT_YET)
     }
 
     /// Whether the peer was away when it was last needed.
     #[must_use]
-    pub fn is_away(&self, peer: Peer) -> bool {
+    pub fn is_away(&self, peer: Dependency) -> bool {
         self.lock().contains_key(peer.name())
     }
 

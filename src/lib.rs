@@ -21,7 +21,11 @@
 //! the default feature `service` is the worker and the read API.
 
 #[cfg(feature = "service")]
+pub mod amqp;
+#[cfg(feature = "service")]
 pub mod api;
+#[cfg(feature = "publisher")]
+mod backoff;
 #[cfg(feature = "publisher")]
 pub mod broker;
 #[cfg(feature = "service")]
@@ -35,9 +39,6 @@ pub mod health;
 pub mod message;
 #[cfg(feature = "service")]
 pub mod metrics;
-#[cfg(feature = "publisher")]
-#[cfg_attr(not(feature = "service"), allow(dead_code))] // only the worker's patience ends
-mod patience;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "service")]

@@ -6,7 +6,7 @@ use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde::Serialize;
 
-use crate::event::{Event, Incoming, Reason, Rejection, Rules, decode};
+use crate::event::{Event, Reason, ReceivedMessage, Rejection, Rules, decode};
 
 /// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
 pub(crate) const PERSISTENT: u8 = 2;
@@ -49,7 +49,7 @@ pub mod probe {
 
 /// An event as it is published: its body, and what goes beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct EncodedEvent {
     /// One UTF-8 JSON object.
     pub body: Vec<u8>,
     /// The key it is published under.
@@ -67,9 +67,9 @@ pub struct Outgoing {
 }
 
 /// What was made of an event, and how its payload breaks the schema of its type, where it does.
-pub type Written = (Outgoing, Option<String>);
+pub type Written = (EncodedEvent, Option<String>);
 
-impl Outgoing {
+impl EncodedEvent {
     /// Writes an event down, and reads it as the worker will: what passes here is stored there.
     ///
     /// `typed` says that state and payload are objects of their schema's types, so that an event with nothing in it that
@@ -92,7 +92,7 @@ impl Outgoing {
         let body = event
             .to_json()
             .map_err(|_| Rejection::of(Reason::InvalidField, "payload", "cannot be written as JSON"))?;
-        let incoming = Incoming {
+        let incoming = ReceivedMessage {
             body: &body,
             routing_key: key,
             message_id: None,
@@ -110,7 +110,7 @@ impl Outgoing {
             Some(kind) => Cow::Borrowed(kind.name()),
             None => Cow::Owned(event.event_type.into_owned()),
         };
-        let outgoing = Outgoing {
+        let outgoing = EncodedEvent {
             body,
             routing_key: Cow::Owned(event.routing_key.into_owned()),
             event_id: event.event_id.into_owned(),
@@ -172,7 +172,7 @@ mod tests {
         let mut event =
             workflow.event(CacheHit { cache: "parts".into(), key: "LM358".into() }, empty_object());
         change(&mut event);
-        Outgoing::write(event, Some(TRACE.into()), true, &RULES)
+        EncodedEvent::write(event, Some(TRACE.into()), true, &RULES)
     }
 
     #[test]
@@ -202,8 +202,8 @@ mod tests {
             let mut event = workflow.event_of_type(kind.into(), "cns.x".into(), payload, empty_object());
             event.event_id = id.into();
             event.created_at = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
-            let read = Outgoing::write(event.clone(), None, false, &RULES).map(|_| ());
-            proptest::prop_assert_eq!(Outgoing::write(event, None, true, &RULES).map(|_| ()), read);
+            let read = EncodedEvent::write(event.clone(), None, false, &RULES).map(|_| ());
+            proptest::prop_assert_eq!(EncodedEvent::write(event, None, true, &RULES).map(|_| ()), read);
         }
     }
 

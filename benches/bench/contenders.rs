@@ -166,16 +166,16 @@ async fn ack(unacked: &mut Option<Delivery>) {
 
 /// The workers in Python.
 #[derive(Clone, Copy)]
-pub enum Peer {
+pub enum Dependency {
     OneAtATime,
     Tuned,
 }
 
-impl Peer {
+impl Dependency {
     fn script(self) -> &'static str {
         match self {
-            Peer::OneAtATime => "one_at_a_time.py",
-            Peer::Tuned => "tuned.py",
+            Dependency::OneAtATime => "one_at_a_time.py",
+            Dependency::Tuned => "tuned.py",
         }
     }
 

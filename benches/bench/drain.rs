@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::contenders::{Drain, Peer, copy, lapin, python, worker};
+use crate::contenders::{Dependency, Drain, copy, lapin, python, worker};
 use crate::stand::{Event, Queue, Stand};
 use crate::{Options, spread};
 
@@ -17,7 +17,7 @@ enum Contender {
     Copy,
     Worker(Queue),
     Lapin(Queue),
-    Python(Peer),
+    Python(Dependency),
 }
 
 impl Contender {
@@ -26,8 +26,8 @@ impl Contender {
             Contender::Copy => "copy".into(),
             Contender::Worker(queue) => format!("worker, {}", queue.name()),
             Contender::Lapin(queue) => format!("lapin without a database, {}", queue.name()),
-            Contender::Python(Peer::Tuned) => "python tuned, quorum".into(),
-            Contender::Python(Peer::OneAtATime) => "python one at a time, quorum".into(),
+            Contender::Python(Dependency::Tuned) => "python tuned, quorum".into(),
+            Contender::Python(Dependency::OneAtATime) => "python one at a time, quorum".into(),
         }
     }
 
@@ -35,8 +35,10 @@ impl Contender {
         let (queue, events) = match self {
             Contender::Copy => return copy(stand, events).await,
             Contender::Worker(queue) | Contender::Lapin(queue) => (queue, events),
-            Contender::Python(Peer::Tuned) => (Queue::Quorum, events),
-            Contender::Python(Peer::OneAtATime) => (Queue::Quorum, &events[..events.len().div_ceil(FEWER)]),
+            Contender::Python(Dependency::Tuned) => (Queue::Quorum, events),
+            Contender::Python(Dependency::OneAtATime) => {
+                (Queue::Quorum, &events[..events.len().div_ceil(FEWER)])
+            }
         };
         stand.empty().await;
         stand.declare(queue).await;
@@ -59,7 +61,7 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
     contenders.extend(options.queue.iter().map(|queue| Contender::Lapin(*queue)));
     let python = if options.no_python { None } else { python() };
     if python.is_some() {
-        contenders.extend([Contender::Python(Peer::Tuned), Contender::Python(Peer::OneAtATime)]);
+        contenders.extend([Contender::Python(Dependency::Tuned), Contender::Python(Dependency::OneAtATime)]);
     } else {
         options.say("without Python: its packages are not wanted, or cannot be installed");
     }

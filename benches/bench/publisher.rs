@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cns_events::event::payload::MatchStatus;
 use cns_events::event::{Workflow, WorkflowState, empty_object};
-use cns_events::message::Outgoing;
+use cns_events::message::EncodedEvent;
 use cns_events::publisher::{Publisher, PublisherConfig, WorkflowPublisher};
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
@@ -186,7 +186,7 @@ async fn lapin_speed(events: usize, url: &str, exchange: &str) -> f64 {
         empty_object(),
     );
     event.state = std::borrow::Cow::Borrowed(&state);
-    let (message, _) = Outgoing::write(event, None, false, &rules).unwrap();
+    let (message, _) = EncodedEvent::write(event, None, false, &rules).unwrap();
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let started = Instant::now();
     let mut pending = VecDeque::new();

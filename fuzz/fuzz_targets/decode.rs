@@ -3,13 +3,13 @@
 #![no_main]
 
 use chrono::DateTime;
-use cns_events::event::{Decoded, Incoming, PayloadPolicy, Rules, decode};
+use cns_events::event::{Decoded, ReceivedMessage, PayloadPolicy, Rules, decode};
 use libfuzzer_sys::fuzz_target;
 
 const RULES: Rules = Rules { max_message_bytes: 1 << 20, payload: PayloadPolicy::Warn };
 
-fn incoming(body: &[u8]) -> Incoming<'_> {
-    Incoming {
+fn incoming(body: &[u8]) -> ReceivedMessage<'_> {
+    ReceivedMessage {
         body,
         routing_key: "cns.fuzz",
         message_id: None,

@@ -2,8 +2,8 @@
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{ROUTES, Refusal};
-use crate::metrics::{Peer, metrics};
+use super::{ROUTES, TokenError};
+use crate::metrics::{Dependency, metrics};
 
 metrics! {
     /// Every metric of the read API.
@@ -31,10 +31,10 @@ impl ApiMetrics {
             metrics.requests.with_label_values(&[route, "200"]);
             metrics.request_seconds.with_label_values(&[route]);
         }
-        for reason in Refusal::ALL {
+        for reason in TokenError::ALL {
             metrics.tokens_refused.with_label_values(&[reason.name()]);
         }
-        metrics.up.with_label_values(&[Peer::Database.name()]);
+        metrics.up.with_label_values(&[Dependency::Database.name()]);
         metrics
     }
 }

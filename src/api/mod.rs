@@ -4,17 +4,17 @@
 //! (`guard`) → question (`routes`) → the database, which decides what is seen ([`crate::store::read`]). Nothing is kept
 //! between requests but the rate limiter's counts, so that any number of replicas can stand behind a balancer.
 
-mod guard;
+mod auth;
 mod keys;
+mod log_throttle;
 mod metrics;
-mod observe;
 mod openapi;
 mod problem;
+mod request;
 mod routes;
 mod server;
-mod shares;
 mod signature;
-mod throttle;
+mod tenant_limits;
 mod token;
 
 use std::num::NonZeroU32;
@@ -26,7 +26,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use governor::{DefaultKeyedRateLimiter, Quota};
-use throttle::Throttle;
+use log_throttle::Throttle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -37,15 +37,15 @@ use uuid::Uuid;
 use crate::config;
 use crate::health::{self, Health};
 use crate::store::read::Reader;
-use shares::Shares;
+use tenant_limits::Shares;
 
 pub use keys::{KeyError, Keys};
 pub use metrics::ApiMetrics;
 pub use openapi::document;
-pub use problem::{Kind as ProblemKind, Problem};
+pub use problem::{Problem, ProblemType};
 pub use routes::EventPage;
 pub use server::{Bounds, serve};
-pub use token::{Caller, Refusal, Tokens};
+pub use token::{Caller, TokenError, Tokens};
 
 /// The values of the `route` label: the paths of the API, and everything else.
 pub const ROUTES: [&str; 7] = [
@@ -102,7 +102,7 @@ impl Api {
             .routes(routes!(routes::events_by_bom))
             .routes(routes!(routes::events_by_workflow))
             .routes(routes!(routes::recent_errors))
-            .route_layer(from_fn_with_state(self.clone(), guard::admit));
+            .route_layer(from_fn_with_state(self.clone(), auth::admit));
         let (router, _) = guarded.split_for_parts();
         router
             .with_state(self.clone())
@@ -111,18 +111,18 @@ impl Api {
             .route("/readyz", get(health::readyz_for_all).with_state(health))
             .fallback(async || {
                 Problem::new(
-                    ProblemKind::NotFound,
+                    ProblemType::NotFound,
                     "there is nothing here; /openapi.json tells what there is",
                 )
             })
             .method_not_allowed_fallback(async || {
-                Problem::new(ProblemKind::MethodNotAllowed, "it can only be read: use GET")
+                Problem::new(ProblemType::MethodNotAllowed, "it can only be read: use GET")
             })
             .layer(CatchPanicLayer::custom(problem::of_panic))
-            .layer(from_fn_with_state(self.clone(), observe::observe))
+            .layer(from_fn_with_state(self.clone(), request::observe))
             .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest))
             .layer(cors(config))
-            .layer(from_fn(observe::protect))
+            .layer(from_fn(request::protect))
     }
 }
 
@@ -136,9 +136,9 @@ fn cors(config: &config::Api) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET])
-        .allow_headers([header::AUTHORIZATION, observe::REQUEST_ID])
+        .allow_headers([header::AUTHORIZATION, request::REQUEST_ID])
         .expose_headers([
-            observe::REQUEST_ID,
+            request::REQUEST_ID,
             header::RETRY_AFTER,
             HeaderName::from_static("ratelimit-limit"),
         ])

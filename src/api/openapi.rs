@@ -11,7 +11,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::problem::{Body, Kind};
+use super::problem::{Body, ProblemType};
 use super::routes;
 use crate::health;
 
@@ -75,8 +75,9 @@ pub(super) struct Refusals;
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         // The paths and the method are the document's.
-        let kinds =
-            Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::NotFound | Kind::MethodNotAllowed));
+        let kinds = ProblemType::ALL
+            .into_iter()
+            .filter(|kind| !matches!(kind, ProblemType::NotFound | ProblemType::MethodNotAllowed));
         kinds
             .map(|kind| {
                 let (status, _, title) = kind.parts();
@@ -84,7 +85,7 @@ impl IntoResponses for Refusals {
                 let mut described = ResponseBuilder::new()
                     .description(title)
                     .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build());
-                if matches!(kind, Kind::TooManyRequests | Kind::Unavailable) {
+                if matches!(kind, ProblemType::TooManyRequests | ProblemType::Unavailable) {
                     let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
                     let mut header = Header::new(seconds);
                     header.description = Some("Seconds to wait.".to_owned());

@@ -7,16 +7,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::token::Refusal;
+use super::token::TokenError;
 use crate::store::read::QueryError;
-use crate::store::{Class, Failure};
+use crate::store::{Failure, FailureClass};
 
 /// Seconds after which to ask again where the database did not answer.
 const DATABASE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The type of a problem: what a program may go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProblemType {
     /// A parameter that cannot be.
     InvalidParameter,
     /// No token, or one that is not accepted.
@@ -37,39 +37,43 @@ pub enum Kind {
     Unavailable,
 }
 
-impl Kind {
+impl ProblemType {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
-        Kind::InvalidParameter,
-        Kind::Unauthorized,
-        Kind::NoTenant,
-        Kind::NotFound,
-        Kind::MethodNotAllowed,
-        Kind::BodyTooLarge,
-        Kind::TooManyRequests,
-        Kind::Internal,
-        Kind::Unavailable,
+    pub const ALL: [ProblemType; 9] = [
+        ProblemType::InvalidParameter,
+        ProblemType::Unauthorized,
+        ProblemType::NoTenant,
+        ProblemType::NotFound,
+        ProblemType::MethodNotAllowed,
+        ProblemType::BodyTooLarge,
+        ProblemType::TooManyRequests,
+        ProblemType::Internal,
+        ProblemType::Unavailable,
     ];
 
     /// The status, the last part of the type's URN, and the title.
     #[must_use]
     pub const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Kind::InvalidParameter => {
+            ProblemType::InvalidParameter => {
                 (StatusCode::BAD_REQUEST, "invalid-parameter", "A parameter cannot be used")
             }
-            Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed"),
-            Kind::NoTenant => (StatusCode::FORBIDDEN, "no-tenant", "The token names no tenant"),
-            Kind::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such resource"),
-            Kind::MethodNotAllowed => {
+            ProblemType::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed")
+            }
+            ProblemType::NoTenant => (StatusCode::FORBIDDEN, "no-tenant", "The token names no tenant"),
+            ProblemType::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such resource"),
+            ProblemType::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed")
             }
-            Kind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "No body is read here"),
-            Kind::TooManyRequests => {
+            ProblemType::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "No body is read here")
+            }
+            ProblemType::TooManyRequests => {
                 (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "The tenant makes too many requests")
             }
-            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something broke here"),
-            Kind::Unavailable => {
+            ProblemType::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something broke here"),
+            ProblemType::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The events cannot be read now")
             }
         }
@@ -79,7 +83,7 @@ impl Kind {
 /// A problem. As a response it is a status and itself; its body is written where the request's id is known.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    kind: Kind,
+    kind: ProblemType,
     detail: String,
     retry_after: Option<Duration>,
     /// The error of the `WWW-Authenticate` header (RFC 6750).
@@ -107,7 +111,7 @@ pub(super) struct Body<'a> {
 
 impl Problem {
     /// A problem, and what was wrong this time.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         Problem { kind, detail: detail.into(), retry_after: None, challenge: None }
     }
 
@@ -141,13 +145,13 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<TokenError> for Problem {
+    fn from(refusal: TokenError) -> Self {
         let (kind, challenge) = match refusal {
-            Refusal::NoTenant => (Kind::NoTenant, None),
+            TokenError::NoTenant => (ProblemType::NoTenant, None),
             // Who brought nothing is told what to bring, and no error (RFC 6750, section 3.1).
-            Refusal::Missing => (Kind::Unauthorized, Some("")),
-            _ => (Kind::Unauthorized, Some(", error=\"invalid_token\"")),
+            TokenError::Missing => (ProblemType::Unauthorized, Some("")),
+            _ => (ProblemType::Unauthorized, Some(", error=\"invalid_token\"")),
         };
         Problem { challenge, ..Problem::new(kind, refusal.to_string()) }
     }
@@ -155,7 +159,7 @@ impl From<Refusal> for Problem {
 
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
-        Problem::new(Kind::InvalidParameter, error.to_string())
+        Problem::new(ProblemType::InvalidParameter, error.to_string())
     }
 }
 
@@ -163,11 +167,13 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         // The server's own words are for the log: they may tell of others than the caller.
         match failure.class {
-            Class::Held(_) => {
-                Problem::new(Kind::Unavailable, "the database does not answer as it should; try again")
+            FailureClass::Held(_) => {
+                Problem::new(ProblemType::Unavailable, "the database does not answer as it should; try again")
                     .retry_after(DATABASE_PAUSE)
             }
-            Class::Data | Class::Unknown => Problem::new(Kind::Internal, "the database refused the question"),
+            FailureClass::Data | FailureClass::Unknown => {
+                Problem::new(ProblemType::Internal, "the database refused the question")
+            }
         }
     }
 }
@@ -178,5 +184,5 @@ pub(super) fn of_panic(panic: Box<dyn Any + Send + 'static>) -> Response {
     let said =
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(panic = said.unwrap_or("?"), "a request's handler panicked");
-    Problem::new(Kind::Internal, "this is a bug; its log line has the request's id").into_response()
+    Problem::new(ProblemType::Internal, "this is a bug; its log line has the request's id").into_response()
 }

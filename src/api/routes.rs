@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::openapi::Refusals;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 use super::{Api, Caller};
 use crate::store::read::{Cursor, Page, Query, QueryError, StoredEvent};
 
@@ -44,7 +44,7 @@ pub(super) struct Answer {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let Ok(text) = serde_json::to_vec(&self.page) else {
-            return Problem::new(Kind::Internal, "the events cannot be written").into_response();
+            return Problem::new(ProblemType::Internal, "the events cannot be written").into_response();
         };
         let bytes = Bytes::from_owner(Sent { text, _place: self.place });
         ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
@@ -177,7 +177,7 @@ async fn answer(api: &Api, caller: &Caller, query: Query, cursor: Option<&str>) 
     let share = api.0.shares.of(caller.tenant);
     let place = share.answer().await;
     let asking = share.question().await;
-    let read = api.0.reader.page(&caller.viewer, &query.after(cursor)).await;
+    let read = api.0.reader.page(&caller.scope, &query.after(cursor)).await;
     drop(asking);
     match read {
         Ok(page) => Ok(Answer { page: page.into(), place }),
@@ -198,6 +198,9 @@ impl From<QueryRejection> for Problem {
         let text = rejection.body_text();
         let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, detail)| detail);
         let detail: String = detail.chars().take(DETAIL_CHARS).collect();
-        Problem::new(Kind::InvalidParameter, format!("{detail}; /openapi.json tells what may be asked"))
+        Problem::new(
+            ProblemType::InvalidParameter,
+            format!("{detail}; /openapi.json tells what may be asked"),
+        )
     }
 }

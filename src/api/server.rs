@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::ApiMetrics;
-use super::throttle::Throttle;
+use super::log_throttle::Throttle;
 
 /// Connections at once; more wait to be accepted. Each costs some tens of kilobytes, and its answer (4 MiB at most, about)
 /// until the client has taken it.

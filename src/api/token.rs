@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::keys::{KeyError, Keys};
 use super::signature;
 use crate::config;
-use crate::store::read::Viewer;
+use crate::store::read::AccessScope;
 
 /// The algorithms that are accepted, where there is a key for them. Not `none`, and none by a key of another.
 const ALGORITHMS: [(&str, Algorithm); 3] =
@@ -31,12 +31,12 @@ pub struct Caller {
     /// The tenant, for the rate limit.
     pub tenant: Uuid,
     /// What the database is told.
-    pub viewer: Viewer,
+    pub scope: AccessScope,
 }
 
 /// Why a token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TokenError {
     /// There is none.
     #[error("an Authorization header with a Bearer token is needed")]
     Missing,
@@ -74,37 +74,37 @@ pub enum Refusal {
     Subject,
 }
 
-impl Refusal {
+impl TokenError {
     /// All of them.
-    pub const ALL: [Refusal; 11] = [
-        Refusal::Missing,
-        Refusal::Malformed,
-        Refusal::Algorithm,
-        Refusal::Signature,
-        Refusal::Expired,
-        Refusal::NotYet,
-        Refusal::Audience,
-        Refusal::Issuer,
-        Refusal::Incomplete,
-        Refusal::NoTenant,
-        Refusal::Subject,
+    pub const ALL: [TokenError; 11] = [
+        TokenError::Missing,
+        TokenError::Malformed,
+        TokenError::Algorithm,
+        TokenError::Signature,
+        TokenError::Expired,
+        TokenError::NotYet,
+        TokenError::Audience,
+        TokenError::Issuer,
+        TokenError::Incomplete,
+        TokenError::NoTenant,
+        TokenError::Subject,
     ];
 
     /// The value of the `reason` label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Refusal::Missing => "missing",
-            Refusal::Malformed => "malformed",
-            Refusal::Algorithm => "algorithm",
-            Refusal::Signature => "signature",
-            Refusal::Expired => "expired",
-            Refusal::NotYet => "not_yet",
-            Refusal::Audience => "audience",
-            Refusal::Issuer => "issuer",
-            Refusal::Incomplete => "incomplete",
-            Refusal::NoTenant => "no_tenant",
-            Refusal::Subject => "subject",
+            TokenError::Missing => "missing",
+            TokenError::Malformed => "malformed",
+            TokenError::Algorithm => "algorithm",
+            TokenError::Signature => "signature",
+            TokenError::Expired => "expired",
+            TokenError::NotYet => "not_yet",
+            TokenError::Audience => "audience",
+            TokenError::Issuer => "issuer",
+            TokenError::Incomplete => "incomplete",
+            TokenError::NoTenant => "no_tenant",
+            TokenError::Subject => "subject",
         }
     }
 }
@@ -144,26 +144,27 @@ impl Tokens {
     ///
     /// # Errors
     /// Why it speaks for nobody.
-    pub fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let header = header(token).ok_or(Refusal::Malformed)?;
+    pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        let header = header(token).ok_or(TokenError::Malformed)?;
         // What a token calls critical has to be understood (RFC 7515, section 4.1.11), and nothing of it is here.
         if header.contains_key("crit") {
-            return Err(Refusal::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let named = header.get("alg").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
-        let accepted = ALGORITHMS.into_iter().find(|(name, _)| *name == named).ok_or(Refusal::Algorithm)?;
+        let named = header.get("alg").and_then(Value::as_str).ok_or(TokenError::Malformed)?;
+        let accepted =
+            ALGORITHMS.into_iter().find(|(name, _)| *name == named).ok_or(TokenError::Algorithm)?;
         let (algorithm, keys) = (accepted.1, self.keys());
         if !keys.know(algorithm) {
-            return Err(Refusal::Algorithm);
+            return Err(TokenError::Algorithm);
         }
         let validation = self.validation(algorithm);
-        let mut refusal = Refusal::Signature;
+        let mut refusal = TokenError::Signature;
         for key in keys.candidates(algorithm, header.get("kid").and_then(Value::as_str)) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation) {
                 Ok(token) => return caller(&token.claims),
                 Err(error) => refusal = refused(error.kind()),
             }
-            if refusal != Refusal::Signature {
+            if refusal != TokenError::Signature {
                 break; // it was the right key
             }
         }
@@ -191,31 +192,31 @@ fn header(token: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()
 }
 
-fn refused(error: &ErrorKind) -> Refusal {
+fn refused(error: &ErrorKind) -> TokenError {
     match error {
-        ErrorKind::InvalidSignature => Refusal::Signature,
-        ErrorKind::ExpiredSignature => Refusal::Expired,
-        ErrorKind::ImmatureSignature => Refusal::NotYet,
-        ErrorKind::InvalidAudience => Refusal::Audience,
-        ErrorKind::InvalidIssuer => Refusal::Issuer,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => Refusal::Incomplete,
-        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Refusal::Algorithm,
-        _ => Refusal::Malformed,
+        ErrorKind::InvalidSignature => TokenError::Signature,
+        ErrorKind::ExpiredSignature => TokenError::Expired,
+        ErrorKind::ImmatureSignature => TokenError::NotYet,
+        ErrorKind::InvalidAudience => TokenError::Audience,
+        ErrorKind::InvalidIssuer => TokenError::Issuer,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) => TokenError::Incomplete,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => TokenError::Algorithm,
+        _ => TokenError::Malformed,
     }
 }
 
-fn caller(claims: &Map<String, Value>) -> Result<Caller, Refusal> {
+fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
     let now = Utc::now().timestamp_micros() as f64 / 1e6;
     // The leeway is for clocks that are ahead, not for tokens that are over.
     if claims.get("exp").and_then(Value::as_f64).is_none_or(|exp| exp <= now) {
-        return Err(Refusal::Expired);
+        return Err(TokenError::Expired);
     }
-    let tenant = tenant(claims).ok_or(Refusal::NoTenant)?;
-    let viewer = match claims.get("sub").and_then(Value::as_str) {
-        Some(subject) => Viewer::user(tenant, subject).map_err(|_| Refusal::Subject)?,
-        None => Viewer::tenant(tenant),
+    let tenant = tenant(claims).ok_or(TokenError::NoTenant)?;
+    let scope = match claims.get("sub").and_then(Value::as_str) {
+        Some(subject) => AccessScope::user(tenant, subject).map_err(|_| TokenError::Subject)?,
+        None => AccessScope::tenant(tenant),
     };
-    Ok(Caller { tenant, viewer })
+    Ok(Caller { tenant, scope })
 }
 
 /// As the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; a null is none.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use super::Broker;
-use super::wire::{Delivery, Property, Published, RawMessage, RawProperties, Wire, WireError};
+use super::BrokerEndpoint;
+use crate::amqp::{AmqpError, Delivery, Property, Published, RawMessage, RawProperties, Wire};
 use crate::event::Rejection;
 
 /// How long the broker may take to confirm a batch's letters. A blocked connection never confirms.
@@ -64,7 +64,7 @@ pub struct Letter {
 
 /// Publishes dead letters, connecting when there is one to publish.
 pub struct DeadLetters {
-    broker: Broker,
+    broker: BrokerEndpoint,
     exchange: String,
     worker: String,
     open: Option<Wire>,
@@ -75,7 +75,7 @@ pub struct DeadLetters {
 pub enum Undelivered {
     /// The connection failed.
     #[error(transparent)]
-    Broker(#[from] WireError),
+    Broker(#[from] AmqpError),
     /// The broker took it and no queue did.
     #[error("no queue takes dead letters: the broker returned one ({0})")]
     Returned(String),
@@ -90,7 +90,7 @@ pub enum Undelivered {
 impl DeadLetters {
     /// Letters go to `exchange`; `worker` stands in their `x-cns-worker`.
     #[must_use]
-    pub fn new(broker: Broker, exchange: String, worker: String) -> Self {
+    pub fn new(broker: BrokerEndpoint, exchange: String, worker: String) -> Self {
         DeadLetters { broker, exchange, worker, open: None }
     }
 
@@ -127,7 +127,7 @@ impl DeadLetters {
         let messages: Vec<_> = letters.iter().map(|letter| message(letter, &self.worker, room)).collect();
         let outcomes = match wire.publish(&self.exchange, &messages).await {
             // An alarm. The broker reads the letters when it is over, and each try before that would leave one more copy.
-            Err(WireError::Blocked(_)) => {
+            Err(AmqpError::Blocked(_)) => {
                 tokio::time::sleep(CONFIRM_TIMEOUT).await;
                 return Err(Undelivered::Unconfirmed);
             }

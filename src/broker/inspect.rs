@@ -3,8 +3,8 @@
 use lapin::Connection;
 
 use super::topology::{Declared, Topology, TopologyError};
-use super::wire::{Property, Published, RawMessage, RawProperties, Wire, WireError};
-use super::{Broker, Version};
+use super::{BrokerEndpoint, Version};
+use crate::amqp::{AmqpError, Property, Published, RawMessage, RawProperties, Wire};
 use crate::message::probe;
 
 /// The reply code for a missing privilege (AMQP 0-9-1).
@@ -105,7 +105,11 @@ fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
 ///
 /// # Errors
 /// The connection failed, or an alarm blocks it.
-pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Result<Route, WireError> {
+pub async fn try_route(
+    broker: &BrokerEndpoint,
+    exchange: &str,
+    routing_key: &str,
+) -> Result<Route, AmqpError> {
     let mut wire = Wire::open(broker).await?;
     let message = RawMessage {
         routing_key: routing_key.into(),
@@ -114,7 +118,7 @@ pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Re
     };
     let outcome = match wire.publish(exchange, &[message]).await {
         Ok(mut outcomes) => outcomes.pop(),
-        Err(WireError::Closed { code, text }) if code == ACCESS_REFUSED || code == NOT_FOUND => {
+        Err(AmqpError::Closed { code, text }) if code == ACCESS_REFUSED || code == NOT_FOUND => {
             return Ok(Route::NotTried(text));
         }
         Err(error) => return Err(error),
@@ -131,7 +135,7 @@ pub async fn try_route(broker: &Broker, exchange: &str, routing_key: &str) -> Re
 ///
 /// # Errors
 /// As the broker or the network gives them.
-pub async fn take_probes_back(broker: &Broker, queue: &str) -> Result<(), WireError> {
+pub async fn take_probes_back(broker: &BrokerEndpoint, queue: &str) -> Result<(), AmqpError> {
     let mut wire = Wire::open(broker).await?;
     for _ in 0..wire.ready(queue).await?.min(TAKE_BACK) {
         let Some(got) = wire.next(queue).await? else { break };

@@ -1,8 +1,8 @@
 //! The broker: connections, topology, dead letters. Names nothing of the database.
 
-mod connect;
 #[cfg(feature = "service")]
 mod dead_letters;
+mod endpoint;
 #[cfg(feature = "service")]
 pub mod failure;
 #[cfg(feature = "service")]
@@ -11,19 +11,15 @@ mod inspect;
 mod topology;
 #[cfg(feature = "service")]
 mod version;
-#[cfg(feature = "service")]
-mod wire;
 
-pub use connect::{Broker, UriError};
 #[cfg(feature = "service")]
 pub use dead_letters::{DeadLetters, Letter, Undelivered, is_own_header, set_apart};
+#[cfg(feature = "service")]
+pub(crate) use endpoint::Stream;
+pub use endpoint::{BrokerEndpoint, UriError};
 #[cfg(feature = "service")]
 pub use inspect::{Inspected, Route, State, TAKE_BACK, take_probes_back, try_route};
 #[cfg(feature = "service")]
 pub use topology::{Declared, QueueType, Topology, TopologyError};
 #[cfg(feature = "service")]
 pub use version::Version;
-#[cfg(feature = "service")]
-pub use wire::{
-    Consumer, Delivery, Got, Property, Published, RawMessage, RawProperties, Tag, Wire, WireError,
-};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Broker, WireError, wire};
+use super::BrokerEndpoint;
+use crate::amqp::{self, AmqpError};
 
 /// The entry of `server-properties` that is looked for: a short string `version`, then a long string.
 const ENTRY: &[u8] = b"\x07versionS";
@@ -21,8 +22,8 @@ impl Version {
     ///
     /// # Errors
     /// It did not greet.
-    pub async fn ask(broker: &Broker) -> Result<Option<Version>, WireError> {
-        Ok(Version::find(&wire::greeting(broker).await?))
+    pub async fn ask(broker: &BrokerEndpoint) -> Result<Option<Version>, AmqpError> {
+        Ok(Version::find(&amqp::greeting(broker).await?))
     }
 
     fn find(frame: &[u8]) -> Option<Version> {

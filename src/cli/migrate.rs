@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::output;
 use crate::config::Config;
-use crate::store::{Database, migrate};
+use crate::store::{DatabaseEndpoint, migrate};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
@@ -19,7 +19,7 @@ pub(super) struct Migrate {
 
 impl Migrate {
     pub(super) async fn run(&self, config: &Config) -> anyhow::Result<()> {
-        let database = Database::from_url(config.database.url.expose())?;
+        let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
         if self.status {
             return self.show(&migrate::status(&database).await?);
         }

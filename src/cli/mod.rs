@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
-use crate::store::Database;
+use crate::store::DatabaseEndpoint;
 use crate::store::read::Reader;
 
 /// A configuration error, as sysexits(3) numbers it.
@@ -149,7 +149,7 @@ fn usage(problem: impl std::fmt::Display) -> ! {
 
 /// What reads the table: a command asks one thing at a time.
 fn reader(config: &Config) -> anyhow::Result<Reader> {
-    let database = Database::from_url(config.database.url.expose())?;
+    let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
     Ok(Reader::new(database, 1, config.database.statement_timeout()))
 }
 

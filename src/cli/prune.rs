@@ -12,12 +12,12 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, output, process};
+use crate::backoff::RetryBudget;
 use crate::config::Config;
 use crate::health::{self, Health};
-use crate::metrics::{Peer, PruneMetrics};
-use crate::patience::Patience;
+use crate::metrics::{Dependency, PruneMetrics};
 use crate::store::prune::{Pruned, Pruner, ROLE};
-use crate::store::{Class, Database, Failure as StoreFailure};
+use crate::store::{DatabaseEndpoint, Failure as StoreFailure, FailureClass, Hold};
 
 /// How long a database may be away, or busy, before this gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,7 +63,8 @@ impl Prune {
         let Some(before) = age.and_then(|age| Utc::now().checked_sub_signed(age)) else {
             super::usage("--older-than: is further back than time goes");
         };
-        let database = Database::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
+        let database =
+            DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
         let mut pruner = Pruner::new(database, before, config.database.statement_timeout());
         if self.dry_run {
             let events = pruner.count().await.map_err(|failure| explained(&failure))?;
@@ -81,8 +82,8 @@ impl Prune {
         }
         let metrics = Arc::new(PruneMetrics::new());
         metrics.cutoff.set(before.timestamp());
-        let health = Arc::new(Health::new(metrics.up.clone(), &[Peer::Database]));
-        health.reached(Peer::Database);
+        let health = Arc::new(Health::new(metrics.up.clone(), &[Dependency::Database]));
+        health.reached(Dependency::Database);
         let shutdown = CancellationToken::new();
         process::stop_on_signals(&shutdown, "stopping: the batch in hand is deleted")?;
         let serving_ends = CancellationToken::new();
@@ -182,12 +183,12 @@ struct Run {
 impl Run {
     /// The next batch, tried again while the database is away or in somebody's way. None also where somebody asked to stop.
     async fn batch(&self, pruner: &mut Pruner, most: u32) -> anyhow::Result<Option<Pruned>> {
-        let mut patience = Patience::of(PATIENCE);
+        let mut budget = RetryBudget::new(PATIENCE);
         loop {
             let timer = Instant::now();
             let failure = match pruner.batch(most).await {
                 Ok(batch) => {
-                    self.health.reached(Peer::Database);
+                    self.health.reached(Dependency::Database);
                     if batch.is_some() {
                         self.metrics.batch_seconds.observe(timer.elapsed().as_secs_f64());
                     }
@@ -196,12 +197,14 @@ impl Run {
                 Err(failure) => failure,
             };
             let reason = match failure.class {
-                Class::Held("operator") | Class::Data | Class::Unknown => bail!(explained(&failure)),
-                Class::Held(reason) => reason,
+                FailureClass::Held(Hold::Operator) | FailureClass::Data | FailureClass::Unknown => {
+                    bail!(explained(&failure))
+                }
+                FailureClass::Held(hold) => hold.label(),
             };
-            self.health.lost(Peer::Database, &failure.to_string());
+            self.health.lost(Dependency::Database, &failure.to_string());
             self.metrics.retries.with_label_values(&[reason]).inc();
-            let Some(pause) = patience.pause() else { bail!(explained(&failure)) };
+            let Some(pause) = budget.next_delay() else { bail!(explained(&failure)) };
             tracing::warn!(reason, sqlstate = failure.sqlstate, "a batch is tried again: {failure}");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{Failure, output};
 use crate::config::Config;
-use crate::event::{Event, Incoming, PayloadPolicy, Rejection, Rules, decode, schema};
-use crate::publisher::{Closed, NotLogged, Publisher, PublisherConfig};
+use crate::event::{Event, PayloadPolicy, ReceivedMessage, Rejection, Rules, decode, schema};
+use crate::publisher::{CloseReport, LogError, Publisher, PublisherConfig};
 
 /// Events that are read and not confirmed, at most: enough to keep the broker busy.
 const BUFFER_EVENTS: usize = 10_000;
@@ -236,8 +236,8 @@ impl Sending {
                     self.unconfirmed.pop_front();
                 }
             }
-            Err(NotLogged::Invalid(rejection)) => self.fail(number, &rejection),
-            Err(NotLogged::NoRoom | NotLogged::Closed) => self.stuck = true,
+            Err(LogError::Invalid(rejection)) => self.fail(number, &rejection),
+            Err(LogError::NoRoom | LogError::Closed) => self.stuck = true,
         }
     }
 
@@ -248,7 +248,7 @@ impl Sending {
         self.bar.set_message(publisher.outage().unwrap_or_default());
         let flushed = publisher.flush(self.timeout).await;
         let why = if flushed.left == 0 && !self.stuck { None } else { Some(trouble(&publisher)) };
-        let Closed { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
+        let CloseReport { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
         let outcome = Outcome { recovered: publisher.stats().recovered, in_spool };
         let Some(why) = why else { return outcome };
         self.taken = self.taken.saturating_sub(left);
@@ -295,7 +295,7 @@ fn event<'a>(
     rules: &Rules,
     key: Option<&'a str>,
 ) -> Result<Event<'a>, Rejection> {
-    let message = Incoming {
+    let message = ReceivedMessage {
         body,
         routing_key: key.unwrap_or_default(),
         message_id: Some(fresh_id),

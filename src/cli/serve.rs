@@ -9,9 +9,9 @@ use super::{Failure, process};
 use crate::api::{self, Api, ApiMetrics, Bounds, Keys, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};
-use crate::metrics::Peer;
-use crate::store::Database;
-use crate::store::read::{Reader, Viewer};
+use crate::metrics::Dependency;
+use crate::store::DatabaseEndpoint;
+use crate::store::read::{AccessScope, Reader};
 
 /// How often the database is asked whether it can be read.
 const DATABASE_CHECK: Duration = Duration::from_secs(2);
@@ -26,14 +26,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
             "api.jwt_secret is shorter than 32 bytes: it could be guessed from any token; take a longer one"
         );
     }
-    let database = Database::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
+    let database = DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
     let timeout = config.database.statement_timeout();
     let reader = Reader::new(database.clone(), config.database.pool_size, timeout);
 
     let (inner, metrics_at) = process::listen("http.listen", config.http.listen).await?;
     let (outer, listen) = process::listen("api.listen", config.api.listen).await?;
     let metrics = Arc::new(ApiMetrics::new());
-    let health = Arc::new(Health::new(metrics.up.clone(), &[Peer::Database]));
+    let health = Arc::new(Health::new(metrics.up.clone(), &[Dependency::Database]));
     let shutdown = CancellationToken::new();
     process::stop_on_signals(&shutdown, "stopping: the requests in hand are answered")?;
     let serving_ends = CancellationToken::new();
@@ -62,16 +62,16 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
 
 /// Reads as nobody, again and again: it takes the connection, the role, the privilege and the table.
 async fn watch(reader: Reader, health: Arc<Health>) {
-    let nobody = Viewer::tenant(uuid::Uuid::nil());
+    let nobody = AccessScope::tenant(uuid::Uuid::nil());
     loop {
         match reader.can_read(&nobody).await {
             Ok(()) => {
-                if health.reached(Peer::Database) {
+                if health.reached(Dependency::Database) {
                     tracing::info!("the database can be read");
                 }
             }
             Err(failure) => {
-                if health.lost(Peer::Database, &failure.to_string()) {
+                if health.lost(Dependency::Database, &failure.to_string()) {
                     tracing::warn!(sqlstate = failure.sqlstate, "the database cannot be read: {failure}");
                 }
             }

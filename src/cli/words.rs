@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::output;
-use crate::event::Kind;
+use crate::event::EventType;
 use crate::store::read::StoredEvent;
 
 /// Characters of one value that is shown, and of a whole line.
@@ -15,13 +15,13 @@ const LINE_CHARS: usize = 160;
 /// Whether an event is about a single line of its BOM: there are as many of those as lines.
 pub(super) fn is_about_a_line(event: &StoredEvent) -> bool {
     matches!(
-        Kind::from_name(&event.event_type),
+        EventType::from_name(&event.event_type),
         Some(
-            Kind::EnrichmentProgress
-                | Kind::ComponentMatched
-                | Kind::ApiCallMade
-                | Kind::CacheHit
-                | Kind::CacheMiss
+            EventType::EnrichmentProgress
+                | EventType::ComponentMatched
+                | EventType::ApiCallMade
+                | EventType::CacheHit
+                | EventType::CacheMiss
         )
     )
 }
@@ -29,28 +29,28 @@ pub(super) fn is_about_a_line(event: &StoredEvent) -> bool {
 /// What happened, in one line. What somebody else chose is shown without what a terminal would act on.
 pub(super) fn of(event: &StoredEvent) -> String {
     let fields = Fields::of(&event.payload);
-    let words = match Kind::from_name(&event.event_type) {
+    let words = match EventType::from_name(&event.event_type) {
         Some(kind) => known(kind, &fields),
         None => fields.all(),
     };
     shortened(&output::safe(&words), LINE_CHARS)
 }
 
-fn known(kind: Kind, fields: &Fields<'_>) -> String {
+fn known(kind: EventType, fields: &Fields<'_>) -> String {
     let text = |name| fields.text(name).unwrap_or_else(|| "?".to_owned());
     let with =
         |words: &str, name| fields.text(name).map(|value| format!("{words}{value}")).unwrap_or_default();
     match kind {
-        Kind::ProcessingStarted => {
+        EventType::ProcessingStarted => {
             fields.text("message").unwrap_or_else(|| format!("{} items to process", text("total_items")))
         }
-        Kind::StageStarted => format!("{} began", text("stage")),
-        Kind::StageCompleted => {
+        EventType::StageStarted => format!("{} began", text("stage")),
+        EventType::StageCompleted => {
             let metrics =
                 fields.inner("metrics").map(|metrics| format!(": {}", metrics.all())).unwrap_or_default();
             format!("{} took {}{metrics}", text("stage"), fields.duration())
         }
-        Kind::EnrichmentProgress => {
+        EventType::EnrichmentProgress => {
             let status = text("status");
             let of = match status.as_str() {
                 "no_match" => "no match".to_owned(),
@@ -63,27 +63,27 @@ fn known(kind: Kind, fields: &Fields<'_>) -> String {
                 with(", confidence ", "confidence")
             )
         }
-        Kind::RiskAlert => {
+        EventType::RiskAlert => {
             format!("{} risk {} for {}", text("severity"), text("risk_score"), text("component_id"))
         }
-        Kind::WorkflowPaused => format!("paused: {}", text("reason")),
-        Kind::WorkflowResumed => format!("resumed: {}", text("reason")),
-        Kind::Error => {
+        EventType::WorkflowPaused => format!("paused: {}", text("reason")),
+        EventType::WorkflowResumed => format!("resumed: {}", text("reason")),
+        EventType::Error => {
             let code = fields.text("error_code").map(|code| format!(" ({code})")).unwrap_or_default();
             format!("{}{code}", text("error_message"))
         }
-        Kind::ComponentMatched => {
+        EventType::ComponentMatched => {
             format!("{} is {}{}", text("mpn"), text("matched_mpn"), with(" by ", "manufacturer"))
         }
-        Kind::ApiCallMade => format!(
+        EventType::ApiCallMade => format!(
             "{} {}{} in {}",
             text("supplier"),
             text("endpoint"),
             with(" answered ", "status_code"),
             fields.duration()
         ),
-        Kind::CacheHit => format!("{} in {}", text("key"), text("cache")),
-        Kind::CacheMiss => format!("{} not in {}", text("key"), text("cache")),
+        EventType::CacheHit => format!("{} in {}", text("key"), text("cache")),
+        EventType::CacheMiss => format!("{} not in {}", text("key"), text("cache")),
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
             "k in parts",
             "k not in parts",
         ];
-        for (kind, words) in Kind::ALL.into_iter().zip(expected) {
+        for (kind, words) in EventType::ALL.into_iter().zip(expected) {
             assert_eq!(of(&event(kind.name(), payload)), words);
         }
     }

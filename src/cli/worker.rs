@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, process};
 use crate::config::Config;
 use crate::health::{self, Health};
-use crate::metrics::{Metrics, Peer};
+use crate::metrics::{Dependency, Metrics};
 use crate::worker::{self, Shared, WorkerError};
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
     let metrics = Arc::new(Metrics::new());
-    let health = Arc::new(Health::new(metrics.up.clone(), &Peer::ALL));
+    let health = Arc::new(Health::new(metrics.up.clone(), &Dependency::ALL));
     let shutdown = CancellationToken::new();
     process::stop_on_signals(
         &shutdown,

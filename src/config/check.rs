@@ -1,8 +1,8 @@
 //! Values and combinations that cannot work.
 
 use super::Config;
-use crate::broker::Broker;
-use crate::store::Database;
+use crate::broker::BrokerEndpoint;
+use crate::store::DatabaseEndpoint;
 
 /// One line for each: the key, what it holds and what would do.
 pub(super) fn problems(config: &Config) -> Vec<String> {
@@ -11,10 +11,10 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         problems.push(format!("{key} = {holds}: {what}"));
     };
     let worker = &config.worker;
-    if let Err(error) = Broker::new(config.amqp.uri.expose(), "check") {
+    if let Err(error) = BrokerEndpoint::new(config.amqp.uri.expose(), "check") {
         refuse("amqp.uri", &super::masked(config.amqp.uri.expose()), error.to_string());
     }
-    if let Err(error) = Database::from_url(config.database.url.expose()) {
+    if let Err(error) = DatabaseEndpoint::from_url(config.database.url.expose()) {
         refuse("database.url", &super::masked(config.database.url.expose()), error.to_string());
     }
     for (key, name) in [

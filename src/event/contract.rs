@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
+use super::event_type::EventType;
 use super::payload::Object;
 use super::schema::with_type;
 use super::{Event, WorkflowState};
@@ -22,7 +22,7 @@ pub fn documents() -> Vec<(String, Value)> {
         ("event.schema.json".to_owned(), event_schema(None)),
         ("workflow_state.schema.json".to_owned(), schema_of::<WorkflowState<'_>>().to_value()),
     ];
-    documents.extend(Kind::ALL.map(|kind| (format!("{kind}.schema.json"), event_schema(Some(kind)))));
+    documents.extend(EventType::ALL.map(|kind| (format!("{kind}.schema.json"), event_schema(Some(kind)))));
     documents.iter_mut().for_each(|(_, document)| plain_words(document));
     documents
 }
@@ -43,7 +43,7 @@ fn plain_words(document: &mut Value) {
 /// its place (`message_id`, `type`, `timestamp`) is not required in it; a `null` is as good as an absent field. A `source`
 /// that it does not allow is corrected, and counted, all the same.
 #[must_use]
-pub fn event_schema(kind: Option<Kind>) -> Value {
+pub fn event_schema(kind: Option<EventType>) -> Value {
     let mut schema = schema_of::<Event<'_, Object<'_>>>().to_value();
     if let Some(fields) = schema["properties"].as_object_mut() {
         for (_, field) in fields.iter_mut().filter(|(name, _)| *name != "bom_id") {
@@ -63,14 +63,14 @@ pub fn event_schema(kind: Option<Kind>) -> Value {
     schema["required"] = required;
     let named = |field: &str| json!({ "required": [field], "properties": { field: { "type": "string", "minLength": 1 } } });
     schema["anyOf"] = json!([named("tenant_id"), named("organization_id")]);
-    schema["title"] = json!(kind.map_or("event", Kind::name));
+    schema["title"] = json!(kind.map_or("event", EventType::name));
     schema["description"] = json!("The body of a message: one event.");
     schema
 }
 
 /// The JSON Schema of the payload of a type. More fields than it names are welcome.
 #[must_use]
-pub fn payload_schema(kind: Kind) -> Value {
+pub fn payload_schema(kind: EventType) -> Value {
     let mut schema = with_type!(kind, (), schema_for);
     for word in ["$schema", "title"] {
         schema.remove(word);
@@ -90,20 +90,20 @@ fn schema_of<T: JsonSchema>() -> Schema {
 }
 
 /// The routing key of a type, with what an event's payload fills in as a parameter.
-const fn address(kind: Kind) -> &'static str {
+const fn address(kind: EventType) -> &'static str {
     match kind {
-        Kind::ProcessingStarted => "cns.processing.started",
-        Kind::StageStarted => "cns.stage.{stage}.started",
-        Kind::StageCompleted => "cns.stage.{stage}.completed",
-        Kind::EnrichmentProgress => "cns.enrichment.progress",
-        Kind::RiskAlert => "cns.risk.alert.{severity}",
-        Kind::WorkflowPaused => "cns.workflow.paused",
-        Kind::WorkflowResumed => "cns.workflow.resumed",
-        Kind::Error => "cns.error",
-        Kind::ComponentMatched => "cns.component.matched",
-        Kind::ApiCallMade => "cns.api.call",
-        Kind::CacheHit => "cns.cache.hit",
-        Kind::CacheMiss => "cns.cache.miss",
+        EventType::ProcessingStarted => "cns.processing.started",
+        EventType::StageStarted => "cns.stage.{stage}.started",
+        EventType::StageCompleted => "cns.stage.{stage}.completed",
+        EventType::EnrichmentProgress => "cns.enrichment.progress",
+        EventType::RiskAlert => "cns.risk.alert.{severity}",
+        EventType::WorkflowPaused => "cns.workflow.paused",
+        EventType::WorkflowResumed => "cns.workflow.resumed",
+        EventType::Error => "cns.error",
+        EventType::ComponentMatched => "cns.component.matched",
+        EventType::ApiCallMade => "cns.api.call",
+        EventType::CacheHit => "cns.cache.hit",
+        EventType::CacheMiss => "cns.cache.miss",
     }
 }
 
@@ -111,7 +111,7 @@ const fn address(kind: Kind) -> &'static str {
 #[must_use]
 pub fn asyncapi() -> Value {
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
-    for kind in Kind::ALL {
+    for kind in EventType::ALL {
         channels.insert(kind.name().to_owned(), channel(kind));
         operations.insert(format!("log_{kind}"), operation(kind));
         messages.insert(kind.name().to_owned(), message(kind));
@@ -134,7 +134,7 @@ pub fn asyncapi() -> Value {
     })
 }
 
-fn channel(kind: Kind) -> Value {
+fn channel(kind: EventType) -> Value {
     let address = address(kind);
     let mut channel = json!({
         "address": address,
@@ -152,7 +152,7 @@ fn channel(kind: Kind) -> Value {
     channel
 }
 
-fn operation(kind: Kind) -> Value {
+fn operation(kind: EventType) -> Value {
     json!({
         "action": "send",
         "channel": { "$ref": format!("#/channels/{kind}") },
@@ -163,7 +163,7 @@ fn operation(kind: Kind) -> Value {
     })
 }
 
-fn message(kind: Kind) -> Value {
+fn message(kind: EventType) -> Value {
     let mut body = event_schema(Some(kind));
     if let Some(body) = body.as_object_mut() {
         body.remove("$schema");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Incoming, PayloadPolicy, Rules, decode, schema};
+use crate::event::{PayloadPolicy, ReceivedMessage, Rules, decode, schema};
 
 /// The documents under docs/contract are those of the code. `CNS_EVENTS_WRITE_CONTRACT=1` writes them.
 #[test]
@@ -18,18 +18,18 @@ fn the_documents_are_current() {
 
 #[test]
 fn addresses_are_the_keys_that_events_are_published_under() {
-    for kind in Kind::ALL {
+    for kind in EventType::ALL {
         let payload = match kind {
-            Kind::StageStarted => r#"{"stage":"{stage}"}"#,
-            Kind::StageCompleted => r#"{"stage":"{stage}","duration_ms":1}"#,
-            Kind::RiskAlert => r#"{"component_id":"c","risk_score":1,"severity":"medium"}"#,
-            Kind::ProcessingStarted => r#"{"total_items":1}"#,
-            Kind::EnrichmentProgress => r#"{"mpn":"x","status":"cached"}"#,
-            Kind::WorkflowPaused | Kind::WorkflowResumed => r#"{"reason":"x"}"#,
-            Kind::Error => r#"{"error_message":"x"}"#,
-            Kind::ComponentMatched => r#"{"mpn":"x","matched_mpn":"y"}"#,
-            Kind::ApiCallMade => r#"{"supplier":"x","endpoint":"y"}"#,
-            Kind::CacheHit | Kind::CacheMiss => r#"{"cache":"x","key":"y"}"#,
+            EventType::StageStarted => r#"{"stage":"{stage}"}"#,
+            EventType::StageCompleted => r#"{"stage":"{stage}","duration_ms":1}"#,
+            EventType::RiskAlert => r#"{"component_id":"c","risk_score":1,"severity":"medium"}"#,
+            EventType::ProcessingStarted => r#"{"total_items":1}"#,
+            EventType::EnrichmentProgress => r#"{"mpn":"x","status":"cached"}"#,
+            EventType::WorkflowPaused | EventType::WorkflowResumed => r#"{"reason":"x"}"#,
+            EventType::Error => r#"{"error_message":"x"}"#,
+            EventType::ComponentMatched => r#"{"mpn":"x","matched_mpn":"y"}"#,
+            EventType::ApiCallMade => r#"{"supplier":"x","endpoint":"y"}"#,
+            EventType::CacheHit | EventType::CacheMiss => r#"{"cache":"x","key":"y"}"#,
         };
         assert_eq!(address(kind).replace("{severity}", "medium"), schema::routing_key(kind.name(), payload));
     }
@@ -79,12 +79,12 @@ fn the_schemas_say_what_the_worker_does() {
     ];
     let validator = jsonschema::options()
         .should_validate_formats(true)
-        .build(&event_schema(Some(Kind::EnrichmentProgress)))
+        .build(&event_schema(Some(EventType::EnrichmentProgress)))
         .unwrap();
     let rules = Rules { max_message_bytes: 1 << 20, payload: PayloadPolicy::Reject };
     let worker_stores = |event: &Value| {
         let body = event.to_string();
-        let incoming = Incoming {
+        let incoming = ReceivedMessage {
             body: body.as_bytes(),
             routing_key: "cns.x",
             message_id: Some("m"),
@@ -105,7 +105,7 @@ fn the_schemas_say_what_the_worker_does() {
 /// Each type's schema knows its required fields, and takes what a producer of ours writes.
 #[test]
 fn every_schema_is_one() {
-    for kind in Kind::ALL {
+    for kind in EventType::ALL {
         jsonschema::meta::validate(&event_schema(Some(kind))).unwrap();
         assert!(!payload_schema(kind)["required"].as_array().unwrap().is_empty(), "{kind}");
         let validator = jsonschema::validator_for(&payload_schema(kind)).unwrap();

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::rejection::{Reason, Rejection};
 use super::storable::{self, Unstorable};
-use super::{Event, Kind, MAX_ID_CHARS, MAX_TYPE_CHARS, Source, schema, tenant_of};
+use super::{Event, EventType, MAX_ID_CHARS, MAX_TYPE_CHARS, Source, schema, tenant_of};
 
 /// What to do with a payload that does not match its type's schema (`validation.payload`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Rules {
 
 /// A message as it arrived, free of any client library's types.
 #[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a> {
+pub struct ReceivedMessage<'a> {
     /// The body.
     pub body: &'a [u8],
     /// The routing key it arrived with.
@@ -73,7 +73,7 @@ pub struct Decoded<'a> {
 ///
 /// # Errors
 /// The reason for which it is dead-lettered.
-pub fn decode<'a>(message: &Incoming<'a>, rules: &Rules) -> Result<Decoded<'a>, Rejection> {
+pub fn decode<'a>(message: &ReceivedMessage<'a>, rules: &Rules) -> Result<Decoded<'a>, Rejection> {
     if message.body.len() > rules.max_message_bytes {
         return Err(Rejection::new(
             Reason::TooLarge,
@@ -123,7 +123,7 @@ pub fn decode<'a>(message: &Incoming<'a>, rules: &Rules) -> Result<Decoded<'a>, 
     let created_at = created_at(fields.get(Field::CreatedAt), message)?;
     let routing_key = limited("routing_key", property("routing_key", message.routing_key)?, 0, MAX_ID_CHARS)?;
 
-    let schema_violation = match (rules.payload, Kind::from_name(&event_type)) {
+    let schema_violation = match (rules.payload, EventType::from_name(&event_type)) {
         (PayloadPolicy::Off, _) | (_, None) => None,
         (policy, Some(kind)) => match (schema::check(kind, payload.get()), policy) {
             (Err(detail), PayloadPolicy::Reject) => {
@@ -380,7 +380,7 @@ pub fn empty_object() -> &'static RawValue {
     serde_json::from_str("{}").expect("an empty object is JSON")
 }
 
-fn created_at(value: Option<&RawValue>, message: &Incoming<'_>) -> Result<DateTime<Utc>, Rejection> {
+fn created_at(value: Option<&RawValue>, message: &ReceivedMessage<'_>) -> Result<DateTime<Utc>, Rejection> {
     if let Some(text) = text(Field::CreatedAt, value)? {
         return DateTime::parse_from_rfc3339(&text)
             .map(|at| at.with_timezone(&Utc))

@@ -3,8 +3,8 @@ use super::*;
 const BOM: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 const RULES: Rules = Rules { max_message_bytes: 1024 * 1024, payload: PayloadPolicy::Warn };
 
-fn incoming(body: &[u8]) -> Incoming<'_> {
-    Incoming {
+fn incoming(body: &[u8]) -> ReceivedMessage<'_> {
+    ReceivedMessage {
         body,
         routing_key: "cns.test",
         message_id: None,

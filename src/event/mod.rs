@@ -2,7 +2,7 @@
 
 pub mod contract;
 mod decode;
-mod kind;
+mod event_type;
 pub mod payload;
 mod rejection;
 pub mod schema;
@@ -18,8 +18,8 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-pub use decode::{Decoded, Incoming, PayloadPolicy, Rules, decode, empty_object};
-pub use kind::Kind;
+pub use decode::{Decoded, PayloadPolicy, ReceivedMessage, Rules, decode, empty_object};
+pub use event_type::EventType;
 pub use payload::Payload;
 pub use rejection::{Reason, Rejection};
 pub use state::WorkflowState;
@@ -73,7 +73,7 @@ pub struct Event<'a, P = Cow<'a, RawValue>> {
     /// The deduplication key, 1-255 characters.
     #[schemars(length(min = 1, max = 255))]
     pub event_id: Cow<'a, str>,
-    /// 1-100 characters; any type is stored, known ([`Kind`]) or not.
+    /// 1-100 characters; any type is stored, known ([`EventType`]) or not.
     #[schemars(length(min = 1, max = 100))]
     pub event_type: Cow<'a, str>,
     /// The key the message is published under, or arrived with. Travels beside the body, not in it.
@@ -110,8 +110,8 @@ pub struct Event<'a, P = Cow<'a, RawValue>> {
 impl<'a, P: Serialize> Event<'a, P> {
     /// The known type of this event, if it is one.
     #[must_use]
-    pub fn kind(&self) -> Option<Kind> {
-        Kind::from_name(&self.event_type)
+    pub fn kind(&self) -> Option<EventType> {
+        EventType::from_name(&self.event_type)
     }
 
     /// The AMQP priority it is published with: that of its type, and 5 for a type that the contract does not name.

@@ -10,12 +10,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::kind::Kind;
+use super::event_type::EventType;
 
 /// What a producer hands over: the payload of one known event, which knows where it is published.
 pub trait Payload: Serialize {
     /// The event type this payload belongs to.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> EventType;
     /// The key it is published under.
     fn routing_key(&self) -> Cow<'static, str>;
 }
@@ -38,7 +38,7 @@ macro_rules! schema_of {
 }
 
 impl<P: Payload> Payload for &P {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> EventType {
         (**self).kind()
     }
     fn routing_key(&self) -> Cow<'static, str> {
@@ -49,8 +49,8 @@ impl<P: Payload> Payload for &P {
 macro_rules! payload {
     ($name:ident, $kind:ident, $key:literal) => {
         impl Payload for $name<'_> {
-            fn kind(&self) -> Kind {
-                Kind::$kind
+            fn kind(&self) -> EventType {
+                EventType::$kind
             }
             fn routing_key(&self) -> Cow<'static, str> {
                 Cow::Borrowed($key)
@@ -216,8 +216,8 @@ pub struct StageStarted<'a> {
 }
 
 impl Payload for StageStarted<'_> {
-    fn kind(&self) -> Kind {
-        Kind::StageStarted
+    fn kind(&self) -> EventType {
+        EventType::StageStarted
     }
     fn routing_key(&self) -> Cow<'static, str> {
         format!("cns.stage.{}.started", self.stage).into()
@@ -238,8 +238,8 @@ pub struct StageCompleted<'a> {
 }
 
 impl Payload for StageCompleted<'_> {
-    fn kind(&self) -> Kind {
-        Kind::StageCompleted
+    fn kind(&self) -> EventType {
+        EventType::StageCompleted
     }
     fn routing_key(&self) -> Cow<'static, str> {
         format!("cns.stage.{}.completed", self.stage).into()
@@ -283,8 +283,8 @@ pub struct RiskAlert<'a> {
 }
 
 impl Payload for RiskAlert<'_> {
-    fn kind(&self) -> Kind {
-        Kind::RiskAlert
+    fn kind(&self) -> EventType {
+        EventType::RiskAlert
     }
     fn routing_key(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self.severity {

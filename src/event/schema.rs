@@ -4,41 +4,45 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::kind::Kind;
+use super::event_type::EventType;
 use super::payload::Payload;
 
 /// Calls a function that is generic over the payload's type with the type that belongs to a kind.
 macro_rules! with_type {
     ($kind:expr, $payload:expr, $function:ident) => {
         match $kind {
-            $crate::event::Kind::ProcessingStarted => {
+            $crate::event::EventType::ProcessingStarted => {
                 $function::<$crate::event::payload::ProcessingStarted<'_>>($payload)
             }
-            $crate::event::Kind::StageStarted => {
+            $crate::event::EventType::StageStarted => {
                 $function::<$crate::event::payload::StageStarted<'_>>($payload)
             }
-            $crate::event::Kind::StageCompleted => {
+            $crate::event::EventType::StageCompleted => {
                 $function::<$crate::event::payload::StageCompleted<'_>>($payload)
             }
-            $crate::event::Kind::EnrichmentProgress => {
+            $crate::event::EventType::EnrichmentProgress => {
                 $function::<$crate::event::payload::EnrichmentProgress<'_>>($payload)
             }
-            $crate::event::Kind::RiskAlert => $function::<$crate::event::payload::RiskAlert<'_>>($payload),
-            $crate::event::Kind::WorkflowPaused => {
+            $crate::event::EventType::RiskAlert => {
+                $function::<$crate::event::payload::RiskAlert<'_>>($payload)
+            }
+            $crate::event::EventType::WorkflowPaused => {
                 $function::<$crate::event::payload::WorkflowPaused<'_>>($payload)
             }
-            $crate::event::Kind::WorkflowResumed => {
+            $crate::event::EventType::WorkflowResumed => {
                 $function::<$crate::event::payload::WorkflowResumed<'_>>($payload)
             }
-            $crate::event::Kind::Error => $function::<$crate::event::payload::ErrorRaised<'_>>($payload),
-            $crate::event::Kind::ComponentMatched => {
+            $crate::event::EventType::Error => $function::<$crate::event::payload::ErrorRaised<'_>>($payload),
+            $crate::event::EventType::ComponentMatched => {
                 $function::<$crate::event::payload::ComponentMatched<'_>>($payload)
             }
-            $crate::event::Kind::ApiCallMade => {
+            $crate::event::EventType::ApiCallMade => {
                 $function::<$crate::event::payload::ApiCallMade<'_>>($payload)
             }
-            $crate::event::Kind::CacheHit => $function::<$crate::event::payload::CacheHit<'_>>($payload),
-            $crate::event::Kind::CacheMiss => $function::<$crate::event::payload::CacheMiss<'_>>($payload),
+            $crate::event::EventType::CacheHit => $function::<$crate::event::payload::CacheHit<'_>>($payload),
+            $crate::event::EventType::CacheMiss => {
+                $function::<$crate::event::payload::CacheMiss<'_>>($payload)
+            }
         }
     };
 }
@@ -48,7 +52,7 @@ pub(super) use with_type;
 ///
 /// # Errors
 /// One line for a person, which names the field and never quotes the payload.
-pub fn check(kind: Kind, payload: &str) -> Result<(), String> {
+pub fn check(kind: EventType, payload: &str) -> Result<(), String> {
     fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<(), String> {
         match serde_json::from_str::<T>(payload) {
             Ok(_) => Ok(()),
@@ -65,7 +69,7 @@ pub fn routing_key(event_type: &str, payload: &str) -> Cow<'static, str> {
     fn read<'a, T: Deserialize<'a> + Payload>(payload: &'a str) -> Option<Cow<'static, str>> {
         serde_json::from_str::<T>(payload).ok().map(|payload| payload.routing_key())
     }
-    Kind::from_name(event_type)
+    EventType::from_name(event_type)
         .and_then(|kind| with_type!(kind, payload, read))
         .unwrap_or_else(|| Cow::Owned(format!("cns.{}", event_type.replace('_', "."))))
 }
@@ -98,19 +102,19 @@ mod tests {
     fn accepts_what_the_contract_names_and_more() {
         let payload =
             r#"{"mpn":"LM358","status":"no_match","confidence":0.5,"supplier":null,"extra":[1,{"a":2}]}"#;
-        assert_eq!(check(Kind::EnrichmentProgress, payload), Ok(()));
+        assert_eq!(check(EventType::EnrichmentProgress, payload), Ok(()));
     }
 
     #[test]
     fn names_the_field_and_never_the_value() {
-        let missing = check(Kind::EnrichmentProgress, r#"{"status":"matched"}"#).unwrap_err();
+        let missing = check(EventType::EnrichmentProgress, r#"{"status":"matched"}"#).unwrap_err();
         assert_eq!(missing, "payload: missing field `mpn`");
-        let range =
-            check(Kind::RiskAlert, r#"{"component_id":"c","risk_score":120,"severity":"high"}"#).unwrap_err();
+        let range = check(EventType::RiskAlert, r#"{"component_id":"c","risk_score":120,"severity":"high"}"#)
+            .unwrap_err();
         assert_eq!(range, "payload.risk_score: not within 0-100");
-        let wrong = check(Kind::StageStarted, r#"{"stage":{"secret":1}}"#).unwrap_err();
+        let wrong = check(EventType::StageStarted, r#"{"stage":{"secret":1}}"#).unwrap_err();
         assert_eq!(wrong, "payload.stage: expected a string");
-        let word = check(Kind::EnrichmentProgress, r#"{"mpn":"x","status":"hunter2"}"#).unwrap_err();
+        let word = check(EventType::EnrichmentProgress, r#"{"mpn":"x","status":"hunter2"}"#).unwrap_err();
         assert!(!word.contains("hunter2"), "{word}");
     }
 
@@ -125,6 +129,6 @@ mod tests {
     #[test]
     fn a_deep_extra_field_is_no_violation() {
         let deep = format!(r#"{{"stage":"x","deep":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
-        assert_eq!(check(Kind::StageStarted, &deep), Ok(()));
+        assert_eq!(check(EventType::StageStarted, &deep), Ok(()));
     }
 }

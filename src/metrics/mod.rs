@@ -12,23 +12,23 @@ pub use worker::Metrics;
 
 /// Who can be lost and found again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
+pub enum Dependency {
     /// RabbitMQ.
     Broker,
     /// `PostgreSQL`.
     Database,
 }
 
-impl Peer {
+impl Dependency {
     /// Both.
-    pub const ALL: [Peer; 2] = [Peer::Broker, Peer::Database];
+    pub const ALL: [Dependency; 2] = [Dependency::Broker, Dependency::Database];
 
     /// The value of the `peer` label.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Peer::Broker => "broker",
-            Peer::Database => "database",
+            Dependency::Broker => "broker",
+            Dependency::Database => "database",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Peer, metrics};
+use super::{Dependency, metrics};
 
 metrics! {
     /// Every metric of a run of retention.
@@ -27,7 +27,7 @@ impl PruneMetrics {
     #[must_use]
     pub fn new() -> Self {
         let metrics = Self::registered();
-        metrics.up.with_label_values(&[Peer::Database.name()]);
+        metrics.up.with_label_values(&[Dependency::Database.name()]);
         metrics
     }
 }

@@ -2,8 +2,8 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Peer, metrics};
-use crate::event::{Kind, Reason};
+use super::{Dependency, metrics};
+use crate::event::{EventType, Reason};
 
 /// The value of the `event_type` label for every type that the contract does not name.
 const OTHER: &str = "other";
@@ -57,7 +57,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self::registered();
         metrics.stored_by_kind =
-            Kind::ALL.into_iter().map(|kind| metrics.stored.with_label_values(&[kind.name()])).collect();
+            EventType::ALL.into_iter().map(|kind| metrics.stored.with_label_values(&[kind.name()])).collect();
         metrics.set_constants();
         metrics
     }
@@ -66,7 +66,7 @@ impl Metrics {
     fn set_constants(&self) {
         self.stored.with_label_values(&[OTHER]);
         self.schema_violations.with_label_values(&[OTHER]);
-        for kind in Kind::ALL {
+        for kind in EventType::ALL {
             self.schema_violations.with_label_values(&[kind.name()]);
         }
         for reason in Reason::ALL {
@@ -75,14 +75,14 @@ impl Metrics {
         for field in CORRECTED_FIELDS {
             self.corrected.with_label_values(&[field]);
         }
-        for peer in Peer::ALL {
+        for peer in Dependency::ALL {
             self.reconnects.with_label_values(&[peer.name()]);
             self.up.with_label_values(&[peer.name()]);
         }
     }
 
     /// Counts one stored event.
-    pub fn count_stored(&self, kind: Option<Kind>) {
+    pub fn count_stored(&self, kind: Option<EventType>) {
         match kind {
             Some(kind) => self.stored_by_kind[kind as usize].inc(),
             None => self.stored.with_label_values(&[OTHER]).inc(),
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn unknown_types_count_as_other() {
         let metrics = Metrics::new();
-        metrics.count_stored(Some(Kind::CacheMiss));
+        metrics.count_stored(Some(EventType::CacheMiss));
         metrics.count_stored(None);
         let text = render(&metrics.registry);
         assert!(text.contains(r#"cns_events_stored_total{event_type="cache_miss"} 1"#));

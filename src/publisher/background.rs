@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::SpoolWhen;
-use super::flight::Parcel;
+use super::in_flight::Outbound;
 use super::sender::Sender;
 use super::shared::{Phase, Shared};
 use super::spool::{Spool, SpoolError};
@@ -30,7 +30,7 @@ const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Where events come from and where they go back to, as the background task sees it. The oldest are in `first`, then
 /// come those of the spool that are not read, then those of the line.
-pub(super) struct Store {
+pub(super) struct Outbox {
     pub(super) shared: Arc<Shared>,
     spool: Option<RefCell<Spool>>,
     when: SpoolWhen,
@@ -38,15 +38,15 @@ pub(super) struct Store {
     /// The same before there was a connection on which nothing is confirmed yet: it may be no better than the last.
     was_away_since: Cell<Option<Instant>>,
     /// To be sent before anything else.
-    first: RefCell<VecDeque<Parcel>>,
+    first: RefCell<VecDeque<Outbound>>,
     /// Not taken by the broker; the sender tries them now and then.
-    pub(super) aside: RefCell<VecDeque<Parcel>>,
+    pub(super) aside: RefCell<VecDeque<Outbound>>,
     /// Confirmed, and not forgotten by the spool yet.
     to_forget: RefCell<Vec<u64>>,
     spool_failed: Cell<Option<Instant>>,
 }
 
-impl Store {
+impl Outbox {
     pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, when: SpoolWhen) -> Self {
         let found = spool.as_ref().map_or(0, Spool::len);
         shared.counts.in_spool.set(found);
@@ -57,7 +57,7 @@ impl Store {
                 "events of an earlier process are in the spool: they are sent first"
             );
         }
-        Store {
+        Outbox {
             shared,
             spool: spool.map(RefCell::new),
             when,
@@ -71,11 +71,11 @@ impl Store {
     }
 
     /// The next events to send.
-    pub(super) fn next(&self, max_events: usize, max_bytes: usize) -> Vec<Parcel> {
+    pub(super) fn next(&self, max_events: usize, max_bytes: usize) -> Vec<Outbound> {
         let mut first = self.first.borrow_mut();
         if !first.is_empty() {
             let mut bytes = 0;
-            let fits = |parcel: &&Parcel| {
+            let fits = |parcel: &&Outbound| {
                 bytes += parcel.message.size();
                 bytes <= max_bytes
             };
@@ -86,7 +86,7 @@ impl Store {
             if spool.borrow().has_unread() {
                 let read = spool.borrow_mut().read(max_events, max_bytes);
                 match self.spool_result(read) {
-                    Some(kept) if !kept.is_empty() => return kept.into_iter().map(Parcel::from).collect(),
+                    Some(kept) if !kept.is_empty() => return kept.into_iter().map(Outbound::from).collect(),
                     _ => {}
                 }
             }
@@ -95,10 +95,10 @@ impl Store {
             }
         }
         let taken = self.shared.line.take(max_events, max_bytes);
-        taken.into_iter().map(Parcel::from).collect()
+        taken.into_iter().map(Outbound::from).collect()
     }
 
-    /// Resolves when [`next`](Store::next) may have something.
+    /// Resolves when [`next`](Outbox::next) may have something.
     pub(super) async fn something_to_send(&self, tick: Duration) {
         if self.when == SpoolWhen::Always && self.usable_spool().is_some() {
             self.shared.line.work.notified().await;
@@ -126,7 +126,7 @@ impl Store {
     }
 
     /// These are confirmed.
-    pub(super) fn confirmed(&self, parcels: &[Parcel]) {
+    pub(super) fn confirmed(&self, parcels: &[Outbound]) {
         let from_line = parcels.iter().filter(|parcel| parcel.key.is_none());
         self.shared.line.release(from_line.map(|parcel| &parcel.message));
         self.to_forget.borrow_mut().extend(parcels.iter().filter_map(|parcel| parcel.key));
@@ -152,13 +152,13 @@ impl Store {
     }
 
     /// These were in flight, and have to be sent again.
-    pub(super) fn recall(&self, parcels: Vec<Parcel>) {
+    pub(super) fn recall(&self, parcels: Vec<Outbound>) {
         self.shared.counts.resent.add(parcels.len());
         self.first(parcels);
     }
 
     /// These are sent before all others, in their order.
-    pub(super) fn first(&self, parcels: Vec<Parcel>) {
+    pub(super) fn first(&self, parcels: Vec<Outbound>) {
         let mut first = self.first.borrow_mut();
         parcels.into_iter().rev().for_each(|parcel| first.push_front(parcel));
         self.shared.line.call_keeper();
@@ -217,7 +217,7 @@ impl Store {
 
     /// Whether there are events in memory that the line has no more.
     fn has_unkept(&self) -> bool {
-        let unkept = |parcels: &VecDeque<Parcel>| parcels.iter().any(|parcel| parcel.key.is_none());
+        let unkept = |parcels: &VecDeque<Outbound>| parcels.iter().any(|parcel| parcel.key.is_none());
         unkept(&self.first.borrow()) || unkept(&self.aside.borrow())
     }
 
@@ -238,7 +238,7 @@ impl Store {
         Ok(())
     }
 
-    fn spooled(&self, spool: &RefCell<Spool>, messages: &[Arc<crate::message::Outgoing>]) {
+    fn spooled(&self, spool: &RefCell<Spool>, messages: &[Arc<crate::message::EncodedEvent>]) {
         self.shared.line.release(messages);
         self.shared.counts.spooled.add(messages.len());
         let to_forget = self.to_forget.borrow().len();
@@ -330,9 +330,9 @@ pub(super) fn yield_to_callers() {
 }
 
 /// Says that the thread is gone, however it went.
-struct Gone(Arc<Shared>);
+struct ThreadGuard(Arc<Shared>);
 
-impl Drop for Gone {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         if self.0.ended.borrow().is_none() {
             tracing::error!("the publisher's thread failed: this is a bug. Nothing is published any more");
@@ -345,9 +345,9 @@ impl Drop for Gone {
 }
 
 /// Runs until the publisher is closed, or abandoned and empty.
-pub(super) async fn run(store: Store, sender: Sender) {
+pub(super) async fn run(store: Outbox, sender: Sender) {
     let shared = store.shared.clone();
-    let _gone = Gone(shared.clone());
+    let _gone = ThreadGuard(shared.clone());
     tokio::select! {
         () = sender.run(&store) => {}
         () = store.keep() => {}

@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use super::{NotLogged, Publisher};
+use super::{LogError, Publisher};
 use crate::event::payload::{
     ApiCallMade, ComponentMatched, Confidence, EnrichmentProgress, ErrorRaised, Milliseconds, Object,
     Payload, ProcessingStarted, RiskAlert, Severity, StageCompleted,
 };
-use crate::event::{Event, Kind, Reason, Rejection};
-use crate::message::Outgoing;
+use crate::event::{Event, EventType, Reason, Rejection};
+use crate::message::EncodedEvent;
 use crate::trace;
 
 /// An event that is logged when this value goes, at the end of the statement that made it.
@@ -109,7 +109,7 @@ impl<'w, P: Serialize> Entry<'w, P> {
     ///
     /// # Errors
     /// Why it was not accepted.
-    pub fn wait(mut self, deadline: Instant) -> impl Future<Output = Result<(), NotLogged>> + use<'w, P> {
+    pub fn wait(mut self, deadline: Instant) -> impl Future<Output = Result<(), LogError>> + use<'w, P> {
         let publisher = self.publisher;
         let written = self.take().map(|written| publisher.accept_within(written, deadline));
         async move {
@@ -121,12 +121,12 @@ impl<'w, P: Serialize> Entry<'w, P> {
     }
 
     /// What there is to log, if it was not taken before.
-    fn take(&mut self) -> Option<Result<Arc<Outgoing>, Rejection>> {
+    fn take(&mut self) -> Option<Result<Arc<EncodedEvent>, Rejection>> {
         let event = self.event.take()?;
         Some(match self.refused.take() {
             None => self.publisher.write(event, self.traceparent.take(), self.typed),
             Some(rejection) => {
-                let kind = event.kind().map_or("other", Kind::name);
+                let kind = event.kind().map_or("other", EventType::name);
                 self.publisher.refuse(kind, event.bom_id, &rejection);
                 Err(rejection)
             }

@@ -66,12 +66,12 @@
 //! and the event's name are what a retry does not change. An attempt's number, a time or a random value is wrong in it.
 
 mod background;
+mod buffer;
 #[cfg(feature = "prometheus")]
 mod collector;
 mod config;
 mod entry;
-mod flight;
-mod line;
+mod in_flight;
 mod outcome;
 mod sender;
 mod shared;
@@ -90,15 +90,15 @@ use uuid::Uuid;
 pub use collector::PublisherCollector;
 pub use config::{PublisherConfig, SpoolWhen};
 pub use entry::Entry;
-pub use outcome::{Closed, Flushed, NotLogged, StartError};
+pub use outcome::{CloseReport, FlushReport, LogError, StartError};
 pub use stats::Stats;
 pub use workflow::WorkflowPublisher;
 
-use crate::broker::Broker;
+use crate::broker::BrokerEndpoint;
 use crate::event::{Event, PayloadPolicy, Rejection, Rules, Workflow};
-use crate::message::Outgoing;
+use crate::message::EncodedEvent;
 use crate::trace;
-use line::{Line, NoPlace};
+use buffer::{Buffer, BufferFull};
 use shared::{Phase, Shared};
 
 /// How long the background task may take to end when it is told to.
@@ -163,15 +163,15 @@ impl Publisher {
         if spool_folder.is_some() && bytes_of_spool < max_message_bytes {
             return Err(StartError::Buffer { events, bytes: bytes_of_spool, max_message_bytes });
         }
-        let broker = Broker::new(&uri, &app_id)?;
+        let broker = BrokerEndpoint::new(&uri, &app_id)?;
         let short = |what, text: &str| ShortString::try_new(text).map_err(|_| StartError::TooLong(what));
         let exchange = short("the exchange's name", &exchange)?;
         let app_id = short("app_id", &app_id)?;
         let spool = spool_folder.as_ref().map(|folder| spool::Spool::open(folder, config.spool_bytes));
         let spool = spool.transpose().map_err(|error| StartError::Spool(error.to_string()))?;
-        let shared = Arc::new(Shared::new(Line::new(events, bytes)));
+        let shared = Arc::new(Shared::new(Buffer::new(events, bytes)));
         let sender = sender::Sender { broker, exchange, app_id };
-        let store = background::Store::new(shared.clone(), spool, spool_when.unwrap_or_default());
+        let store = background::Outbox::new(shared.clone(), spool, spool_when.unwrap_or_default());
         let (started, starting) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("cns-publisher".to_owned()).spawn(move || {
             background::yield_to_callers();
@@ -213,11 +213,11 @@ impl Publisher {
         &self,
         event: Event<'_, P>,
         deadline: Instant,
-    ) -> Result<(), NotLogged> {
+    ) -> Result<(), LogError> {
         self.accept_within(self.write(event, trace::traceparent(), false), deadline).await
     }
 
-    fn accept(&self, message: Arc<Outgoing>) {
+    fn accept(&self, message: Arc<EncodedEvent>) {
         if self.handle.shared.line.push(message).is_err() {
             self.handle.shared.dropped();
         }
@@ -229,12 +229,12 @@ impl Publisher {
         event: Event<'_, P>,
         traceparent: Option<String>,
         typed: bool,
-    ) -> Result<Arc<Outgoing>, Rejection> {
+    ) -> Result<Arc<EncodedEvent>, Rejection> {
         let bom_id = event.bom_id;
         // A name that a caller made up may be as bad as what it names.
         let kind = event.kind().map_or("other", |kind| kind.name());
         let rules = Rules { max_message_bytes: self.handle.max_message_bytes, payload: PayloadPolicy::Warn };
-        match Outgoing::write(event, traceparent, typed, &rules) {
+        match EncodedEvent::write(event, traceparent, typed, &rules) {
             Ok((message, violation)) => {
                 if let Some(violation) = violation {
                     self.handle.shared.violation(format!("{kind} of BOM {bom_id}: {violation}"));
@@ -256,9 +256,9 @@ impl Publisher {
     /// Counts from now on, whether or not the future is ever polled.
     fn accept_within<'p>(
         &'p self,
-        message: Result<Arc<Outgoing>, Rejection>,
+        message: Result<Arc<EncodedEvent>, Rejection>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<(), NotLogged>> + use<'p> {
+    ) -> impl Future<Output = Result<(), LogError>> + use<'p> {
         let shared = &*self.handle.shared;
         let waiting = message.map(|message| (message, Dropped(Some(shared))));
         async move {
@@ -269,7 +269,7 @@ impl Publisher {
 
     /// Waits until the broker has confirmed as many events as had been accepted before this call, or until the timeout is
     /// over. Needs a tokio runtime.
-    pub async fn flush(&self, timeout: Duration) -> Flushed {
+    pub async fn flush(&self, timeout: Duration) -> FlushReport {
         let shared = &self.handle.shared;
         let accepted = shared.line.accepted();
         let confirmed = async {
@@ -287,13 +287,13 @@ impl Publisher {
         };
         let _ = tokio::time::timeout(timeout, confirmed).await;
         let stats = shared.stats();
-        Flushed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool }
+        FlushReport { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool }
     }
 
     /// Accepts nothing any more, [flushes](Publisher::flush), and ends. What is left then is in the spool, or
-    /// [lost](Closed::lost). Takes some seconds more than the timeout where the disk or the broker's goodbye is slow. Needs
+    /// [lost](CloseReport::lost). Takes some seconds more than the timeout where the disk or the broker's goodbye is slow. Needs
     /// a tokio runtime.
-    pub async fn close(&self, timeout: Duration) -> Closed {
+    pub async fn close(&self, timeout: Duration) -> CloseReport {
         let shared = &self.handle.shared;
         shared.line.close();
         self.flush(timeout).await;
@@ -304,16 +304,16 @@ impl Publisher {
         self.closed(lost)
     }
 
-    fn closed(&self, lost: Vec<String>) -> Closed {
+    fn closed(&self, lost: Vec<String>) -> CloseReport {
         let stats = self.stats();
-        Closed { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost }
+        CloseReport { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost }
     }
 
     /// [`close`](Publisher::close) for programs without async code.
     ///
     /// # Panics
     /// In async code, as everything that blocks a tokio runtime does.
-    pub fn close_blocking(&self, timeout: Duration) -> Closed {
+    pub fn close_blocking(&self, timeout: Duration) -> CloseReport {
         match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(self.close(timeout)),
             Err(error) => {
@@ -339,10 +339,10 @@ impl Publisher {
 /// Waits for room, and takes it.
 async fn room_for(
     shared: &Shared,
-    mut message: Arc<Outgoing>,
+    mut message: Arc<EncodedEvent>,
     mut unless_accepted: Dropped<'_>,
     deadline: Instant,
-) -> Result<(), NotLogged> {
+) -> Result<(), LogError> {
     loop {
         let room = shared.line.room.notified();
         tokio::pin!(room);
@@ -352,11 +352,11 @@ async fn room_for(
                 unless_accepted.0 = None;
                 return Ok(());
             }
-            Err(NoPlace::Closed) => return Err(NotLogged::Closed),
-            Err(NoPlace::Full(message)) => message,
+            Err(BufferFull::Closed) => return Err(LogError::Closed),
+            Err(BufferFull::Full(message)) => message,
         };
         if tokio::time::timeout_at(deadline.into(), room).await.is_err() {
-            return Err(NotLogged::NoRoom);
+            return Err(LogError::NoRoom);
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum StartError {
 /// An event was not logged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NotLogged {
+pub enum LogError {
     /// The worker could not store it.
     #[error(transparent)]
     Invalid(#[from] Rejection),
@@ -53,7 +53,7 @@ pub enum NotLogged {
 
 /// What [`Publisher::flush`](super::Publisher::flush) leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flushed {
+pub struct FlushReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
     /// Events that are accepted and not confirmed, those in the spool included.
@@ -64,7 +64,7 @@ pub struct Flushed {
 
 /// What [`Publisher::close`](super::Publisher::close) leaves behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
+pub struct CloseReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
     /// Events that are accepted and not confirmed, those in the spool included.

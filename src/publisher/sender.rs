@@ -13,11 +13,11 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, Event, ExchangeKind};
 use tokio::time::Instant;
 
-use super::background::{OUTAGE_AFTER, Store};
-use super::flight::{Flight, Judged, Parcel};
-use crate::broker::Broker;
-use crate::message::Outgoing;
-use crate::patience::Patience;
+use super::background::{OUTAGE_AFTER, Outbox};
+use super::in_flight::{InFlight, Judged, Outbound};
+use crate::backoff::Backoff;
+use crate::broker::BrokerEndpoint;
+use crate::message::EncodedEvent;
 
 /// Messages in flight at most: enough to hide the broker's fsync many times over.
 const WINDOW_EVENTS: usize = 4096;
@@ -46,7 +46,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends what the store has.
 pub(super) struct Sender {
-    pub(super) broker: Broker,
+    pub(super) broker: BrokerEndpoint,
     pub(super) exchange: ShortString,
     pub(super) app_id: ShortString,
 }
@@ -61,9 +61,9 @@ enum Fails {
 
 impl Sender {
     /// Sends until the publisher ends.
-    pub(super) async fn run(&self, store: &Store) {
+    pub(super) async fn run(&self, store: &Outbox) {
         let mut ending = pin!(store.ending());
-        let mut patience = Patience::endless();
+        let mut backoff = Backoff::default();
         loop {
             let session = tokio::select! {
                 biased;
@@ -75,11 +75,11 @@ impl Sender {
                     store.connected();
                     // One listener for the whole session: an event reaches one listener only, and none while there is none.
                     let mut events = pin!(connection.events_listener());
-                    let mut flight = Flight::default();
+                    let mut flight = InFlight::default();
                     let ended = tokio::select! {
                         biased;
                         () = &mut ending => None,
-                        why = self.send(store, &mut events, &channel, &mut flight, &mut patience) => Some(why),
+                        why = self.send(store, &mut events, &channel, &mut flight, &mut backoff) => Some(why),
                     };
                     store.recall(flight.recall());
                     store.shared.counts.in_flight.set(0);
@@ -103,7 +103,7 @@ impl Sender {
             }
             tokio::select! {
                 () = &mut ending => return,
-                () = tokio::time::sleep(patience.pause().unwrap_or(CLOSE_TIMEOUT)) => {}
+                () = tokio::time::sleep(backoff.next_delay()) => {}
             }
         }
     }
@@ -142,15 +142,15 @@ impl Sender {
     /// aside with all that has the same routing key, so that it does not hold up the others.
     async fn send(
         &self,
-        store: &Store,
+        store: &Outbox,
         events: &mut (impl Stream<Item = Event> + Unpin),
         channel: &Channel,
-        flight: &mut Flight,
-        patience: &mut Patience,
+        flight: &mut InFlight,
+        backoff: &mut Backoff,
     ) -> Fails {
         let mut fails = pin!(fails(events));
         let mut sending = FuturesUnordered::new();
-        let mut aside = Aside { store, keys: HashSet::new(), next_try: None };
+        let mut aside = Parked { store, keys: HashSet::new(), next_try: None };
         let share = store.shared.line.share_in_flight();
         let (window_events, window_bytes) = (share.0.min(WINDOW_EVENTS), share.1.min(WINDOW_BYTES));
         let mut window: usize = 1;
@@ -223,7 +223,7 @@ impl Sender {
                 store.confirmed(&confirmed);
                 aside.release(&confirmed);
                 if aside.keys.is_empty() {
-                    *patience = Patience::endless();
+                    *backoff = Backoff::default();
                 }
             } else if !returned.is_empty() {
                 window = 1;
@@ -232,7 +232,7 @@ impl Sender {
                 window = 1;
                 store.away("the broker refuses the messages (nack)", last_confirm);
             }
-            aside.put(returned.into_iter().chain(refused), patience);
+            aside.put(returned.into_iter().chain(refused), backoff);
             if let Some(lost) = lost {
                 return Fails::Lost(lost);
             }
@@ -244,7 +244,7 @@ impl Sender {
         &self,
         channel: &Channel,
         number: u64,
-        message: Arc<Outgoing>,
+        message: Arc<EncodedEvent>,
     ) -> (u64, lapin::Result<Confirmation>) {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let key = ShortString::try_new(message.routing_key.as_ref()).unwrap_or_default();
@@ -259,39 +259,39 @@ impl Sender {
 }
 
 /// What the broker did not take, and when it is asked again.
-struct Aside<'s> {
-    store: &'s Store,
+struct Parked<'s> {
+    store: &'s Outbox,
     /// Where a message goes depends on its routing key alone.
     keys: HashSet<Cow<'static, str>>,
     next_try: Option<Instant>,
 }
 
-impl Aside<'_> {
+impl Parked<'_> {
     /// Puts aside what was not taken: each before the others of its key.
-    fn put(&mut self, parcels: impl DoubleEndedIterator<Item = Parcel>, patience: &mut Patience) {
+    fn put(&mut self, parcels: impl DoubleEndedIterator<Item = Outbound>, backoff: &mut Backoff) {
         let mut aside = self.store.aside.borrow_mut();
         for parcel in parcels.rev() {
             self.keys.insert(parcel.message.routing_key.clone());
             aside.push_front(parcel);
         }
         if !aside.is_empty() && self.next_try.is_none() {
-            self.next_try = Some(Instant::now() + patience.pause().unwrap_or(CLOSE_TIMEOUT));
+            self.next_try = Some(Instant::now() + backoff.next_delay());
         }
     }
 
     /// Gives back those that may be sent; those of a key that is not taken wait behind the others of it.
-    fn unless_held(&self, parcels: Vec<Parcel>) -> Vec<Parcel> {
+    fn unless_held(&self, parcels: Vec<Outbound>) -> Vec<Outbound> {
         if self.keys.is_empty() {
             return parcels;
         }
-        let held = |parcel: &Parcel| self.keys.contains(&parcel.message.routing_key);
+        let held = |parcel: &Outbound| self.keys.contains(&parcel.message.routing_key);
         let (held, free): (Vec<_>, Vec<_>) = parcels.into_iter().partition(held);
         self.store.aside.borrow_mut().extend(held);
         free
     }
 
     /// The first of each key, if it is time.
-    fn due(&mut self) -> Vec<Parcel> {
+    fn due(&mut self) -> Vec<Outbound> {
         if self.next_try.is_none_or(|at| at > Instant::now()) {
             return Vec::new();
         }
@@ -307,7 +307,7 @@ impl Aside<'_> {
     }
 
     /// What is taken now frees the others of its key.
-    fn release(&mut self, confirmed: &[Parcel]) {
+    fn release(&mut self, confirmed: &[Outbound]) {
         let freed = confirmed.iter().filter(|parcel| self.keys.remove(&parcel.message.routing_key)).count();
         if freed == 0 {
             return;
@@ -331,7 +331,7 @@ impl Aside<'_> {
 }
 
 /// In the next session they are tried again.
-impl Drop for Aside<'_> {
+impl Drop for Parked<'_> {
     fn drop(&mut self) {
         let aside = std::mem::take(&mut *self.store.aside.borrow_mut());
         self.store.first(aside.into());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::line::Line;
+use super::buffer::Buffer;
 use super::stats::{Count, Counts, Stats};
 
 /// How often the same kind of trouble is told at most.
@@ -25,7 +25,7 @@ pub(super) enum Phase {
 /// Handles write to the line and read the rest; the background task does the opposite.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) line: Line,
+    pub(super) line: Buffer,
     pub(super) counts: Counts,
     pub(super) phase: watch::Sender<Phase>,
     /// The `event_id`s that were neither confirmed nor on disk when the background task ended.
@@ -49,7 +49,7 @@ struct Troubles {
 }
 
 impl Shared {
-    pub(super) fn new(line: Line) -> Self {
+    pub(super) fn new(line: Buffer) -> Self {
         Shared {
             line,
             counts: Counts::default(),

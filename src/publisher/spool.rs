@@ -12,8 +12,8 @@ use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
 };
 
-use crate::event::Kind;
-use crate::message::Outgoing;
+use crate::event::EventType;
+use crate::message::EncodedEvent;
 
 /// Routing key, `event_id`, `event_type`, priority, timestamp, traceparent (empty for none), body.
 type Stored = (&'static str, &'static str, &'static str, u8, i64, &'static str, &'static [u8]);
@@ -47,7 +47,7 @@ pub(super) enum SpoolError {
     Damaged { path: PathBuf },
     /// The store in the file.
     #[error("{path}: {error}")]
-    Store { path: PathBuf, error: Box<redb::Error> },
+    Outbox { path: PathBuf, error: Box<redb::Error> },
     /// It holds as much as it may.
     #[error("the spool is full ({0} bytes)")]
     Full(u64),
@@ -59,7 +59,7 @@ pub(super) enum SpoolError {
 /// An event of the spool, and its place in the order.
 pub(super) struct Kept {
     pub(super) key: u64,
-    pub(super) message: Outgoing,
+    pub(super) message: EncodedEvent,
 }
 
 /// The file of this process.
@@ -189,7 +189,7 @@ impl Spool {
     /// Writes events behind the others. They are on the disk when this returns.
     pub(super) fn append<'a>(
         &mut self,
-        messages: impl IntoIterator<Item = &'a Outgoing>,
+        messages: impl IntoIterator<Item = &'a EncodedEvent>,
     ) -> Result<(), SpoolError> {
         self.next = self.insert(self.next, messages)?;
         Ok(())
@@ -198,7 +198,7 @@ impl Spool {
     /// Writes events before the others, and returns the place of the first. They count as read.
     pub(super) fn prepend<'a>(
         &mut self,
-        messages: impl ExactSizeIterator<Item = &'a Outgoing>,
+        messages: impl ExactSizeIterator<Item = &'a EncodedEvent>,
     ) -> Result<u64, SpoolError> {
         let place = self.first - messages.len() as u64;
         self.insert(place, messages)?;
@@ -234,7 +234,7 @@ impl Spool {
     fn insert<'a>(
         &mut self,
         mut place: u64,
-        messages: impl IntoIterator<Item = &'a Outgoing>,
+        messages: impl IntoIterator<Item = &'a EncodedEvent>,
     ) -> Result<u64, SpoolError> {
         let messages: Vec<_> = messages.into_iter().collect();
         let bytes = self.bytes + messages.iter().map(|message| message.body.len() as u64).sum::<u64>();
@@ -340,7 +340,7 @@ fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, redb::Error>) -> Resu
         Ok(Err(redb::Error::Corrupted(_))) | Err(_) => Err(damaged()),
         // What is no redb file at all.
         Ok(Err(redb::Error::Io(error))) if error.kind() == std::io::ErrorKind::InvalidData => Err(damaged()),
-        Ok(Err(error)) => Err(SpoolError::Store { path: path.to_owned(), error: Box::new(error) }),
+        Ok(Err(error)) => Err(SpoolError::Outbox { path: path.to_owned(), error: Box::new(error) }),
     }
 }
 
@@ -357,7 +357,7 @@ fn file(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("events-{number}.redb"))
 }
 
-fn row(message: &Outgoing) -> (&str, &str, &str, u8, i64, &str, &[u8]) {
+fn row(message: &EncodedEvent) -> (&str, &str, &str, u8, i64, &str, &[u8]) {
     (
         &message.routing_key,
         &message.event_id,
@@ -369,13 +369,13 @@ fn row(message: &Outgoing) -> (&str, &str, &str, u8, i64, &str, &[u8]) {
     )
 }
 
-fn message(row: (&str, &str, &str, u8, i64, &str, &[u8])) -> Outgoing {
+fn message(row: (&str, &str, &str, u8, i64, &str, &[u8])) -> EncodedEvent {
     let (routing_key, event_id, event_type, priority, timestamp, traceparent, body) = row;
-    Outgoing {
+    EncodedEvent {
         body: body.to_vec(),
         routing_key: Cow::Owned(routing_key.to_owned()),
         event_id: event_id.to_owned(),
-        event_type: match Kind::from_name(event_type) {
+        event_type: match EventType::from_name(event_type) {
             Some(kind) => Cow::Borrowed(kind.name()),
             None => Cow::Owned(event_type.to_owned()),
         },

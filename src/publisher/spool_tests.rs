@@ -1,7 +1,7 @@
 use super::*;
 
-fn event(id: usize) -> Outgoing {
-    Outgoing {
+fn event(id: usize) -> EncodedEvent {
+    EncodedEvent {
         body: vec![b'x'; 1000],
         routing_key: Cow::Borrowed("cns.test"),
         event_id: id.to_string(),

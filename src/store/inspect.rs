@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 
-use super::connect::Database;
+use super::endpoint::DatabaseEndpoint;
 use super::failure::Failure;
 use super::migrate;
 
@@ -95,7 +95,7 @@ const QUESTION: &str = "
 ///
 /// # Errors
 /// As the server or the network gives them.
-pub async fn facts(database: &Database) -> Result<Facts, Failure> {
+pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, Failure> {
     let client = database.connect().await?;
     let (asked_at, asked) = (Utc::now(), Instant::now());
     let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
@@ -135,7 +135,7 @@ fn half(took: Duration) -> chrono::Duration {
     chrono::Duration::from_std(took / 2).unwrap_or_default()
 }
 
-async fn pending(database: &Database) -> Option<Vec<String>> {
+async fn pending(database: &DatabaseEndpoint) -> Option<Vec<String>> {
     let all = migrate::status(database).await.ok()?;
     Some(all.into_iter().filter(|migration| !migration.applied).map(|migration| migration.name).collect())
 }

@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::connect::Database;
+use super::endpoint::DatabaseEndpoint;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -30,7 +30,7 @@ pub struct Migration {
 ///
 /// # Errors
 /// As the database gives them. A migration that failed can be run again.
-pub async fn run(database: &Database) -> anyhow::Result<Vec<String>> {
+pub async fn run(database: &DatabaseEndpoint) -> anyhow::Result<Vec<String>> {
     let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
     lock(&mut connection).await?;
     drop_half_built_indexes(&mut connection).await?;
@@ -67,7 +67,7 @@ struct Taken {
 ///
 /// # Errors
 /// As the database gives them.
-pub async fn status(database: &Database) -> anyhow::Result<Vec<Migration>> {
+pub async fn status(database: &DatabaseEndpoint) -> anyhow::Result<Vec<Migration>> {
     use diesel::migration::MigrationSource;
 
     let mut connection = database.connect_diesel().await.context("cannot reach the database")?;

@@ -1,6 +1,6 @@
 //! The table: connections, migrations, the insert, the reads and retention. Names nothing of the broker.
 
-mod connect;
+mod endpoint;
 mod failure;
 mod insert;
 pub mod inspect;
@@ -12,7 +12,7 @@ mod schema;
 mod statement;
 mod writer;
 
-pub use connect::{ConnectError, Database, UrlError};
-pub use failure::{Class, Failure, SQLSTATES, classify};
+pub use endpoint::{ConnectError, DatabaseEndpoint, UrlError};
+pub use failure::{Failure, FailureClass, Hold, SQLSTATES, classify};
 pub use insert::Row;
 pub use writer::{Duplicate, Writer};

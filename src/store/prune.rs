@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::connect::Database;
+use super::endpoint::DatabaseEndpoint;
 use super::failure::Failure;
 use super::schema::enrichment_events as t;
 use super::statement::Typed;
@@ -25,7 +25,7 @@ pub const ROLE: &str = "cns_events_retention";
 /// again.
 #[derive(Debug)]
 pub struct Pruner {
-    database: Database,
+    database: DatabaseEndpoint,
     client: Option<Client>,
     timeout: Duration,
     before: DateTime<Utc>,
@@ -44,7 +44,7 @@ pub struct Pruned {
 impl Pruner {
     /// Of events created before `before`. `timeout` bounds every statement. Connects when it has something to ask.
     #[must_use]
-    pub fn new(database: Database, before: DateTime<Utc>, timeout: Duration) -> Self {
+    pub fn new(database: DatabaseEndpoint, before: DateTime<Utc>, timeout: Duration) -> Self {
         Pruner { database, client: None, timeout, before, from: None }
     }
 

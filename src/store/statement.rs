@@ -138,12 +138,12 @@ fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, Failure> {
 
 /// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.
 fn cannot_serialize(error: &diesel::result::Error) -> Failure {
-    Failure { class: super::Class::Data, sqlstate: None, message: error.to_string() }
+    Failure { class: super::FailureClass::Data, sqlstate: None, message: error.to_string() }
 }
 
 fn built_in(metadata: &PgTypeMetadata) -> Result<Type, Failure> {
     metadata.oid().ok().and_then(Type::from_oid).ok_or_else(|| Failure {
-        class: super::Class::Held("operator"),
+        class: super::FailureClass::Held(super::Hold::Operator),
         sqlstate: None,
         message: "a statement uses a type that is not built in".into(),
     })

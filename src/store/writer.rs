@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::connect::Database;
-use super::failure::{Class, Failure};
+use super::endpoint::DatabaseEndpoint;
+use super::failure::{Failure, FailureClass, Hold};
 use super::insert::{Columns, OnDuplicate, Row};
 use super::pending_list::{self, PendingList};
 use super::statement::Prepared;
@@ -44,7 +44,7 @@ impl Duplicate {
 /// A connection that stores batches, made anew whenever it is needed and not there.
 #[derive(Debug)]
 pub struct Writer {
-    database: Database,
+    database: DatabaseEndpoint,
     timeout: Duration,
     prepare: bool,
     client: Option<Client>,
@@ -61,7 +61,7 @@ impl Writer {
     /// A writer that is not connected yet. `timeout` bounds every statement; `prepare` is false behind a pooler
     /// that hands each transaction to another server connection.
     #[must_use]
-    pub fn new(database: Database, timeout: Duration, prepare: bool) -> Self {
+    pub fn new(database: DatabaseEndpoint, timeout: Duration, prepare: bool) -> Self {
         Writer {
             database,
             timeout,
@@ -117,7 +117,7 @@ impl Writer {
             })
             .await
             .inspect_err(|failure| {
-                if failure.class == Class::Held("timeout") {
+                if failure.class == FailureClass::Held(Hold::Timeout) {
                     self.pending_list.timed_out(Instant::now());
                 }
             })?;

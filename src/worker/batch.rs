@@ -1,7 +1,7 @@
 //! The right to settle a run of deliveries, as a value that has to be used up.
 
 use super::session::SessionLost;
-use crate::broker::{Consumer, Delivery};
+use crate::amqp::{Consumer, Delivery};
 
 /// Deliveries of one channel, in the order they came, that nobody has settled yet.
 ///

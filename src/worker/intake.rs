@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::batch::Batch;
 use super::session::{SessionLost, unless_ended};
-use crate::broker::{Broker, Consumer, WireError};
+use crate::amqp::{AmqpError, Consumer};
+use crate::broker::BrokerEndpoint;
 
 /// A lane is under load when its last batch had at least this fraction of `worker.batch_size`.
 const LOADED: usize = 16;
@@ -32,7 +33,7 @@ pub(super) struct Intake {
     /// Rows of the batch before.
     last_batch: usize,
     /// Why the connection failed while a batch was out.
-    failed: Option<WireError>,
+    failed: Option<AmqpError>,
 }
 
 impl Intake {
@@ -41,7 +42,7 @@ impl Intake {
     /// The first prefetch is small enough that `worker.buffer_bytes` holds even if every message is as large as
     /// a message may be; it grows once it is known how large they are.
     pub(super) async fn open(
-        broker: &Broker,
+        broker: &BrokerEndpoint,
         shared: &Shared,
         session: &CancellationToken,
         lane: usize,
@@ -111,7 +112,7 @@ impl Intake {
         }
     }
 
-    async fn receive_on(&mut self) -> WireError {
+    async fn receive_on(&mut self) -> AmqpError {
         loop {
             let unsettled = self.waiting.bytes() + self.out_bytes;
             let received = if unsettled < self.shared.config.worker.buffer_bytes {

@@ -10,10 +10,10 @@ use super::intake::Intake;
 use super::session::SessionLost;
 use super::settle::{Outage, Settler, Unfinished};
 use super::supervise::declare;
-use crate::broker::{Broker, DeadLetters, Letter, Version};
-use crate::metrics::Peer;
-use crate::patience::Patience;
-use crate::store::{Database, Writer};
+use crate::backoff::Backoff;
+use crate::broker::{BrokerEndpoint, DeadLetters, Letter, Version};
+use crate::metrics::Dependency;
+use crate::store::{DatabaseEndpoint, Writer};
 
 /// How often an idle lane asks whether the database is still there.
 const IDLE_CHECK: Duration = Duration::from_secs(5);
@@ -30,8 +30,8 @@ enum Pause {
 pub(super) async fn run(
     shared: Shared,
     number: usize,
-    broker: Broker,
-    database: Database,
+    broker: BrokerEndpoint,
+    database: DatabaseEndpoint,
     session: CancellationToken,
     version: Option<Version>,
 ) -> Result<(), SessionLost> {
@@ -51,7 +51,7 @@ pub(super) async fn run(
             return Ok(());
         }
         let mut intake = Intake::open(&broker, &shared, &settler.session, number).await?;
-        shared.health.reached(Peer::Broker);
+        shared.health.reached(Dependency::Broker);
         match consume(&mut intake, &mut settler).await {
             Ok(Pause::Shutdown) => return intake.give_back(None).await,
             Ok(Pause::Held(batch, Unfinished { outage, done })) => {
@@ -98,12 +98,12 @@ async fn consume(intake: &mut Intake, settler: &mut Settler) -> Result<Pause, Se
 
 /// Waits until a row could be stored; false when the worker stops or the session ends first.
 async fn database_answers(settler: &mut Settler) -> bool {
-    let mut patience = Patience::endless();
+    let mut backoff = Backoff::default();
     while let Err(failure) = settler.writer.probe().await {
-        if settler.shared.health.lost(Peer::Database, &failure.to_string()) {
+        if settler.shared.health.lost(Dependency::Database, &failure.to_string()) {
             tracing::warn!(%failure, "the database cannot store: waiting for it");
         }
-        if !pause(settler, &mut patience).await {
+        if !pause(settler, &mut backoff).await {
             return false;
         }
     }
@@ -113,8 +113,8 @@ async fn database_answers(settler: &mut Settler) -> bool {
 
 /// Waits until a letter that was not taken is taken, and declares what may be missing for it; false when the
 /// worker stops or the session ends first. The message itself is back in the queue: its letter may come twice.
-async fn dead_letters_are_taken(settler: &mut Settler, broker: &Broker, letter: &Letter) -> bool {
-    let mut patience = Patience::endless();
+async fn dead_letters_are_taken(settler: &mut Settler, broker: &BrokerEndpoint, letter: &Letter) -> bool {
+    let mut backoff = Backoff::default();
     loop {
         if let Err(error) = declare(&settler.shared, broker, settler.version).await {
             tracing::debug!(%error, "the topology cannot be declared");
@@ -122,31 +122,31 @@ async fn dead_letters_are_taken(settler: &mut Settler, broker: &Broker, letter: 
         let mut done = 0;
         match settler.dead_letters.publish(std::slice::from_ref(letter), &mut done).await {
             Ok(()) => return true,
-            Err(error) => drop(settler.shared.health.lost(Peer::Broker, &error.to_string())),
+            Err(error) => drop(settler.shared.health.lost(Dependency::Broker, &error.to_string())),
         }
-        if !pause(settler, &mut patience).await {
+        if !pause(settler, &mut backoff).await {
             return false;
         }
     }
 }
 
 /// Waits before the next try; false when there is to be none.
-async fn pause(settler: &Settler, patience: &mut Patience) -> bool {
+async fn pause(settler: &Settler, backoff: &mut Backoff) -> bool {
     tokio::select! {
         () = settler.shared.shutdown.cancelled() => false,
         () = settler.session.cancelled() => false,
-        () = tokio::time::sleep(patience.pause().unwrap_or(IDLE_CHECK)) => true,
+        () = tokio::time::sleep(backoff.next_delay()) => true,
     }
 }
 
 /// An idle lane has no commit that would tell. Where the database was away, answering is not enough.
 async fn check_database(settler: &mut Settler) {
-    let away = settler.shared.health.is_away(Peer::Database);
+    let away = settler.shared.health.is_away(Dependency::Database);
     let checked = if away { settler.writer.probe().await } else { settler.writer.ping().await };
     match checked {
         Ok(()) => settler.database_answered(),
         Err(failure) => {
-            if settler.shared.health.lost(Peer::Database, &failure.to_string()) {
+            if settler.shared.health.lost(Dependency::Database, &failure.to_string()) {
                 tracing::warn!(%failure, "the database does not answer");
             }
         }

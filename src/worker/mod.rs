@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::event::Rules;
 use crate::health::Health;
-use crate::metrics::{Metrics, Peer};
+use crate::metrics::{Dependency, Metrics};
 
 /// What every lane shares.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Shared {
 impl Shared {
     /// The broker is away, and why.
     fn lost(&self, reason: &str) {
-        if self.health.lost(Peer::Broker, reason) {
+        if self.health.lost(Dependency::Broker, reason) {
             tracing::warn!(reason, "the broker is away: connecting until it is back");
         }
     }

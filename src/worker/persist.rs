@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use super::settle::{OutOfPatience, Settler};
+use super::settle::{HoldExpired, Settler};
+use crate::backoff::RetryBudget;
 use crate::event::{Reason, Rejection};
-use crate::metrics::Peer;
-use crate::patience::Patience;
-use crate::store::{Class, Duplicate, Failure, Row};
+use crate::metrics::Dependency;
+use crate::store::{Duplicate, Failure, FailureClass, Hold, Row};
 
 /// How far the rows of a batch have come. It outlives a try: what is stored is not stored again.
 pub(super) struct Progress<'a> {
@@ -51,32 +51,36 @@ impl Settler {
     pub(super) async fn persist(
         &mut self,
         progress: &mut Progress<'_>,
-        patience: &mut Patience,
-    ) -> Result<(), OutOfPatience> {
-        while let Err(failure) = self.try_persist(progress, patience).await {
+        budget: &mut RetryBudget,
+    ) -> Result<(), HoldExpired> {
+        while let Err(failure) = self.try_persist(progress, budget).await {
             let reason = match failure.class {
-                Class::Held(reason) => reason,
-                Class::Data | Class::Unknown => "unknown",
+                FailureClass::Held(hold) => hold.label(),
+                FailureClass::Data | FailureClass::Unknown => "unknown",
             };
             self.shared.metrics.store_retries.with_label_values(&[reason]).inc();
             let rows: usize = progress.parts.iter().map(ExactSizeIterator::len).sum();
-            if self.shared.health.lost(Peer::Database, &failure.to_string()) {
+            if self.shared.health.lost(Dependency::Database, &failure.to_string()) {
                 tracing::warn!(rows, %failure, "the database cannot store: holding the batch");
             }
-            self.wait(patience).await?;
+            self.wait(budget).await?;
         }
         Ok(())
     }
 
     /// One try. Rows that are their own fault are found by halving, so that one bad row in a thousand costs a
     /// few statements, and its neighbours are stored.
-    async fn try_persist(&mut self, progress: &mut Progress<'_>, patience: &Patience) -> Result<(), Failure> {
+    async fn try_persist(
+        &mut self,
+        progress: &mut Progress<'_>,
+        budget: &RetryBudget,
+    ) -> Result<(), Failure> {
         let mut stuck = None;
         let mut timed_out = None;
         let mut waiting = Vec::new();
         while let Some(part) = progress.parts.pop() {
             // Halves that time out one after the other take longer than a batch may be held.
-            if let Some(failure) = timed_out.take_if(|_| self.is_over(patience)) {
+            if let Some(failure) = timed_out.take_if(|_| self.is_over(budget)) {
                 progress.parts.push(part);
                 progress.parts.append(&mut waiting);
                 return Err(failure);
@@ -91,7 +95,7 @@ impl Settler {
             let alone = part.len() == 1;
             let blamed = match failure.class {
                 // One row may be waiting for somebody's lock, and make all of them wait.
-                Class::Held("timeout") => {
+                FailureClass::Held(Hold::Timeout) => {
                     timed_out = Some(failure.clone());
                     let probed = self.writer.probe().await;
                     if probed.is_ok() {
@@ -99,11 +103,11 @@ impl Settler {
                     }
                     probed
                 }
-                Class::Held(_) => Err(failure.clone()),
+                FailureClass::Held(_) => Err(failure.clone()),
                 // The row's own fault, unless no row can be stored. Where others were, that is known.
-                Class::Data if !alone || !progress.stored.is_empty() => Ok(()),
-                Class::Unknown if !alone => Ok(()),
-                Class::Data | Class::Unknown => self.writer.probe().await,
+                FailureClass::Data if !alone || !progress.stored.is_empty() => Ok(()),
+                FailureClass::Unknown if !alone => Ok(()),
+                FailureClass::Data | FailureClass::Unknown => self.writer.probe().await,
             };
             match blamed {
                 Err(failure) => {
@@ -112,7 +116,7 @@ impl Settler {
                     return Err(failure);
                 }
                 Ok(()) if !alone => progress.halve(part),
-                Ok(()) if matches!(failure.class, Class::Held(_)) => {
+                Ok(()) if matches!(failure.class, FailureClass::Held(_)) => {
                     waiting.push(part);
                     stuck = Some(failure);
                 }
@@ -124,8 +128,8 @@ impl Settler {
     }
 
     /// Whether a batch that could not be stored is to be held no longer.
-    fn is_over(&self, patience: &Patience) -> bool {
-        patience.is_over() || self.shared.shutdown.is_cancelled() || self.session.is_cancelled()
+    fn is_over(&self, budget: &RetryBudget) -> bool {
+        budget.is_spent() || self.shared.shutdown.is_cancelled() || self.session.is_cancelled()
     }
 
     /// One insert, and what there is to know about it.
@@ -175,7 +179,9 @@ impl Settler {
                     duplicates.into_iter().map(|one| Duplicate { index: one.index + part.start, ..one }),
                 ),
                 // Only a row that the server could not compare is taken for a duplicate.
-                Err(failure) if failure.sqlstate.is_none() || matches!(failure.class, Class::Held(_)) => {
+                Err(failure)
+                    if failure.sqlstate.is_none() || matches!(failure.class, FailureClass::Held(_)) =>
+                {
                     return Err(failure);
                 }
                 Err(_) if part.len() > 1 => {

@@ -4,14 +4,14 @@ use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::WireError;
+use crate::amqp::AmqpError;
 
 /// The channel, or the connection under it, is gone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionLost {
     /// The connection says why.
     #[error(transparent)]
-    Broker(#[from] WireError),
+    Broker(#[from] AmqpError),
     /// Another lane's failure ended the session.
     #[error("the session ended")]
     Ended,

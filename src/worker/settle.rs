@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::persist::Progress;
-use crate::broker::{DeadLetters, Delivery, Letter, Version};
+use crate::amqp::Delivery;
+use crate::backoff::RetryBudget;
+use crate::broker::{DeadLetters, Letter, Version};
 use crate::event::{Decoded, Reason, Rejection, decode};
-use crate::metrics::Peer;
-use crate::patience::Patience;
+use crate::metrics::Dependency;
 use crate::store::{Row, Writer};
 
 /// Who did not take what a batch had for it.
@@ -47,20 +48,20 @@ pub(super) struct Unfinished {
 }
 
 /// Held for as long as may be.
-pub(super) struct OutOfPatience;
+pub(super) struct HoldExpired;
 
 impl Settler {
     /// Decodes, stores and dead-letters, in this order. What is left is to acknowledge.
     pub(super) async fn settle(&mut self, deliveries: &[Delivery]) -> Result<(), Unfinished> {
-        let mut patience = Patience::of(Duration::from_secs(self.shared.config.worker.hold_seconds));
+        let mut budget = RetryBudget::new(Duration::from_secs(self.shared.config.worker.hold_seconds));
         let (candidates, mut refused) = self.decode(deliveries);
         let (rows, origins): (Vec<Row<'_>>, Vec<usize>) =
             candidates.into_iter().map(|candidate| (candidate.row, candidate.delivery)).unzip();
         let mut progress = Progress::of(&rows);
-        let persisted = self.persist(&mut progress, &mut patience).await;
+        let persisted = self.persist(&mut progress, &mut budget).await;
         let mut done = vec![false; deliveries.len()];
         progress.stored().for_each(|row| done[origins[row]] = true);
-        if let Err(OutOfPatience) = persisted {
+        if let Err(HoldExpired) = persisted {
             return Err(Unfinished { outage: Outage::Database, done });
         }
         let rejected = progress.into_rejected().into_iter();
@@ -70,7 +71,7 @@ impl Settler {
             .map(|(index, rejection)| (index, Letter { delivery: deliveries[index].clone(), rejection }))
             .unzip();
         let mut buried = 0;
-        self.bury(&letters, &mut buried, &mut patience).await.map_err(|outage| {
+        self.bury(&letters, &mut buried, &mut budget).await.map_err(|outage| {
             origins[..buried].iter().for_each(|index| done[*index] = true);
             Unfinished { outage, done }
         })
@@ -115,19 +116,19 @@ impl Settler {
         &mut self,
         letters: &[Letter],
         done: &mut usize,
-        patience: &mut Patience,
+        budget: &mut RetryBudget,
     ) -> Result<(), Outage> {
         while let Err(error) = self.dead_letters.publish(letters, done).await {
-            if self.shared.health.lost(Peer::Broker, &error.to_string()) {
+            if self.shared.health.lost(Dependency::Broker, &error.to_string()) {
                 tracing::warn!(letters = letters.len() - *done, %error, "dead letters are not taken: holding the batch");
             }
-            if let Err(OutOfPatience) = self.wait(patience).await {
+            if let Err(HoldExpired) = self.wait(budget).await {
                 self.count_letters(&letters[..*done]);
                 return Err(Outage::DeadLetters(Box::new(letters[*done].clone())));
             }
         }
         if !letters.is_empty() {
-            self.shared.health.reached(Peer::Broker);
+            self.shared.health.reached(Dependency::Broker);
         }
         self.count_letters(letters);
         Ok(())
@@ -157,11 +158,11 @@ impl Settler {
     }
 
     /// A stopping worker does not hold: what it could not store at once goes back to the queue.
-    pub(super) async fn wait(&self, patience: &mut Patience) -> Result<(), OutOfPatience> {
-        let pause = patience.pause().ok_or(OutOfPatience)?;
+    pub(super) async fn wait(&self, budget: &mut RetryBudget) -> Result<(), HoldExpired> {
+        let pause = budget.next_delay().ok_or(HoldExpired)?;
         tokio::select! {
-            () = self.shared.shutdown.cancelled() => Err(OutOfPatience),
-            () = self.session.cancelled() => Err(OutOfPatience),
+            () = self.shared.shutdown.cancelled() => Err(HoldExpired),
+            () = self.session.cancelled() => Err(HoldExpired),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }
@@ -169,9 +170,9 @@ impl Settler {
     /// The database did what it was asked.
     pub(super) fn database_answered(&mut self) {
         if self.writer.reconnected() {
-            self.shared.metrics.reconnects.with_label_values(&[Peer::Database.name()]).inc();
+            self.shared.metrics.reconnects.with_label_values(&[Dependency::Database.name()]).inc();
         }
-        if self.shared.health.reached(Peer::Database) {
+        if self.shared.health.reached(Dependency::Database) {
             tracing::info!("the database can store");
         }
     }

@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::SessionLost;
 use super::{Shared, lane};
-use crate::broker::{Broker, TopologyError, Version};
-use crate::metrics::Peer;
-use crate::patience::Patience;
-use crate::store::{Database, UrlError};
+use crate::backoff::Backoff;
+use crate::broker::{BrokerEndpoint, TopologyError, Version};
+use crate::metrics::Dependency;
+use crate::store::{DatabaseEndpoint, UrlError};
 
 /// A session that lived this long was a good one: the next is tried at once.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
@@ -40,9 +40,9 @@ pub enum WorkerError {
 /// # Errors
 /// Only what no waiting mends.
 pub async fn run(shared: Shared) -> Result<(), WorkerError> {
-    let broker = Broker::new(shared.config.amqp.uri.expose(), &shared.name)?;
-    let database = Database::from_url(shared.config.database.url.expose())?;
-    let mut patience = Patience::endless();
+    let broker = BrokerEndpoint::new(shared.config.amqp.uri.expose(), &shared.name)?;
+    let database = DatabaseEndpoint::from_url(shared.config.database.url.expose())?;
+    let mut backoff = Backoff::default();
     let mut had_session = false;
     loop {
         let started = Instant::now();
@@ -56,9 +56,9 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
             }
         }
         if started.elapsed() > GOOD_SESSION {
-            patience = Patience::endless();
+            backoff = Backoff::default();
         }
-        let pause = patience.pause().unwrap_or(GOOD_SESSION);
+        let pause = backoff.next_delay();
         tokio::select! {
             () = shared.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
@@ -77,7 +77,12 @@ enum Ended {
 }
 
 /// The topology, and lanes that consume until one of them ends.
-async fn session(shared: &Shared, broker: &Broker, database: &Database, again: bool) -> Result<(), Ended> {
+async fn session(
+    shared: &Shared,
+    broker: &BrokerEndpoint,
+    database: &DatabaseEndpoint,
+    again: bool,
+) -> Result<(), Ended> {
     let asked = async {
         let version = Version::ask(broker).await.map_err(|error| Ended::NoConnection(error.to_string()))?;
         match declare(shared, broker, version).await {
@@ -90,9 +95,9 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
         () = shared.shutdown.cancelled() => return Ok(()),
         version = asked => version?,
     };
-    shared.health.reached(Peer::Broker);
+    shared.health.reached(Dependency::Broker);
     if again {
-        shared.metrics.reconnects.with_label_values(&[Peer::Broker.name()]).inc();
+        shared.metrics.reconnects.with_label_values(&[Dependency::Broker.name()]).inc();
         tracing::info!("connected to the broker again");
     } else {
         let amqp = shared.config.amqp.topology();
@@ -106,7 +111,7 @@ async fn session(shared: &Shared, broker: &Broker, database: &Database, again: b
 /// Declares the topology, on a connection that is gone again when that is done.
 pub(super) async fn declare(
     shared: &Shared,
-    broker: &Broker,
+    broker: &BrokerEndpoint,
     version: Option<Version>,
 ) -> Result<(), TopologyError> {
     let connection = broker.connect("topology").await?;
@@ -121,7 +126,12 @@ pub(super) async fn declare(
 }
 
 /// Runs the lanes; returns why the first of them ended.
-async fn lanes(shared: &Shared, broker: &Broker, database: &Database, version: Option<Version>) -> String {
+async fn lanes(
+    shared: &Shared,
+    broker: &BrokerEndpoint,
+    database: &DatabaseEndpoint,
+    version: Option<Version>,
+) -> String {
     let ending = CancellationToken::new();
     let mut lanes = JoinSet::new();
     for number in 0..shared.config.worker.lanes {

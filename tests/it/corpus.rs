@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::Utc;
-use cns_events::event::{Incoming, PayloadPolicy, Rules, decode};
+use cns_events::event::{PayloadPolicy, ReceivedMessage, Rules, decode};
 use lapin::BasicProperties;
 
 use crate::stand::{Stand, event, header, until};
@@ -49,7 +49,7 @@ fn corpus() -> Vec<Nasty> {
 #[test]
 fn each_file_is_decoded_as_its_folder_says() {
     for Nasty { name, end, field, body } in corpus() {
-        let incoming = Incoming {
+        let incoming = ReceivedMessage {
             body: &body,
             routing_key: "cns.test",
             message_id: None,

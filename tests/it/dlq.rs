@@ -2,7 +2,8 @@
 
 use std::process::{Output, Stdio};
 
-use cns_events::broker::{Broker, Published, RawMessage, RawProperties, Wire};
+use cns_events::amqp::{Published, RawMessage, RawProperties, Wire};
+use cns_events::broker::BrokerEndpoint;
 use lapin::BasicProperties;
 use serde_json::Value;
 
@@ -175,7 +176,7 @@ async fn nothing_in_the_queue_stops_it() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("a worker declares it"), "{missing:?}");
     stand.declare().await;
-    let mut wire = Wire::open(&Broker::new(&amqp_url(), "test").unwrap()).await.unwrap();
+    let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "test").unwrap()).await.unwrap();
     let unreadable = RawMessage {
         routing_key: b"cns.\xff".to_vec(),
         properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap().to_owned(),

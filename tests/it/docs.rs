@@ -50,14 +50,14 @@ async fn the_python_example_publishes() {
 #[test]
 fn the_tables_of_failures_are_the_codes() {
     use cns_events::broker::failure::REPLY_CODES;
-    use cns_events::store::{Class, SQLSTATES};
+    use cns_events::store::{FailureClass, SQLSTATES};
     let document = read("docs/reliability.md");
     let mut sqlstates = String::from("| SQLSTATE | what becomes of the event | why |\n| --- | --- | --- |\n");
     for (code, class, why) in SQLSTATES {
         let end = match class {
-            Class::Data => "data".to_owned(),
-            Class::Held(reason) => format!("held (`{reason}`)"),
-            Class::Unknown => "unknown".to_owned(),
+            FailureClass::Data => "data".to_owned(),
+            FailureClass::Held(hold) => format!("held (`{}`)", hold.label()),
+            FailureClass::Unknown => "unknown".to_owned(),
         };
         sqlstates.push_str(&format!("| {code} | {end} | {why} |\n"));
     }

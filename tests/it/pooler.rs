@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use std::time::Duration;
 
-use cns_events::store::Database;
-use cns_events::store::read::{Query, Reader, Viewer};
+use cns_events::store::DatabaseEndpoint;
+use cns_events::store::read::{AccessScope, Query, Reader};
 use uuid::Uuid;
 
 use crate::stand::{Stand, event, header, until};
@@ -118,16 +118,18 @@ async fn readers_share_the_poolers_connections() {
                       select gen_random_uuid(), 'error', $1, $1, 'customer' from generate_series(1, 20)";
         stand.sql.execute(insert, &[&tenant]).await.unwrap();
     }
-    let reader = Reader::new(Database::from_url(&pooler.url).unwrap(), 6, Duration::from_secs(20));
-    until("the pooler answers", async || reader.sees_anything(&Viewer::tenant(tenants[0])).await.is_ok())
-        .await;
+    let reader = Reader::new(DatabaseEndpoint::from_url(&pooler.url).unwrap(), 6, Duration::from_secs(20));
+    until("the pooler answers", async || {
+        reader.sees_anything(&AccessScope::tenant(tenants[0])).await.is_ok()
+    })
+    .await;
     let mut readers = Vec::new();
     for n in 0..6 {
         let (reader, tenant) = (reader.clone(), tenants[n % 2]);
         readers.push(tokio::spawn(async move {
             for _ in 0..50 {
                 let query = Query::recent_errors(None, None, None).unwrap();
-                let events = reader.page(&Viewer::tenant(tenant), &query).await.unwrap().events;
+                let events = reader.page(&AccessScope::tenant(tenant), &query).await.unwrap().events;
                 assert_eq!(events.len(), 20);
                 assert!(events.iter().all(|event| event.tenant_id == tenant));
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cns_events::publisher::{NotLogged, Publisher};
+use cns_events::publisher::{LogError, Publisher};
 use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -147,7 +147,7 @@ async fn the_buffer_is_bounded() {
     assert_eq!((stats.accepted, stats.dropped, stats.waiting), (100, 50, 100));
     let soon = Instant::now() + Duration::from_millis(100);
     let refused = workflow.log_cache_hit("parts", "x").wait(soon).await.unwrap_err();
-    assert!(matches!(refused, NotLogged::NoRoom), "{refused}");
+    assert!(matches!(refused, LogError::NoRoom), "{refused}");
     // Who stops waiting has dropped the event, whether or not it was waited for.
     let dropped = publisher.stats().dropped;
     drop(workflow.log_cache_hit("parts", "x").wait(Instant::now() + PATIENCE));
@@ -164,5 +164,5 @@ async fn the_buffer_is_bounded() {
     assert_eq!(stand.drained().await, (0..=100).collect::<Vec<_>>(), "the oldest are kept");
     publisher.close(Duration::ZERO).await;
     let closed = workflow.log_cache_hit("parts", "x").wait(Instant::now()).await.unwrap_err();
-    assert!(matches!(closed, NotLogged::Closed), "{closed}");
+    assert!(matches!(closed, LogError::Closed), "{closed}");
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use cns_events::store::Database;
-use cns_events::store::read::{Query, Reader, Viewer};
+use cns_events::store::DatabaseEndpoint;
+use cns_events::store::read::{AccessScope, Query, Reader};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::stand::{Stand, until};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn reader(url: &str, connections: usize) -> Reader {
-    Reader::new(Database::from_url(url).unwrap(), connections, TIMEOUT)
+    Reader::new(DatabaseEndpoint::from_url(url).unwrap(), connections, TIMEOUT)
 }
 
 async fn fill(stand: &Stand, bom: Uuid, tenant: Uuid, of: &str, rows: i32) {
@@ -33,13 +33,13 @@ async fn pages_have_every_event_once() {
     let (tenant, other, bom) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     fill(&stand, bom, tenant, "w", 250).await;
     fill(&stand, bom, other, "w", 250).await;
-    let (reader, viewer) = (reader(&stand.database_url, 2), Viewer::tenant(tenant));
+    let (reader, scope) = (reader(&stand.database_url, 2), AccessScope::tenant(tenant));
     let none = [""; 0];
     for limit in [1, 6, 7, 100, 249, 250, 1000] {
         let mut query = Query::events_by_bom(bom, none, Some(limit)).unwrap();
         let (mut seen, mut pages): (Vec<(DateTime<Utc>, Uuid)>, _) = (Vec::new(), 0);
         loop {
-            let page = reader.page(&viewer, &query).await.unwrap();
+            let page = reader.page(&scope, &query).await.unwrap();
             assert!(page.events.len() == limit || page.next.is_none());
             seen.extend(page.events.iter().map(|event| (event.created_at, event.id)));
             pages += 1;
@@ -50,7 +50,7 @@ async fn pages_have_every_event_once() {
         assert!(seen.is_sorted_by(|newer, older| newer > older), "limit {limit}");
     }
     let types = |types: &[&str]| Query::events_by_bom(bom, types.iter().copied(), Some(1000)).unwrap();
-    let count = async |query: &Query| reader.page(&viewer, query).await.unwrap().events.len();
+    let count = async |query: &Query| reader.page(&scope, query).await.unwrap().events.len();
     assert_eq!(count(&types(&["error"])).await, 25);
     assert_eq!(count(&types(&["error", "a,b", "nothing"])).await, 50);
     assert_eq!(count(&Query::events_by_workflow("w", Some(1000)).unwrap()).await, 250);
@@ -61,9 +61,9 @@ async fn pages_have_every_event_once() {
     assert_eq!(count(&Query::recent_errors(None, None, None).unwrap()).await, 14);
     assert_eq!(count(&Query::recent_errors(None, Some(26), None).unwrap()).await, 25);
 
-    let all = reader.stream(viewer.clone(), Query::events_by_bom(bom, none, Some(1)).unwrap());
+    let all = reader.stream(scope.clone(), Query::events_by_bom(bom, none, Some(1)).unwrap());
     assert_eq!(all.try_collect::<Vec<_>>().await.unwrap().len(), 250, "a stream goes on to the end");
-    let operator = reader.stream(Viewer::operator(), Query::events_by_bom(bom, none, None).unwrap());
+    let operator = reader.stream(AccessScope::operator(), Query::events_by_bom(bom, none, None).unwrap());
     assert_eq!(operator.try_collect::<Vec<_>>().await.unwrap().len(), 500, "an operator sees every tenant");
 }
 
@@ -76,11 +76,11 @@ async fn a_page_is_bounded_in_bytes() {
     let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source, payload) select n::text, 'x', $1, $2, 'customer', \
                   '{\"a\":[1e131071,1e131071,1e131071,1e131071,1e131071,1e131071,1e131071,1e131071]}' from generate_series(1, 40) n";
     stand.sql.execute(insert, &[&bom, &tenant]).await.unwrap();
-    let (reader, viewer) = (reader(&stand.database_url, 1), Viewer::tenant(tenant));
+    let (reader, scope) = (reader(&stand.database_url, 1), AccessScope::tenant(tenant));
     let mut query = Query::events_by_bom(bom, [""; 0], Some(1000)).unwrap();
     let (mut pages, mut events) = (0, 0);
     loop {
-        let page = reader.page(&viewer, &query).await.unwrap();
+        let page = reader.page(&scope, &query).await.unwrap();
         (pages, events) = (pages + 1, events + page.events.len());
         assert!(page.events.len() <= 4);
         let Some(next) = page.next else { break };
@@ -99,7 +99,7 @@ async fn impossible_times_do_not_hide_a_bom() {
     stand.sql.execute(insert, &[&bom, &tenant]).await.unwrap();
     let reader = reader(&stand.database_url, 1);
     let page = reader
-        .page(&Viewer::tenant(tenant), &Query::events_by_bom(bom, [""; 0], None).unwrap())
+        .page(&AccessScope::tenant(tenant), &Query::events_by_bom(bom, [""; 0], None).unwrap())
         .await
         .unwrap();
     let years: Vec<String> =
@@ -122,11 +122,11 @@ async fn what_is_new_is_told_once() {
         )
     };
     slow.batch_execute(&insert("slow", "now()")).await.unwrap();
-    let (reader, viewer) = (reader(&stand.database_url, 1), Viewer::tenant(tenant));
+    let (reader, scope) = (reader(&stand.database_url, 1), AccessScope::tenant(tenant));
     let query = Query::events_by_bom(bom, [""; 0], Some(1)).unwrap();
-    let mut mark = reader.mark(&viewer, &query).await.unwrap();
+    let mut mark = reader.mark(&scope, &query).await.unwrap();
     let told = async |mark: &mut _| {
-        let events = reader.newer(&viewer, &query, mark).await.unwrap();
+        let events = reader.newer(&scope, &query, mark).await.unwrap();
         events.into_iter().map(|event| event.event_id).collect::<Vec<_>>()
     };
     assert!(told(&mut mark).await.is_empty(), "what was there before is not new");
@@ -155,7 +155,7 @@ async fn every_query_uses_its_index() {
     let spread = "update enrichment_events set created_at = created_at - random() * interval '20 hours'; analyze enrichment_events";
     stand.sql.batch_execute(spread).await.unwrap();
     let (login, url) = stand.login("in role authenticated").await;
-    let (reader, viewer) = (reader(&url, 1), Viewer::tenant(tenants[0]));
+    let (reader, scope) = (reader(&url, 1), AccessScope::tenant(tenants[0]));
     for limit in [None, Some(1), Some(1000)] {
         let queries = [
             ("idx_enrichment_events_bom_created", Query::events_by_bom(boms[0], [""; 0], limit)),
@@ -169,14 +169,14 @@ async fn every_query_uses_its_index() {
         for (index, query) in queries {
             let query = query.unwrap();
             let next = reader
-                .page(&viewer, &query)
+                .page(&scope, &query)
                 .await
                 .unwrap()
                 .events
                 .last()
                 .map(cns_events::store::read::Cursor::after);
             for query in [query.clone(), query.after(next)] {
-                let plan = reader.explain(&viewer, &query).await.unwrap().join("\n");
+                let plan = reader.explain(&scope, &query).await.unwrap().join("\n");
                 assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{query:?}\n{plan}");
                 assert!(!plan.contains("Bitmap"), "the index has them in order: {plan}");
                 if index == "idx_enrichment_events_errors" {
@@ -191,7 +191,7 @@ async fn every_query_uses_its_index() {
     // An operator's are not picked by a tenant.
     let (reader, errors) =
         (self::reader(&stand.database_url, 1), Query::recent_errors(None, None, None).unwrap());
-    let plan = reader.explain(&Viewer::operator(), &errors).await.unwrap().join("\n");
+    let plan = reader.explain(&AccessScope::operator(), &errors).await.unwrap().join("\n");
     assert!(
         plan.contains("idx_enrichment_events_errors_time") && plan.contains("Index Cond: (created_at > "),
         "{plan}"
@@ -208,13 +208,13 @@ async fn a_read_is_one_round_trip() {
     fill(&stand, bom, tenant, "w", 50).await;
     let relay = Relay::before(&stand.database_url).await;
     relay.open().await;
-    let (reader, viewer) = (reader(&relay.url(&stand.database_url), 1), Viewer::tenant(tenant));
+    let (reader, scope) = (reader(&relay.url(&stand.database_url), 1), AccessScope::tenant(tenant));
     let query = Query::events_by_bom(bom, ["error"], None).unwrap();
-    reader.page(&viewer, &query).await.unwrap(); // the connection is there now
+    reader.page(&scope, &query).await.unwrap(); // the connection is there now
     relay.slow(Duration::from_millis(150));
     let before = relay.turns();
     for _ in 0..3 {
-        assert_eq!(reader.page(&viewer, &query).await.unwrap().events.len(), 5);
+        assert_eq!(reader.page(&scope, &query).await.unwrap().events.len(), 5);
     }
     assert_eq!(relay.turns() - before, 3);
 }
@@ -239,12 +239,12 @@ async fn a_pool_of_one_carries_no_claims_over() {
         let (reader, read, cancelled, own) =
             (reader.clone(), read.clone(), cancelled.clone(), tenants[n % 2]);
         readers.push(tokio::spawn(async move {
-            let viewer = Viewer::tenant(own);
+            let scope = AccessScope::tenant(own);
             let query = Query::events_by_bom(bom, [""; 0], Some(1000)).unwrap();
             for _ in 0..READS / 4 {
                 let hasty = fastrand::bool();
                 let patience = if hasty { Duration::from_micros(fastrand::u64(0..20_000)) } else { TIMEOUT };
-                match tokio::time::timeout(patience, reader.page(&viewer, &query)).await {
+                match tokio::time::timeout(patience, reader.page(&scope, &query)).await {
                     Ok(page) => {
                         let page = page.unwrap();
                         assert_eq!(page.events.len(), 60);
@@ -267,7 +267,7 @@ async fn a_pool_of_one_carries_no_claims_over() {
     let unfinished = format!("{connections} and state <> 'idle'");
     assert_eq!(
         reader
-            .page(&Viewer::tenant(tenants[0]), &Query::recent_errors(None, None, None).unwrap())
+            .page(&AccessScope::tenant(tenants[0]), &Query::recent_errors(None, None, None).unwrap())
             .await
             .unwrap()
             .events
@@ -276,7 +276,7 @@ async fn a_pool_of_one_carries_no_claims_over() {
     );
     until("no transaction is left", async || stand.number(&unfinished).await == 0).await;
     assert_eq!(stand.number(&connections).await, 1);
-    assert!(!reader.sees_anything(&Viewer::tenant(Uuid::new_v4())).await.unwrap());
+    assert!(!reader.sees_anything(&AccessScope::tenant(Uuid::new_v4())).await.unwrap());
     drop(reader);
     stand.drop_login(&login).await;
 }
@@ -290,8 +290,8 @@ async fn a_login_reads_as_what_it_is() {
     let query = Query::events_by_bom(bom, [""; 0], None).unwrap();
     let (login, url) = stand.login("in role authenticated").await;
     let reading = reader(&url, 1);
-    assert_eq!(reading.page(&Viewer::tenant(tenant), &query).await.unwrap().events.len(), 3);
-    let refused = reading.page(&Viewer::operator(), &query).await.unwrap_err();
+    assert_eq!(reading.page(&AccessScope::tenant(tenant), &query).await.unwrap().events.len(), 3);
+    let refused = reading.page(&AccessScope::operator(), &query).await.unwrap_err();
     assert_eq!(refused.sqlstate.as_deref(), Some("42501"), "it is not exempt from row-level security");
     stand
         .sql
@@ -299,9 +299,9 @@ async fn a_login_reads_as_what_it_is() {
         .await
         .unwrap();
     let working = reader(&url, 1);
-    for viewer in [Viewer::tenant(tenant), Viewer::operator()] {
-        let refused = working.page(&viewer, &query).await.unwrap_err();
-        assert_eq!(refused.sqlstate.as_deref(), Some("42501"), "{viewer:?}");
+    for scope in [AccessScope::tenant(tenant), AccessScope::operator()] {
+        let refused = working.page(&scope, &query).await.unwrap_err();
+        assert_eq!(refused.sqlstate.as_deref(), Some("42501"), "{scope:?}");
     }
     drop((reading, working));
     stand.drop_login(&login).await;

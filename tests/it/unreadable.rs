@@ -1,7 +1,8 @@
 //! Messages that RabbitMQ takes and most client libraries cannot read: texts that are no UTF-8, headers larger than a frame. They
 //! are published as bytes, because no careful client would.
 
-use cns_events::broker::{Broker, Published, RawMessage, RawProperties, Wire};
+use cns_events::amqp::{Published, RawMessage, RawProperties, Wire};
+use cns_events::broker::BrokerEndpoint;
 use lapin::BasicProperties;
 
 use crate::stand::{Stand, amqp_url, event, header_bytes, until};
@@ -10,7 +11,7 @@ use crate::stand::{Stand, amqp_url, event, header_bytes, until};
 const BAD_ID: &[u8] = b"\x90\x80\x10application/json\x02\x02\xff\xfe";
 
 async fn wire() -> Wire {
-    Wire::open(&Broker::new(&amqp_url(), "test").unwrap()).await.unwrap()
+    Wire::open(&BrokerEndpoint::new(&amqp_url(), "test").unwrap()).await.unwrap()
 }
 
 async fn publish(wire: &mut Wire, stand: &Stand, message: RawMessage) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cns_events::broker::{Broker, Wire};
+use cns_events::amqp::Wire;
+use cns_events::broker::BrokerEndpoint;
 
 use crate::producers::Ledger;
 use crate::stand::{Stand, amqp_url, connect};
@@ -28,7 +29,7 @@ pub async fn balance(stand: &Stand, ledger: &Ledger) -> Verdict {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    let mut wire = Wire::open(&Broker::new(&amqp_url(), "torture").unwrap()).await.unwrap();
+    let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "torture").unwrap()).await.unwrap();
     let (mut letters, mut dead) = (0, BTreeSet::new());
     while let Some(got) = wire.next(&stand.dead()).await.unwrap() {
         letters += 1;

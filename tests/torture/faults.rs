@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use cns_events::broker::{Broker, RawMessage, RawProperties, Wire};
+use cns_events::amqp::{RawMessage, RawProperties, Wire};
+use cns_events::broker::BrokerEndpoint;
 use fastrand::Rng;
 
 use crate::pool::Pool;
@@ -13,7 +14,7 @@ use crate::servers::Servers;
 use crate::stand::{PATIENCE, Stand, amqp_url, connect};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum EventType {
     KillWorker,
     StopWorker,
     FreezeWorker,
@@ -34,30 +35,30 @@ pub enum Kind {
 }
 
 /// How often each kind comes, relative to the others: what takes long comes less often.
-const WEIGHTS: [(Kind, u32); 17] = [
-    (Kind::KillWorker, 8),
-    (Kind::StopWorker, 6),
-    (Kind::FreezeWorker, 4),
-    (Kind::CrashDatabase, 4),
-    (Kind::KillBroker, 3),
-    (Kind::CutDatabase, 8),
-    (Kind::CutBroker, 8),
-    (Kind::CutBoth, 4),
-    (Kind::SlowDatabase, 4),
-    (Kind::SlowBroker, 4),
-    (Kind::TerminateBackends, 6),
-    (Kind::LockTable, 3),
-    (Kind::CloseConnections, 3),
-    (Kind::MemoryAlarm, 2),
-    (Kind::Poison, 6),
-    (Kind::Unreadable, 4),
-    (Kind::Duplicates, 6),
+const WEIGHTS: [(EventType, u32); 17] = [
+    (EventType::KillWorker, 8),
+    (EventType::StopWorker, 6),
+    (EventType::FreezeWorker, 4),
+    (EventType::CrashDatabase, 4),
+    (EventType::KillBroker, 3),
+    (EventType::CutDatabase, 8),
+    (EventType::CutBroker, 8),
+    (EventType::CutBoth, 4),
+    (EventType::SlowDatabase, 4),
+    (EventType::SlowBroker, 4),
+    (EventType::TerminateBackends, 6),
+    (EventType::LockTable, 3),
+    (EventType::CloseConnections, 3),
+    (EventType::MemoryAlarm, 2),
+    (EventType::Poison, 6),
+    (EventType::Unreadable, 4),
+    (EventType::Duplicates, 6),
 ];
 
 /// One fault: what, to which worker, for how long, and the pause after it.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    pub kind: Kind,
+    pub kind: EventType,
     pub worker: usize,
     pub lasts: Duration,
     pub pause: Duration,
@@ -71,7 +72,7 @@ impl Plan {
     /// Each kind once before any comes by chance, so that a short plan has as many kinds as it can.
     pub fn new(seed: u64, faults: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let mut kinds: Vec<Kind> = WEIGHTS.map(|(kind, _)| kind).to_vec();
+        let mut kinds: Vec<EventType> = WEIGHTS.map(|(kind, _)| kind).to_vec();
         rng.shuffle(&mut kinds);
         let total: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
         while kinds.len() < faults {
@@ -93,7 +94,7 @@ impl Plan {
     }
 
     pub fn table(&self) -> String {
-        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<EventType, usize> = BTreeMap::new();
         self.faults.iter().for_each(|fault| *counts.entry(fault.kind).or_default() += 1);
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED).set_header(["fault", "times"]);
@@ -104,26 +105,26 @@ impl Plan {
     }
 }
 
-impl Kind {
+impl EventType {
     fn words(self) -> &'static str {
         match self {
-            Kind::KillWorker => "worker killed (SIGKILL)",
-            Kind::StopWorker => "worker stopped (SIGTERM) and started again",
-            Kind::FreezeWorker => "worker frozen (SIGSTOP)",
-            Kind::CrashDatabase => "PostgreSQL: immediate stop and restart",
-            Kind::KillBroker => "RabbitMQ: killed (SIGKILL) and restarted",
-            Kind::CutDatabase => "connections to the database cut",
-            Kind::CutBroker => "connections to the broker cut",
-            Kind::CutBoth => "connections to both cut",
-            Kind::SlowDatabase => "100 ms more to the database",
-            Kind::SlowBroker => "100 ms more to the broker",
-            Kind::TerminateBackends => "pg_terminate_backend of all workers",
-            Kind::LockTable => "table locked by somebody",
-            Kind::CloseConnections => "broker closes every connection",
-            Kind::MemoryAlarm => "memory alarm of the broker",
-            Kind::Poison => "burst of poison messages",
-            Kind::Unreadable => "message that the client library cannot read",
-            Kind::Duplicates => "burst of duplicates",
+            EventType::KillWorker => "worker killed (SIGKILL)",
+            EventType::StopWorker => "worker stopped (SIGTERM) and started again",
+            EventType::FreezeWorker => "worker frozen (SIGSTOP)",
+            EventType::CrashDatabase => "PostgreSQL: immediate stop and restart",
+            EventType::KillBroker => "RabbitMQ: killed (SIGKILL) and restarted",
+            EventType::CutDatabase => "connections to the database cut",
+            EventType::CutBroker => "connections to the broker cut",
+            EventType::CutBoth => "connections to both cut",
+            EventType::SlowDatabase => "100 ms more to the database",
+            EventType::SlowBroker => "100 ms more to the broker",
+            EventType::TerminateBackends => "pg_terminate_backend of all workers",
+            EventType::LockTable => "table locked by somebody",
+            EventType::CloseConnections => "broker closes every connection",
+            EventType::MemoryAlarm => "memory alarm of the broker",
+            EventType::Poison => "burst of poison messages",
+            EventType::Unreadable => "message that the client library cannot read",
+            EventType::Duplicates => "burst of duplicates",
         }
     }
 }
@@ -132,13 +133,13 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind.words())?;
         match self.kind {
-            Kind::KillWorker | Kind::StopWorker => write!(f, ", worker {}", self.worker),
-            Kind::FreezeWorker => write!(f, ", worker {}, for {:?}", self.worker, self.lasts),
-            Kind::Poison
-            | Kind::Unreadable
-            | Kind::Duplicates
-            | Kind::TerminateBackends
-            | Kind::CloseConnections => Ok(()),
+            EventType::KillWorker | EventType::StopWorker => write!(f, ", worker {}", self.worker),
+            EventType::FreezeWorker => write!(f, ", worker {}, for {:?}", self.worker, self.lasts),
+            EventType::Poison
+            | EventType::Unreadable
+            | EventType::Duplicates
+            | EventType::TerminateBackends
+            | EventType::CloseConnections => Ok(()),
             _ => write!(f, ", for {:?}", self.lasts),
         }
     }
@@ -148,56 +149,56 @@ impl Fault {
     pub async fn happen(&self, stand: &Stand, servers: &Servers, pool: &Pool, producers: &Producers) {
         let lasts = || tokio::time::sleep(self.lasts);
         match self.kind {
-            Kind::KillWorker => pool.kill(self.worker).await,
-            Kind::StopWorker => pool.restart(self.worker).await,
-            Kind::FreezeWorker => {
+            EventType::KillWorker => pool.kill(self.worker).await,
+            EventType::StopWorker => pool.restart(self.worker).await,
+            EventType::FreezeWorker => {
                 pool.signal(self.worker, "-STOP");
                 lasts().await;
                 pool.signal(self.worker, "-CONT");
             }
-            Kind::CrashDatabase => {
+            EventType::CrashDatabase => {
                 servers.signal_database("-QUIT");
                 lasts().await;
                 servers.start().await;
             }
-            Kind::KillBroker => {
+            EventType::KillBroker => {
                 servers.signal_broker("-KILL");
                 lasts().await;
                 servers.start().await;
             }
-            Kind::CutDatabase => {
+            EventType::CutDatabase => {
                 servers.database.cut();
                 lasts().await;
                 servers.database.open().await;
             }
-            Kind::CutBroker => {
+            EventType::CutBroker => {
                 servers.broker.cut();
                 lasts().await;
                 servers.broker.open().await;
             }
-            Kind::CutBoth => {
+            EventType::CutBoth => {
                 servers.database.cut();
                 servers.broker.cut();
                 lasts().await;
                 servers.broker.open().await;
                 servers.database.open().await;
             }
-            Kind::SlowDatabase => {
+            EventType::SlowDatabase => {
                 servers.database.slow(Duration::from_millis(100));
                 lasts().await;
                 servers.database.slow(Duration::ZERO);
             }
-            Kind::SlowBroker => {
+            EventType::SlowBroker => {
                 servers.broker.slow(Duration::from_millis(100));
                 lasts().await;
                 servers.broker.slow(Duration::ZERO);
             }
-            Kind::TerminateBackends => {
+            EventType::TerminateBackends => {
                 let all = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cns-events' \
                            and datname = current_database()";
                 connect(&stand.database_url).await.batch_execute(all).await.unwrap();
             }
-            Kind::LockTable => {
+            EventType::LockTable => {
                 let sql = connect(&stand.database_url).await;
                 sql.batch_execute("begin; lock table enrichment_events in access exclusive mode")
                     .await
@@ -205,17 +206,17 @@ impl Fault {
                 lasts().await;
                 sql.batch_execute("rollback").await.unwrap();
             }
-            Kind::CloseConnections => {
+            EventType::CloseConnections => {
                 servers.rabbitmqctl(&["close_all_connections", "--vhost", "/", "torture"]).await
             }
-            Kind::MemoryAlarm => {
+            EventType::MemoryAlarm => {
                 servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
                 lasts().await;
                 servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await;
             }
-            Kind::Poison => producers.burst_of_poison(200),
-            Kind::Duplicates => producers.burst_of_duplicates(500),
-            Kind::Unreadable => {
+            EventType::Poison => producers.burst_of_poison(200),
+            EventType::Duplicates => producers.burst_of_duplicates(500),
+            EventType::Unreadable => {
                 let id = producers.note_unreadable();
                 let unreadable = RawMessage {
                     routing_key: b"cns.torture".to_vec(),
@@ -229,14 +230,14 @@ impl Fault {
                         std::time::Instant::now() < deadline,
                         "the broker confirms nothing for {PATIENCE:?}"
                     );
-                    let broker = Broker::new(&amqp_url(), "torture").unwrap();
+                    let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
                     let published = async {
                         let mut wire = Wire::open(&broker).await?;
                         wire.publish(&stand.exchange(), std::slice::from_ref(&unreadable)).await
                     };
                     if published
                         .await
-                        .is_ok_and(|outcomes| outcomes == [cns_events::broker::Published::Confirmed])
+                        .is_ok_and(|outcomes| outcomes == [cns_events::amqp::Published::Confirmed])
                     {
                         return;
                     }

@@ -17,12 +17,12 @@ use lapin::types::FieldTable;
 use uuid::Uuid;
 
 use super::Failure;
-use crate::broker::Broker;
+use crate::broker::BrokerEndpoint;
 use crate::cli::reader;
 use crate::config::Config;
 use crate::event::{Event, Workflow};
 use crate::publisher::{Publisher, PublisherConfig};
-use crate::store::read::{Reader, Viewer};
+use crate::store::read::{AccessScope, Reader};
 use bom::Bom;
 
 /// How often the store is asked while it is waited for.
@@ -58,13 +58,14 @@ impl Demo {
         let events = script::write(&workflow, &bom).context("cannot write the events")?;
 
         let reader = reader(config)?;
-        let viewer = Viewer::tenant(workflow.tenant_id);
-        reader.can_read(&viewer).await.context("cannot read the table (database.url)")?;
-        let broker = Broker::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
+        let scope = AccessScope::tenant(workflow.tenant_id);
+        reader.can_read(&scope).await.context("cannot read the table (database.url)")?;
+        let broker =
+            BrokerEndpoint::new(config.amqp.uri.expose(), "cns-events demo").map_err(anyhow::Error::from)?;
 
         let connection = broker.connect("demo").await.context("cannot reach the broker (amqp.uri)")?;
         let events = self.publish(config, events).await?;
-        self.wait(&connection, config, (&reader, &viewer), bom_id, events.len()).await?;
+        self.wait(&connection, config, (&reader, &scope), bom_id, events.len()).await?;
         let report = report::Report::gather(&reader, &workflow, &bom, &events, COPIES).await?;
         if self.json {
             report.print_json(config)?
@@ -111,7 +112,7 @@ impl Demo {
         &self,
         connection: &Connection,
         config: &Config,
-        (reader, viewer): (&Reader, &Viewer),
+        (reader, scope): (&Reader, &AccessScope),
         bom_id: Uuid,
         events: usize,
     ) -> anyhow::Result<()> {
@@ -120,7 +121,7 @@ impl Demo {
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
         loop {
             let stored =
-                usize::try_from(reader.count(viewer, bom_id).await.context("cannot read the table")?)?;
+                usize::try_from(reader.count(scope, bom_id).await.context("cannot read the table")?)?;
             let queue = channel
                 .queue_declare(config.amqp.queue.as_str().into(), passive, FieldTable::default())
                 .await

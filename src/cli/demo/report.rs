@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::bom::Bom;
 use crate::cli::{output, words};
 use crate::config::Config;
-use crate::event::{Event, Kind, Workflow};
-use crate::store::read::{Latency, Query, Reader, StoredEvent, Viewer};
+use crate::event::{Event, EventType, Workflow};
+use crate::store::read::{AccessScope, Latency, Query, Reader, StoredEvent};
 
 /// Published and stored, side by side.
 pub(super) struct Report {
@@ -33,8 +33,8 @@ impl Report {
         events: &[Event<'_>],
         copies: usize,
     ) -> anyhow::Result<Self> {
-        let viewer = Viewer::tenant(workflow.tenant_id);
-        let all = reader.stream(viewer.clone(), Query::events_by_bom(workflow.bom_id, [""; 0], None)?);
+        let scope = AccessScope::tenant(workflow.tenant_id);
+        let all = reader.stream(scope.clone(), Query::events_by_bom(workflow.bom_id, [""; 0], None)?);
         let mut timeline: Vec<StoredEvent> = all.try_collect().await.context("cannot read the table")?;
         timeline.reverse();
         let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
@@ -46,7 +46,7 @@ impl Report {
             .filter(|event| rows.get(event.event_id.as_ref()) != Some(&1))
             .map(|event| event.event_id.to_string())
             .collect();
-        let types = Kind::ALL
+        let types = EventType::ALL
             .into_iter()
             .map(|kind| {
                 let published =
@@ -57,7 +57,7 @@ impl Report {
             .filter(|(_, published, stored)| published + stored > 0)
             .collect();
         // A server that keeps no commit times cannot tell.
-        let latency = reader.latency(&viewer, workflow.bom_id).await.ok().flatten();
+        let latency = reader.latency(&scope, workflow.bom_id).await.ok().flatten();
         Ok(Report {
             bom: bom.name.clone(),
             bom_id: workflow.bom_id,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::broker::{Property, RawMessage};
+use crate::amqp::{Property, RawMessage};
 
 /// Characters of a letter's id: enough to tell any two apart.
 const ID_CHARS: usize = 12;

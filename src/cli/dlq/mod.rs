@@ -20,7 +20,8 @@ use self::letter::{Letter, whole};
 use self::replay::Replay;
 use self::select::{Filter, Selection, is_named};
 use super::{Failure, output};
-use crate::broker::{Broker, Got, Wire, WireError};
+use crate::amqp::{AmqpError, Got, Wire};
+use crate::broker::BrokerEndpoint;
 use crate::config::Config;
 
 /// The header that counts how often a message was replayed. The worker keeps it when it dead-letters the message again.
@@ -118,12 +119,12 @@ struct DeadQueue {
 
 impl DeadQueue {
     async fn open(config: &Config) -> anyhow::Result<Self> {
-        let broker = Broker::new(config.amqp.uri.expose(), "cns-events dlq")?;
+        let broker = BrokerEndpoint::new(config.amqp.uri.expose(), "cns-events dlq")?;
         let queue = config.amqp.dead_letter_queue.clone();
         let mut wire =
             Wire::open(&broker).await.context("cannot reach the broker")?.with_patience(NEXT_LETTER);
         let left = wire.ready(&queue).await.map_err(|error| match &error {
-            WireError::Closed { code: 404, .. } => anyhow::Error::new(error)
+            AmqpError::Closed { code: 404, .. } => anyhow::Error::new(error)
                 .context("there is no dead-letter queue yet: a worker declares it when it starts"),
             _ => error.into(),
         })?;

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::letter::{Letter, replays};
 use super::{DeadQueue, REPLAYS, Selection};
-use crate::broker::{Published, RawMessage, Tag, is_own_header, set_apart};
+use crate::amqp::{Published, RawMessage, Tag};
+use crate::broker::{is_own_header, set_apart};
 use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::event::Rejection;

@@ -1,8 +1,9 @@
 //! The broker: reached, what version, alarms, exchanges, queues, and whether messages find their way.
 
 use super::Report;
+use crate::amqp::AmqpError;
 use crate::broker::{
-    Broker, Declared, Inspected, Route, State, TAKE_BACK, Version, WireError, take_probes_back, try_route,
+    BrokerEndpoint, Declared, Inspected, Route, State, TAKE_BACK, Version, take_probes_back, try_route,
 };
 use crate::config::Config;
 
@@ -18,7 +19,7 @@ const AGREE: &str =
 
 pub(super) async fn check(report: &mut Report, config: &Config) {
     let amqp = &config.amqp;
-    let broker = match Broker::new(amqp.uri.expose(), "cns-events doctor") {
+    let broker = match BrokerEndpoint::new(amqp.uri.expose(), "cns-events doctor") {
         Ok(broker) => broker,
         Err(error) => return report.wrong("broker", error.to_string(), "set amqp.uri (AMQP_URL)"),
     };
@@ -116,7 +117,7 @@ fn dead_letters(report: &mut Report, object: &str, queue: Declared, name: &str) 
 
 /// Whether what is published arrives: bindings, which AMQP has no question for, and alarms. A worker drops the probe of the
 /// first way; that of the second is taken back.
-async fn routes(report: &mut Report, config: &Config, broker: &Broker, letters: u32) {
+async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, letters: u32) {
     let amqp = &config.amqp;
     let mut ways = vec![("the way of an event", &amqp.exchange, &amqp.queue, "cns.#")];
     if letters < TAKE_BACK {
@@ -163,9 +164,9 @@ async fn routes(report: &mut Report, config: &Config, broker: &Broker, letters: 
     }
 }
 
-fn not_published(report: &mut Report, check: &str, error: &WireError) {
+fn not_published(report: &mut Report, check: &str, error: &AmqpError) {
     let mend = match error {
-        WireError::Blocked(_) => {
+        AmqpError::Blocked(_) => {
             "rabbitmq-diagnostics alarms: free memory or disk, or raise vm_memory_high_watermark or disk_free_limit"
         }
         _ => "look at the broker's log",

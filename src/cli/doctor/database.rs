@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::{Patient, Report};
 use crate::config::Config;
 use crate::store::inspect::{Facts, Table, facts};
-use crate::store::read::{Reader, Viewer};
-use crate::store::{Database, Writer};
+use crate::store::read::{AccessScope, Reader};
+use crate::store::{DatabaseEndpoint, Writer};
 
 /// More than this between the clocks, and latencies mean nothing.
 const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
@@ -16,7 +16,7 @@ const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
 const POLICIES: i64 = 2;
 
 pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient) {
-    let database = match Database::from_url(config.database.url.expose()) {
+    let database = match DatabaseEndpoint::from_url(config.database.url.expose()) {
         Ok(database) => database,
         Err(error) => return report.wrong("database", error.to_string(), "set database.url (DATABASE_URL)"),
     };
@@ -64,7 +64,7 @@ pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient
     }
 }
 
-async fn storing(report: &mut Report, config: &Config, database: Database) {
+async fn storing(report: &mut Report, config: &Config, database: DatabaseEndpoint) {
     let mut writer =
         Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
     match writer.probe().await {
@@ -74,9 +74,9 @@ async fn storing(report: &mut Report, config: &Config, database: Database) {
 }
 
 /// Reads as a tenant that nobody has: what it sees, everybody does.
-async fn reading(report: &mut Report, config: &Config, database: Database) {
+async fn reading(report: &mut Report, config: &Config, database: DatabaseEndpoint) {
     let reader = Reader::new(database, 1, config.database.statement_timeout());
-    match reader.sees_anything(&Viewer::tenant(Uuid::now_v7())).await {
+    match reader.sees_anything(&AccessScope::tenant(Uuid::now_v7())).await {
         Ok(false) => report.ok("reading", "a tenant that does not exist sees nothing"),
         Ok(true) => report.wrong(
             "reading",

@@ -12,11 +12,11 @@ use indicatif::ProgressBar;
 use uuid::Uuid;
 
 use super::{Failure, output, reader, usage};
+use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::event::tenant_of;
-use crate::patience::Patience;
-use crate::store::read::{Cursor, Limits, Query as Asked, Reader, Viewer};
-use crate::store::{self, Class};
+use crate::store::read::{AccessScope, Cursor, Limits, Query as Asked, Reader};
+use crate::store::{self, FailureClass, Hold};
 use print::{Printer, Shows};
 use story::Story;
 
@@ -126,10 +126,10 @@ impl Query {
         };
         let asked = asked.unwrap_or_else(|error| usage(error)).after(show.cursor);
         let reader = reader(config)?;
-        let view = View { reader: &reader, viewer: whose.viewer(), all_tenants: whose.all_tenants };
+        let view = View { reader: &reader, scope: whose.scope(), all_tenants: whose.all_tenants };
         if show.explain {
             let plan =
-                view.reader.explain(&view.viewer, &asked).await.map_err(|failure| view.told(&failure))?;
+                view.reader.explain(&view.scope, &asked).await.map_err(|failure| view.told(&failure))?;
             plan.iter().for_each(|line| output::line(line));
             return Ok(());
         }
@@ -153,12 +153,12 @@ impl Query {
 }
 
 impl Whose {
-    fn viewer(&self) -> Viewer {
+    fn scope(&self) -> AccessScope {
         match (self.tenant, &self.organization) {
-            _ if self.all_tenants => Viewer::operator(),
-            (Some(tenant), _) => Viewer::tenant(tenant),
-            (None, Some(organization)) => Viewer::tenant(tenant_of(organization)),
-            (None, None) => Viewer::tenant(Uuid::nil()), // the command line requires one of them
+            _ if self.all_tenants => AccessScope::operator(),
+            (Some(tenant), _) => AccessScope::tenant(tenant),
+            (None, Some(organization)) => AccessScope::tenant(tenant_of(organization)),
+            (None, None) => AccessScope::tenant(Uuid::nil()), // the command line requires one of them
         }
     }
 
@@ -172,7 +172,7 @@ impl Whose {
 /// Who looks, and with what.
 struct View<'a> {
     reader: &'a Reader,
-    viewer: Viewer,
+    scope: AccessScope,
     all_tenants: bool,
 }
 
@@ -187,7 +187,7 @@ impl View<'_> {
         let mut next = None;
         if show.all {
             let bar = if show.json { output::counter("events") } else { ProgressBar::hidden() };
-            let mut all = std::pin::pin!(self.reader.stream(self.viewer.clone(), asked.clone()));
+            let mut all = std::pin::pin!(self.reader.stream(self.scope.clone(), asked.clone()));
             while let Some(event) = all.try_next().await.map_err(|failure| self.told(&failure))? {
                 printer.event(&event)?;
                 story.iter_mut().for_each(|story| story.add(&event));
@@ -198,7 +198,7 @@ impl View<'_> {
             }
             bar.finish_and_clear();
         } else {
-            let page = self.reader.page(&self.viewer, asked).await.map_err(|failure| self.told(&failure))?;
+            let page = self.reader.page(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
             for event in &page.events {
                 printer.event(event)?;
                 story.iter_mut().for_each(|story| story.add(event));
@@ -221,7 +221,7 @@ impl View<'_> {
 
     async fn whole_story(&self, asked: &Asked) -> anyhow::Result<Story> {
         let mut story = Story::default();
-        let all = self.reader.stream(self.viewer.clone(), asked.clone().after(None));
+        let all = self.reader.stream(self.scope.clone(), asked.clone().after(None));
         let mut all = std::pin::pin!(all);
         while let Some(event) = all.try_next().await.map_err(|failure| self.told(&failure))? {
             story.add(&event);
@@ -236,8 +236,8 @@ impl View<'_> {
         printer: &mut Printer,
         story: &mut Option<Story>,
     ) -> anyhow::Result<()> {
-        let mut mark = self.reader.mark(&self.viewer, asked).await.map_err(|failure| self.told(&failure))?;
-        let page = self.reader.page(&self.viewer, asked).await.map_err(|failure| self.told(&failure))?;
+        let mut mark = self.reader.mark(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
+        let page = self.reader.page(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
         if story.is_some() {
             *story = Some(self.whole_story(asked).await?);
         }
@@ -246,25 +246,27 @@ impl View<'_> {
         for event in page.events.iter().rev() {
             printer.event(event)?;
         }
-        let mut patience = Patience::endless();
+        let mut backoff = Backoff::default();
         let mut away = false;
         while !output::closed() {
-            let pause = match self.reader.newer(&self.viewer, asked, &mut mark).await {
+            let pause = match self.reader.newer(&self.scope, asked, &mut mark).await {
                 Ok(events) => {
                     for event in &events {
                         printer.event(event)?;
                         story.iter_mut().for_each(|story| story.add(event));
                     }
-                    (away, patience) = (false, Patience::endless());
+                    (away, backoff) = (false, Backoff::default());
                     if events.len() < Limits::MOST { LOOK_AGAIN } else { Duration::ZERO }
                 }
                 // Nothing but an operator mends it.
-                Err(failure) if failure.class == Class::Held("operator") => return Err(self.told(&failure)),
+                Err(failure) if failure.class == FailureClass::Held(Hold::Operator) => {
+                    return Err(self.told(&failure));
+                }
                 Err(failure) => {
                     if !std::mem::replace(&mut away, true) {
                         output::note(&format!("the database does not answer, and is asked again: {failure}"));
                     }
-                    LOOK_AGAIN + patience.pause().unwrap_or_default()
+                    LOOK_AGAIN + backoff.next_delay()
                 }
             };
             tokio::time::sleep(pause).await;
@@ -283,7 +285,7 @@ impl View<'_> {
                 ": the login of database.url has to be a member of authenticated: grant authenticated to …"
             }
             Some("42P01" | "22023") => ": has `cns-events migrate` been run?",
-            None if matches!(failure.class, Class::Held(_)) => " (database.url)",
+            None if matches!(failure.class, FailureClass::Held(_)) => " (database.url)",
             _ => "",
         };
         anyhow!("cannot read the table: {failure}{mend}")

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::story::Ended;
 use crate::cli::{output, words};
-use crate::event::Kind;
+use crate::event::EventType;
 use crate::store::read::StoredEvent;
 
 /// What a line says beside what happened.
@@ -88,11 +88,11 @@ impl Printer {
 }
 
 fn style(event_type: &str) -> Style {
-    match Kind::from_name(event_type) {
-        Some(Kind::Error) => AnsiColor::Red.on_default(),
-        Some(Kind::RiskAlert | Kind::WorkflowPaused) => AnsiColor::Yellow.on_default(),
-        Some(Kind::StageCompleted) => AnsiColor::Green.on_default(),
-        Some(Kind::CacheHit | Kind::CacheMiss | Kind::ApiCallMade) => Style::new().dimmed(),
+    match EventType::from_name(event_type) {
+        Some(EventType::Error) => AnsiColor::Red.on_default(),
+        Some(EventType::RiskAlert | EventType::WorkflowPaused) => AnsiColor::Yellow.on_default(),
+        Some(EventType::StageCompleted) => AnsiColor::Green.on_default(),
+        Some(EventType::CacheHit | EventType::CacheMiss | EventType::ApiCallMade) => Style::new().dimmed(),
         _ => Style::new(),
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::cli::output;
 use crate::cli::words::{self, Fields};
-use crate::event::Kind;
+use crate::event::EventType;
 use crate::store::read::StoredEvent;
 
 /// Events of a workflow, by time and id; they may be added in any order, and more than once.
@@ -80,21 +80,21 @@ impl Story {
 
     pub(super) fn add(&mut self, event: &StoredEvent) {
         let (state, payload) = (Fields::of(&event.state), Fields::of(&event.payload));
-        let kind = Kind::from_name(&event.event_type);
+        let kind = EventType::from_name(&event.event_type);
         let stage = || payload.text("stage").unwrap_or_else(|| "?".to_owned());
         let happened = match kind {
-            Some(Kind::ProcessingStarted) => Happened::Started,
-            Some(Kind::StageStarted) => Happened::StageStarted(stage()),
-            Some(Kind::StageCompleted) => Happened::StageCompleted(stage(), payload.milliseconds()),
-            Some(Kind::WorkflowPaused) => Happened::Paused,
-            Some(Kind::WorkflowResumed) => Happened::Resumed,
-            Some(Kind::Error) => Happened::Error(words::of(event)),
-            Some(Kind::EnrichmentProgress) => {
+            Some(EventType::ProcessingStarted) => Happened::Started,
+            Some(EventType::StageStarted) => Happened::StageStarted(stage()),
+            Some(EventType::StageCompleted) => Happened::StageCompleted(stage(), payload.milliseconds()),
+            Some(EventType::WorkflowPaused) => Happened::Paused,
+            Some(EventType::WorkflowResumed) => Happened::Resumed,
+            Some(EventType::Error) => Happened::Error(words::of(event)),
+            Some(EventType::EnrichmentProgress) => {
                 Happened::Line { failed: payload.text("status").is_some_and(|status| status == "error") }
             }
             _ => Happened::Other,
         };
-        let started = kind == Some(Kind::ProcessingStarted);
+        let started = kind == Some(EventType::ProcessingStarted);
         let fact = Fact {
             bom_id: event.bom_id,
             workflow_id: event.workflow_id.clone(),

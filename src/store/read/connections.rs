@@ -7,8 +7,8 @@ use futures_util::future::try_join3;
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
-use super::viewer::Viewer;
-use crate::store::connect::{ConnectError, Database};
+use super::scope::AccessScope;
+use crate::store::endpoint::{ConnectError, DatabaseEndpoint};
 use crate::store::failure::Failure;
 
 /// How long a server may take to stop what nobody waits for.
@@ -42,7 +42,7 @@ impl<T, E: Into<Failure>> From<E> for Stopped<T> {
 }
 
 impl Connections {
-    pub(super) fn new(database: Database, most: usize, timeout: Duration) -> Self {
+    pub(super) fn new(database: DatabaseEndpoint, most: usize, timeout: Duration) -> Self {
         // A timeout of 0 is none for PostgreSQL, and one of more than 31 bits an error.
         let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64));
         // It can only fail for timeouts without a runtime, and there are none here.
@@ -52,12 +52,12 @@ impl Connections {
         Connections { pool, timeout }
     }
 
-    /// Does `work` in a read-only transaction as `viewer`. Set-up, work and commit are sent together, and the server answers
+    /// Does `work` in a read-only transaction as `scope`. Set-up, work and commit are sent together, and the server answers
     /// them in their order. Nothing of the work is looked at before the set-up has succeeded: where it failed, its error is the
     /// answer, whatever the work found.
     pub(super) async fn transaction<T>(
         &self,
-        viewer: &Viewer,
+        scope: &AccessScope,
         work: impl AsyncFnOnce(&Client) -> Result<T, Stopped<T>>,
     ) -> Result<T, Failure> {
         let timeout = self.timeout.as_millis();
@@ -66,7 +66,7 @@ impl Connections {
         let within = tokio::time::timeout(self.timeout, async {
             let begin = format!(
                 "begin isolation level read committed, read only; set local statement_timeout = {timeout}; {PLANS}; {}",
-                viewer.set_up()
+                scope.set_up()
             );
             let client = leased.client();
             let (begun, has_begun) = oneshot::channel();
@@ -116,7 +116,7 @@ impl Connections {
 
 /// Opens the pool's connections.
 #[derive(Debug)]
-struct Opener(Database);
+struct Opener(DatabaseEndpoint);
 
 impl managed::Manager for Opener {
     type Type = Client;

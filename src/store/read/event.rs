@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::cursor::YEARS;
-use crate::store::connect::describe;
+use crate::store::endpoint::describe;
 use crate::store::failure::Failure;
 
 /// One stored event, as the table has it. The two documents are the text that the database gives, however deep they are.

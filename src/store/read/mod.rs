@@ -6,13 +6,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use cns_events::store::Database;
-//! use cns_events::store::read::{Query, Reader, Viewer};
+//! use cns_events::store::DatabaseEndpoint;
+//! use cns_events::store::read::{Query, Reader, AccessScope};
 //! use futures_util::TryStreamExt;
 //!
-//! let database = Database::from_url(&std::env::var("DATABASE_URL")?)?;
+//! let database = DatabaseEndpoint::from_url(&std::env::var("DATABASE_URL")?)?;
 //! let reader = Reader::new(database, 5, std::time::Duration::from_secs(10));
-//! let tenant = Viewer::tenant(cns_events::event::tenant_of("org-123"));
+//! let tenant = AccessScope::tenant(cns_events::event::tenant_of("org-123"));
 //! let bom_id = uuid::uuid!("6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
 //!
 //! // The newest hundred, and where to go on.
@@ -32,7 +32,7 @@ mod connections;
 mod cursor;
 mod event;
 mod query;
-mod viewer;
+mod scope;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -43,7 +43,7 @@ use futures_util::{Stream, TryStreamExt, stream};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::connect::Database;
+use super::endpoint::DatabaseEndpoint;
 use super::failure::Failure;
 use super::statement::Typed;
 use connections::{Connections, Stopped};
@@ -51,7 +51,7 @@ use connections::{Connections, Stopped};
 pub use cursor::{Cursor, CursorError};
 pub use event::StoredEvent;
 pub use query::{Limits, Query, QueryError};
-pub use viewer::{SubjectError, Viewer};
+pub use scope::{AccessScope, SubjectError};
 
 /// A page ends early when its events have this many bytes: a thousand of the largest would not fit any memory.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -73,14 +73,14 @@ pub struct Page {
 
 /// What has been seen, for [`Reader::newer`].
 #[derive(Clone, Debug)]
-pub struct Mark {
+pub struct Watermark {
     /// The oldest transaction that was still running: whatever is not seen yet is of it, or of a later one.
     oldest_running: String,
     /// What was seen of those.
     seen: HashSet<Uuid>,
 }
 
-impl Mark {
+impl Watermark {
     /// These were seen in another way since.
     pub fn has_seen(&mut self, events: &[StoredEvent]) {
         self.seen.extend(events.iter().map(|event| event.id));
@@ -99,7 +99,7 @@ pub struct Latency {
 impl Reader {
     /// A reader with at most so many connections, none of which is open yet. `timeout` bounds every read.
     #[must_use]
-    pub fn new(database: Database, connections: usize, timeout: Duration) -> Self {
+    pub fn new(database: DatabaseEndpoint, connections: usize, timeout: Duration) -> Self {
         Reader { connections: Connections::new(database, connections, timeout) }
     }
 
@@ -113,9 +113,9 @@ impl Reader {
     ///
     /// # Errors
     /// As the database gives them. A missing table or privilege is the operator's fault.
-    pub async fn page(&self, viewer: &Viewer, query: &Query) -> Result<Page, Failure> {
+    pub async fn page(&self, scope: &AccessScope, query: &Query) -> Result<Page, Failure> {
         let limit = query.limit();
-        let mut events = self.up_to(viewer, query, limit + 1).await?;
+        let mut events = self.up_to(scope, query, limit + 1).await?;
         let more = events.full || events.rows.len() > limit;
         events.rows.truncate(limit);
         let next = events.rows.last().filter(|_| more).map(Cursor::after);
@@ -129,16 +129,16 @@ impl Reader {
     /// As [`Reader::page`]; the stream ends there.
     pub fn stream(
         &self,
-        viewer: Viewer,
+        scope: AccessScope,
         query: Query,
     ) -> impl Stream<Item = Result<StoredEvent, Failure>> + use<> {
         let reader = self.clone();
         let first = Some(query.limited(Limits::MOST));
         let pages = stream::try_unfold(first, move |query| {
-            let (reader, viewer) = (reader.clone(), viewer.clone());
+            let (reader, scope) = (reader.clone(), scope.clone());
             async move {
                 let Some(query) = query else { return Ok::<_, Failure>(None) };
-                let page = reader.page(&viewer, &query).await?;
+                let page = reader.page(&scope, &query).await?;
                 let rest = page.next.map(|next| query.after(next));
                 Ok(Some((stream::iter(page.events.into_iter().map(Ok)), rest)))
             }
@@ -150,12 +150,12 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn mark(&self, viewer: &Viewer, query: &Query) -> Result<Mark, Failure> {
+    pub async fn mark(&self, scope: &AccessScope, query: &Query) -> Result<Watermark, Failure> {
         let oldest_running =
-            self.connections.transaction(viewer, async |client| Ok(oldest_running(client).await?)).await?;
+            self.connections.transaction(scope, async |client| Ok(oldest_running(client).await?)).await?;
         // What was committed by then, though younger than the oldest that is still running (of any database).
-        let (_, visible) = self.visible(viewer, query, &oldest_running).await?;
-        Ok(Mark { oldest_running, seen: visible.into_iter().collect() })
+        let (_, visible) = self.visible(scope, query, &oldest_running).await?;
+        Ok(Watermark { oldest_running, seen: visible.into_iter().collect() })
     }
 
     /// Events of a query that were committed since `mark`, oldest first, each once and at most a thousand; its limit and cursor
@@ -165,11 +165,11 @@ impl Reader {
     /// As [`Reader::page`]; `mark` is as it was then.
     pub async fn newer(
         &self,
-        viewer: &Viewer,
+        scope: &AccessScope,
         query: &Query,
-        mark: &mut Mark,
+        mark: &mut Watermark,
     ) -> Result<Vec<StoredEvent>, Failure> {
-        let (oldest_running, visible) = self.visible(viewer, query, &mark.oldest_running).await?;
+        let (oldest_running, visible) = self.visible(scope, query, &mark.oldest_running).await?;
         let mut new: Vec<Uuid> = visible.iter().copied().filter(|id| !mark.seen.contains(id)).collect();
         let more = new.len() > Limits::MOST;
         new.truncate(Limits::MOST);
@@ -178,13 +178,13 @@ impl Reader {
         } else {
             let statement = query.these(&new)?;
             let read =
-                self.connections.transaction(viewer, async |client| Ok(rows(client, &statement).await?));
+                self.connections.transaction(scope, async |client| Ok(rows(client, &statement).await?));
             read.await?.iter().map(StoredEvent::from_row).collect::<Result<_, _>>()?
         };
         if more {
             mark.seen.extend(new);
         } else {
-            *mark = Mark { oldest_running, seen: visible.into_iter().collect() };
+            *mark = Watermark { oldest_running, seen: visible.into_iter().collect() };
         }
         Ok(events)
     }
@@ -192,12 +192,12 @@ impl Reader {
     /// The oldest transaction that runs, and the ids of a query's rows of no older transaction than `since`.
     async fn visible(
         &self,
-        viewer: &Viewer,
+        scope: &AccessScope,
         query: &Query,
         since: &str,
     ) -> Result<(String, Vec<Uuid>), Failure> {
         let statement = query.committed_since(since)?;
-        let read = self.connections.transaction(viewer, async |client| {
+        let read = self.connections.transaction(scope, async |client| {
             // In this order: what is committed between the two is read now, and again the next time.
             Ok(try_join(oldest_running(client), rows(client, &statement)).await?)
         });
@@ -210,51 +210,51 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn explain(&self, viewer: &Viewer, query: &Query) -> Result<Vec<String>, Failure> {
+    pub async fn explain(&self, scope: &AccessScope, query: &Query) -> Result<Vec<String>, Failure> {
         let statement = query.page(query.limit() + 1)?.explained();
-        let read = self.connections.transaction(viewer, async |client| Ok(rows(client, &statement).await?));
+        let read = self.connections.transaction(scope, async |client| Ok(rows(client, &statement).await?));
         Ok(read.await?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Whether this viewer can read: it takes what every read takes (the connection, the role, the privilege, the table) and
+    /// Whether this scope can read: it takes what every read takes (the connection, the role, the privilege, the table) and
     /// looks at no event.
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn can_read(&self, viewer: &Viewer) -> Result<(), Failure> {
-        self.one::<i64>(viewer, &query::nothing()?).await.map(drop)
+    pub async fn can_read(&self, scope: &AccessScope) -> Result<(), Failure> {
+        self.one::<i64>(scope, &query::nothing()?).await.map(drop)
     }
 
-    /// Whether anything is there that this viewer may see. Where that is nothing, and policies are not as this project makes
+    /// Whether anything is there that this scope may see. Where that is nothing, and policies are not as this project makes
     /// them, every row may be looked at.
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn sees_anything(&self, viewer: &Viewer) -> Result<bool, Failure> {
+    pub async fn sees_anything(&self, scope: &AccessScope) -> Result<bool, Failure> {
         // In the order of an index, or the planner expects to find a row at once and reads the whole table in vain.
         let first =
             "select exists (select from enrichment_events order by tenant_id, created_at desc limit 1)";
-        self.one(viewer, &Typed::of(&diesel::sql_query(first))?).await
+        self.one(scope, &Typed::of(&diesel::sql_query(first))?).await
     }
 
     /// How many events of a BOM are stored.
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn count(&self, viewer: &Viewer, bom_id: Uuid) -> Result<i64, Failure> {
-        self.one(viewer, &query::count(bom_id)?).await
+    pub async fn count(&self, scope: &AccessScope, bom_id: Uuid) -> Result<i64, Failure> {
+        self.one(scope, &query::count(bom_id)?).await
     }
 
     /// Publish to commit over a BOM's events; needs `track_commit_timestamp = on` in the server.
     ///
     /// # Errors
     /// As [`Reader::page`], also where the server does not keep commit times.
-    pub async fn latency(&self, viewer: &Viewer, bom_id: Uuid) -> Result<Option<Latency>, Failure> {
+    pub async fn latency(&self, scope: &AccessScope, bom_id: Uuid) -> Result<Option<Latency>, Failure> {
         let of = "select percentile_cont(array[0.5, 0.99]) within group (order by seconds) from (select \
                   extract(epoch from pg_xact_commit_timestamp(xmin) - created_at)::float8 as seconds \
                   from enrichment_events where bom_id = $1) as latency";
         let statement = Typed::of(&diesel::sql_query(of).bind::<SqlUuid, _>(bom_id))?;
-        let quantiles: Option<Vec<f64>> = self.one(viewer, &statement).await?;
+        let quantiles: Option<Vec<f64>> = self.one(scope, &statement).await?;
         Ok(match quantiles.as_deref() {
             Some([p50, p99]) => Some(Latency { p50: *p50, p99: *p99 }),
             _ => None,
@@ -264,19 +264,19 @@ impl Reader {
     /// The one value of a statement that has one.
     async fn one<T: for<'a> postgres_types::FromSql<'a>>(
         &self,
-        viewer: &Viewer,
+        scope: &AccessScope,
         statement: &Typed,
     ) -> Result<T, Failure> {
-        let read = self.connections.transaction(viewer, async |client| Ok(rows(client, statement).await?));
+        let read = self.connections.transaction(scope, async |client| Ok(rows(client, statement).await?));
         let rows = read.await?;
         Ok(rows.first().ok_or_else(|| Failure::unexpected("no row"))?.try_get(0)?)
     }
 
     /// The first events of a query, until there are `most` or they are large.
-    async fn up_to(&self, viewer: &Viewer, query: &Query, most: usize) -> Result<Gathered, Failure> {
+    async fn up_to(&self, scope: &AccessScope, query: &Query, most: usize) -> Result<Gathered, Failure> {
         let statement = query.page(most)?;
         self.connections
-            .transaction(viewer, async |client| {
+            .transaction(scope, async |client| {
                 let mut rows = std::pin::pin!(statement.query(client).await?);
                 let (mut events, mut bytes) = (Vec::new(), 0);
                 while let Some(row) = rows.try_next().await.map_err(Failure::from)? {

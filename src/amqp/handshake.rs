@@ -7,8 +7,8 @@ use lapin::protocol::{AMQPClass, connection};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::SASLMechanism;
 
-use super::frames::{ANSWER_TIMEOUT, Frame, Frames, MAX_FRAME_BYTES, WireError};
-use crate::broker::Broker;
+use super::transport::{ANSWER_TIMEOUT, AmqpError, Frame, MAX_FRAME_BYTES, Transport};
+use crate::broker::BrokerEndpoint;
 
 /// The smallest frame that a broker may ask for (AMQP 0-9-1, 4.2.3).
 const MIN_FRAME_BYTES: u32 = 4096;
@@ -39,20 +39,20 @@ fn capabilities(name: &str, used: Use) -> FieldTable {
     properties
 }
 
-impl Frames {
+impl Transport {
     /// The first frame that the broker sends to anybody: who it is.
-    pub(super) async fn greet(broker: &Broker) -> Result<(Self, Bytes), WireError> {
+    pub(super) async fn greet(broker: &BrokerEndpoint) -> Result<(Self, Bytes), AmqpError> {
         let stream = tokio::time::timeout(ANSWER_TIMEOUT, broker.stream()).await;
-        let mut frames = Frames::of(stream.map_err(|_| WireError::Silence)??);
+        let mut frames = Transport::of(stream.map_err(|_| AmqpError::Silence)??);
         frames.flush().await?;
         match frames.next().await? {
             Frame::Method(.., arguments) => Ok((frames, arguments)),
-            Frame::Content(..) => Err(WireError::Protocol("no greeting".into())),
+            Frame::Content(..) => Err(AmqpError::Protocol("no greeting".into())),
         }
     }
 
     /// Logs in; `name` is what the broker shows of the connection.
-    pub(super) async fn open(broker: &Broker, name: &str, used: Use) -> Result<Self, WireError> {
+    pub(super) async fn open(broker: &BrokerEndpoint, name: &str, used: Use) -> Result<Self, AmqpError> {
         use connection::{AMQPMethod, Open, StartOk, TuneOk};
         let (mut frames, _) = Self::greet(broker).await?;
         let uri = broker.uri();
@@ -61,7 +61,7 @@ impl Frames {
         let response = match mechanism {
             SASLMechanism::Plain => LongString::from(format!("\0{}\0{}", user.username, user.password)),
             SASLMechanism::External | SASLMechanism::Anonymous => LongString::default(),
-            other => return Err(WireError::Protocol(format!("auth_mechanism={other} is not spoken here"))),
+            other => return Err(AmqpError::Protocol(format!("auth_mechanism={other} is not spoken here"))),
         };
         let start = StartOk {
             client_properties: capabilities(name, used),
@@ -71,10 +71,10 @@ impl Frames {
         };
         frames.send(0, AMQPClass::Connection(AMQPMethod::StartOk(start))).await?;
         let AMQPClass::Connection(AMQPMethod::Tune(tune)) = frames.method().await? else {
-            return Err(WireError::Protocol("no tuning".into()));
+            return Err(AmqpError::Protocol("no tuning".into()));
         };
         if (1..MIN_FRAME_BYTES).contains(&tune.frame_max) {
-            return Err(WireError::Protocol(format!("frames of at most {} bytes", tune.frame_max)));
+            return Err(AmqpError::Protocol(format!("frames of at most {} bytes", tune.frame_max)));
         }
         let limited = (MIN_FRAME_BYTES..MAX_FRAME_BYTES).contains(&tune.frame_max);
         let frame_max = if limited { tune.frame_max } else { MAX_FRAME_BYTES };

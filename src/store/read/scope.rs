@@ -10,7 +10,7 @@ const READER: &str = "authenticated";
 
 /// Who reads, and therefore what is seen.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Viewer(Seen);
+pub struct AccessScope(Seen);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
@@ -25,11 +25,11 @@ enum Seen {
 #[error("the subject {0}")]
 pub struct SubjectError(&'static str);
 
-impl Viewer {
+impl AccessScope {
     /// A tenant.
     #[must_use]
     pub fn tenant(tenant: Uuid) -> Self {
-        Viewer::claiming(tenant, None)
+        AccessScope::claiming(tenant, None)
     }
 
     /// Somebody of a tenant, for policies that ask who it is.
@@ -41,7 +41,7 @@ impl Viewer {
     /// Where the subject holds what `PostgreSQL` cannot store.
     pub fn user(tenant: Uuid, subject: &str) -> Result<Self, SubjectError> {
         storable(&Value::from(subject).to_string()).map_err(SubjectError)?;
-        Ok(Viewer::claiming(tenant, Some(subject)))
+        Ok(AccessScope::claiming(tenant, Some(subject)))
     }
 
     /// The tenant in both places where a policy may look for it.
@@ -50,14 +50,14 @@ impl Viewer {
         if let Some(subject) = subject {
             claims["sub"] = subject.into();
         }
-        Viewer(Seen::Claimed(ascii(&claims.to_string())))
+        AccessScope(Seen::Claimed(ascii(&claims.to_string())))
     }
 
     /// An operator, who sees every tenant: row-level security is not asked. The database refuses a login that is not
     /// exempt from it.
     #[must_use]
     pub fn operator() -> Self {
-        Viewer(Seen::Everything)
+        AccessScope(Seen::Everything)
     }
 
     /// The statements that make the transaction's role and claims; they end with it.
@@ -91,12 +91,12 @@ fn ascii(json: &str) -> String {
     text
 }
 
-impl std::fmt::Debug for Viewer {
+impl std::fmt::Debug for AccessScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Claims may hold names and addresses of people.
         f.write_str(match self.0 {
-            Seen::Claimed(_) => "Viewer(claimed)",
-            Seen::Everything => "Viewer(everything)",
+            Seen::Claimed(_) => "AccessScope(claimed)",
+            Seen::Everything => "AccessScope(everything)",
         })
     }
 }
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn a_subject_is_quoted() {
-        let viewer = Viewer::user(Uuid::nil(), "'; reset role; --\\'").unwrap();
+        let scope = AccessScope::user(Uuid::nil(), "'; reset role; --\\'").unwrap();
         // A doubled quote stays within the literal, and so does a doubled backslash.
-        assert!(viewer.set_up().contains(r#"''; reset role; --\\\\''"#), "{}", viewer.set_up());
+        assert!(scope.set_up().contains(r#"''; reset role; --\\\\''"#), "{}", scope.set_up());
     }
 
     #[test]
     fn claims_are_ascii() {
         assert_eq!(ascii("{\"a\":\"ü\u{1f600}\"}"), r#"{"a":"\u00fc\ud83d\ude00"}"#);
-        assert!(Viewer::user(Uuid::nil(), "Žižek 😀").unwrap().set_up().is_ascii());
+        assert!(AccessScope::user(Uuid::nil(), "Žižek 😀").unwrap().set_up().is_ascii());
     }
 
     #[test]
     fn what_the_database_cannot_hold_is_refused() {
-        assert!(Viewer::user(Uuid::nil(), "a\0").is_err());
+        assert!(AccessScope::user(Uuid::nil(), "a\0").is_err());
     }
 }

@@ -9,10 +9,10 @@ use lapin::types::FieldTable;
 use tokio::time::{Instant, Sleep};
 
 use super::delivery::{Arriving, Delivery};
-use super::frames::{Frame, Frames, WireError};
 use super::handshake::Use;
+use super::transport::{AmqpError, Frame, Transport};
 use super::{CANCEL, CHANNEL, DELIVER};
-use crate::broker::Broker;
+use crate::broker::BrokerEndpoint;
 
 /// A heartbeat is sent twice as often as was agreed, and a peer is gone that was silent for twice as long (RabbitMQ's rule,
 /// too).
@@ -23,7 +23,7 @@ const NO_HEARTBEAT: Duration = Duration::from_secs(3600);
 
 /// A connection with one channel that consumes.
 pub struct Consumer {
-    frames: Frames,
+    frames: Transport,
     queue: String,
     tag: String,
     channel: u16,
@@ -44,13 +44,13 @@ impl Consumer {
     /// # Errors
     /// As the broker or the network gives them.
     pub async fn open(
-        broker: &Broker,
+        broker: &BrokerEndpoint,
         name: &str,
         queue: &str,
         tag: &str,
         prefetch: u16,
-    ) -> Result<Self, WireError> {
-        let frames = Frames::open(broker, &format!("{} {name}", broker.name()), Use::Consuming).await?;
+    ) -> Result<Self, AmqpError> {
+        let frames = Transport::open(broker, &format!("{} {name}", broker.name()), Use::Consuming).await?;
         let every = frames.heartbeat().map(|agreed| agreed / 2);
         let mut consumer = Consumer {
             frames,
@@ -77,11 +77,11 @@ impl Consumer {
     ///
     /// # Errors
     /// The connection, the channel or the consumer is gone.
-    pub async fn receive(&mut self) -> Result<(), WireError> {
+    pub async fn receive(&mut self) -> Result<(), AmqpError> {
         loop {
             while let Some(frame) = self.frames.read()? {
                 if let Some(other) = self.keep(frame)? {
-                    return Err(WireError::unexpected(&other.parse()?));
+                    return Err(AmqpError::unexpected(&other.parse()?));
                 }
             }
             if !self.received.is_empty() {
@@ -92,7 +92,7 @@ impl Consumer {
                 () = self.beat.as_mut() => {
                     self.silent += 1;
                     if self.every.is_some() && self.silent > SILENT_BEATS {
-                        return Err(WireError::Silence);
+                        return Err(AmqpError::Silence);
                     }
                     self.send_heartbeat().await?;
                 }
@@ -108,14 +108,14 @@ impl Consumer {
     ///
     /// # Errors
     /// The connection is gone.
-    pub async fn live(&mut self) -> Result<std::convert::Infallible, WireError> {
+    pub async fn live(&mut self) -> Result<std::convert::Infallible, AmqpError> {
         loop {
             self.beat.as_mut().await;
             self.send_heartbeat().await?;
         }
     }
 
-    async fn send_heartbeat(&mut self) -> Result<(), WireError> {
+    async fn send_heartbeat(&mut self) -> Result<(), AmqpError> {
         self.beat.as_mut().reset(Instant::now() + self.every.unwrap_or(NO_HEARTBEAT));
         if self.every.is_some() {
             self.frames.write_heartbeat();
@@ -128,7 +128,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The connection is gone.
-    pub async fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Result<(), WireError> {
+    pub async fn ack(&mut self, delivery_tag: u64, multiple: bool) -> Result<(), AmqpError> {
         let ack = basic::Ack { delivery_tag, multiple };
         self.frames.send(self.channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
     }
@@ -138,7 +138,7 @@ impl Consumer {
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn cancel(&mut self, room: usize) -> Result<(), WireError> {
+    pub async fn cancel(&mut self, room: usize) -> Result<(), AmqpError> {
         self.room = Some(room);
         let cancel = basic::Cancel { consumer_tag: self.tag.as_str().into(), nowait: false };
         self.ask(self.channel, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel))).await.map(drop)
@@ -148,7 +148,7 @@ impl Consumer {
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn restart(&mut self, prefetch: u16) -> Result<(), WireError> {
+    pub async fn restart(&mut self, prefetch: u16) -> Result<(), AmqpError> {
         let close = channel::Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
         self.ask(self.channel, AMQPClass::Channel(channel::AMQPMethod::Close(close))).await?;
         // A tag of the old channel would mean another message on the new one.
@@ -163,7 +163,7 @@ impl Consumer {
     ///
     /// # Errors
     /// As the network gives them; what was held goes back to its queue in any case.
-    pub async fn return_all(&mut self) -> Result<(), WireError> {
+    pub async fn return_all(&mut self) -> Result<(), AmqpError> {
         // Tag 0 with multiple: everything on this channel.
         let all = basic::Nack { delivery_tag: 0, multiple: true, requeue: true };
         self.frames.send(self.channel, AMQPClass::Basic(basic::AMQPMethod::Nack(all))).await?;
@@ -174,7 +174,7 @@ impl Consumer {
     }
 
     /// Opens the channel, bounds it and consumes.
-    async fn start(&mut self, prefetch: u16) -> Result<(), WireError> {
+    async fn start(&mut self, prefetch: u16) -> Result<(), AmqpError> {
         use basic::{AMQPMethod, Consume, Qos};
         self.ask(self.channel, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))).await?;
         let qos = Qos { prefetch_count: prefetch, global: false };
@@ -192,20 +192,20 @@ impl Consumer {
     }
 
     /// Sends a method and waits for the answer; what is delivered meanwhile is received.
-    async fn ask(&mut self, channel: u16, method: AMQPClass) -> Result<AMQPClass, WireError> {
+    async fn ask(&mut self, channel: u16, method: AMQPClass) -> Result<AMQPClass, AmqpError> {
         self.frames.send(channel, method).await?;
         loop {
             let frame = self.frames.next().await?;
             match self.keep(frame)? {
                 None => {}
                 Some(frame @ Frame::Method(of, ..)) if of == channel => return frame.parse(),
-                Some(frame) => return Err(WireError::unexpected(&frame.parse()?)),
+                Some(frame) => return Err(AmqpError::unexpected(&frame.parse()?)),
             }
         }
     }
 
     /// Keeps what belongs to a delivery; gives back what does not.
-    fn keep(&mut self, frame: Frame) -> Result<Option<Frame>, WireError> {
+    fn keep(&mut self, frame: Frame) -> Result<Option<Frame>, AmqpError> {
         let arriving = match frame {
             Frame::Method(_, DELIVER, arguments) if self.arriving.is_none() => {
                 self.arriving.insert(Arriving::begin(&arguments)?)
@@ -213,11 +213,11 @@ impl Consumer {
             Frame::Content(_, kind, payload) => {
                 let arriving = self.arriving.as_mut();
                 let arriving =
-                    arriving.ok_or_else(|| WireError::Protocol("content without a method".into()))?;
+                    arriving.ok_or_else(|| AmqpError::Protocol("content without a method".into()))?;
                 arriving.take(kind, payload)?;
                 arriving
             }
-            Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),
+            Frame::Method(_, CANCEL, _) => return Err(AmqpError::Cancelled),
             Frame::Method(..) => return Ok(Some(frame)),
         };
         if arriving.is_whole() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::message::Outgoing;
+use crate::message::EncodedEvent;
 
 /// How often the keeper looks for events while it has to keep all of them: what comes in between is one commit.
 const KEEPER_TICK: Duration = Duration::from_millis(5);
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// Bounded in events and bytes. What the sender has taken and the broker has not confirmed still counts: it may
 /// have to come back.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Buffer {
     state: Mutex<State>,
     max_events: usize,
     max_bytes: usize,
@@ -33,7 +33,7 @@ pub(super) struct Line {
 #[derive(Debug, Default)]
 struct State {
     /// Sizes and events. To ask an event for its size would be a cache miss for each, while callers wait for the lock.
-    waiting: VecDeque<(usize, Arc<Outgoing>)>,
+    waiting: VecDeque<(usize, Arc<EncodedEvent>)>,
     waiting_bytes: usize,
     held: usize,
     held_bytes: usize,
@@ -49,16 +49,16 @@ struct State {
 
 /// An event was not accepted.
 #[derive(Debug)]
-pub(super) enum NoPlace {
+pub(super) enum BufferFull {
     /// There is no room for it.
-    Full(Arc<Outgoing>),
+    Full(Arc<EncodedEvent>),
     /// The publisher was closed.
     Closed,
 }
 
-impl Line {
+impl Buffer {
     pub(super) fn new(max_events: usize, max_bytes: usize) -> Self {
-        Line {
+        Buffer {
             state: Mutex::default(),
             max_events,
             max_bytes,
@@ -74,15 +74,15 @@ impl Line {
     }
 
     /// Accepts an event, or gives it back. Never waits for anything but another caller.
-    pub(super) fn push(&self, message: Arc<Outgoing>) -> Result<(), NoPlace> {
+    pub(super) fn push(&self, message: Arc<EncodedEvent>) -> Result<(), BufferFull> {
         let size = message.size();
         let (wake_sender, wake_keeper) = {
             let mut state = self.lock();
             if state.closed {
-                return Err(NoPlace::Closed);
+                return Err(BufferFull::Closed);
             }
             if state.held >= self.max_events || state.held_bytes + size > self.max_bytes {
-                return Err(NoPlace::Full(message));
+                return Err(BufferFull::Full(message));
             }
             state.accepted += 1;
             state.held += 1;
@@ -159,7 +159,7 @@ impl Line {
     }
 
     /// Takes the first events, within both limits; the first of them whatever its size.
-    pub(super) fn take(&self, max_events: usize, max_bytes: usize) -> Vec<Arc<Outgoing>> {
+    pub(super) fn take(&self, max_events: usize, max_bytes: usize) -> Vec<Arc<EncodedEvent>> {
         let mut state = self.lock();
         if state.waiting.len() <= max_events && state.waiting_bytes <= max_bytes {
             state.waiting_bytes = 0;
@@ -182,7 +182,7 @@ impl Line {
     }
 
     /// Puts taken events back to where they were. Their order is theirs.
-    pub(super) fn put_back(&self, messages: Vec<Arc<Outgoing>>) {
+    pub(super) fn put_back(&self, messages: Vec<Arc<EncodedEvent>>) {
         let sized: Vec<_> = messages.into_iter().map(|message| (message.size(), message)).collect();
         let mut state = self.lock();
         for (size, message) in sized.into_iter().rev() {
@@ -195,7 +195,7 @@ impl Line {
     }
 
     /// Taken events are safe elsewhere: their room is free.
-    pub(super) fn release<'a>(&self, messages: impl IntoIterator<Item = &'a Arc<Outgoing>>) {
+    pub(super) fn release<'a>(&self, messages: impl IntoIterator<Item = &'a Arc<EncodedEvent>>) {
         let (mut events, mut bytes) = (0, 0);
         for message in messages {
             events += 1;
@@ -237,8 +237,8 @@ mod tests {
     use super::*;
     use std::borrow::Cow;
 
-    fn message(id: &str) -> Arc<Outgoing> {
-        Arc::new(Outgoing {
+    fn message(id: &str) -> Arc<EncodedEvent> {
+        Arc::new(EncodedEvent {
             body: vec![b'x'; 100],
             routing_key: Cow::Borrowed("cns.test"),
             event_id: id.to_owned(),
@@ -249,32 +249,32 @@ mod tests {
         })
     }
 
-    fn ids(messages: &[Arc<Outgoing>]) -> Vec<&str> {
+    fn ids(messages: &[Arc<EncodedEvent>]) -> Vec<&str> {
         messages.iter().map(|message| message.event_id.as_str()).collect()
     }
 
     #[test]
     fn both_bounds_hold_until_events_are_released() {
-        let line = Line::new(2, usize::MAX);
+        let line = Buffer::new(2, usize::MAX);
         line.push(message("a")).unwrap();
         line.push(message("b")).unwrap();
-        assert!(matches!(line.push(message("c")), Err(NoPlace::Full(_))));
+        assert!(matches!(line.push(message("c")), Err(BufferFull::Full(_))));
         let taken = line.take(10, usize::MAX);
-        assert!(matches!(line.push(message("c")), Err(NoPlace::Full(_))), "in flight still counts");
+        assert!(matches!(line.push(message("c")), Err(BufferFull::Full(_))), "in flight still counts");
         line.release(&taken);
         line.push(message("c")).unwrap();
 
         let size = message("a").size();
-        let line = Line::new(100, size + size / 2);
+        let line = Buffer::new(100, size + size / 2);
         line.push(message("a")).unwrap();
-        assert!(matches!(line.push(message("b")), Err(NoPlace::Full(_))));
+        assert!(matches!(line.push(message("b")), Err(BufferFull::Full(_))));
         line.close();
-        assert!(matches!(line.push(message("b")), Err(NoPlace::Closed)));
+        assert!(matches!(line.push(message("b")), Err(BufferFull::Closed)));
     }
 
     #[test]
     fn order_is_kept_by_what_comes_back() {
-        let line = Line::new(100, usize::MAX);
+        let line = Buffer::new(100, usize::MAX);
         for id in ["a", "b", "c", "d"] {
             line.push(message(id)).unwrap();
         }
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn an_event_larger_than_a_batch_is_a_batch() {
-        let line = Line::new(10, usize::MAX);
+        let line = Buffer::new(10, usize::MAX);
         line.push(message("a")).unwrap();
         line.push(message("b")).unwrap();
         assert_eq!(line.take(10, 1).len(), 1);

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 use super::{Api, OTHER_ROUTE};
 
 /// The header that carries a request's id.
@@ -27,7 +27,8 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
     let answered = async {
         // Said before it has sent much.
         if has_body(request.headers()) {
-            return Problem::new(Kind::BodyTooLarge, "no body is read here: send none").into_response();
+            return Problem::new(ProblemType::BodyTooLarge, "no body is read here: send none")
+                .into_response();
         }
         match tokio::time::timeout(api.0.timeout, next.run(request)).await {
             Ok(response) => response,
@@ -35,7 +36,7 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
                 let milliseconds = api.0.timeout.as_millis();
                 tracing::warn!(milliseconds, "a request took too long");
                 let late = format!("no answer within {milliseconds} ms; ask for less, or try again");
-                Problem::new(Kind::Unavailable, late).retry_after(api.0.timeout / 10).into_response()
+                Problem::new(ProblemType::Unavailable, late).retry_after(api.0.timeout / 10).into_response()
             }
         }
     };

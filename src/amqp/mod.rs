@@ -7,14 +7,14 @@
 
 mod consumer;
 mod delivery;
-mod frames;
 mod handshake;
 mod properties;
+mod transport;
 
 pub use consumer::Consumer;
 pub use delivery::Delivery;
-pub use frames::WireError;
 pub use properties::{Property, RawProperties};
+pub use transport::AmqpError;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,11 +23,12 @@ use bytes::Bytes;
 use lapin::protocol::{AMQPClass, basic, channel, confirm, connection};
 use lapin::types::FieldTable;
 
-use super::Broker;
+use crate::broker::BrokerEndpoint;
+
 use crate::event::{Reason, Rejection};
 use delivery::Arriving;
-use frames::{Frame, Frames};
 use handshake::Use;
+use transport::{Frame, Transport};
 
 /// The channel that declares and publishes.
 const CHANNEL: u16 = 1;
@@ -113,7 +114,7 @@ pub enum Published {
 
 /// A connection with a channel that publishes in confirm mode, and as many that hold messages as there have to be.
 pub struct Wire {
-    frames: Frames,
+    frames: Transport,
     /// How many messages were published.
     published: u64,
     /// The channel that consumes; [`CHANNEL`] where none does yet.
@@ -131,8 +132,8 @@ impl Wire {
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn open(broker: &Broker) -> Result<Self, WireError> {
-        let frames = Frames::open(broker, broker.name(), Use::Publishing).await?;
+    pub async fn open(broker: &BrokerEndpoint) -> Result<Self, AmqpError> {
+        let frames = Transport::open(broker, broker.name(), Use::Publishing).await?;
         let mut wire = Wire {
             frames,
             published: 0,
@@ -154,7 +155,7 @@ impl Wire {
     }
 
     /// Whether the connection is as it was left: where nothing was asked, nothing comes but its end.
-    pub(in crate::broker) async fn is_quiet(&mut self) -> bool {
+    pub(crate) async fn is_quiet(&mut self) -> bool {
         matches!(self.frames.anything_within(Duration::ZERO).await, Ok(false))
     }
 
@@ -162,7 +163,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the broker gives them: the queue may not exist.
-    pub async fn ready(&mut self, queue: &str) -> Result<u32, WireError> {
+    pub async fn ready(&mut self, queue: &str) -> Result<u32, AmqpError> {
         use lapin::protocol::queue::{AMQPMethod, Declare};
         let declare = Declare {
             queue: queue.into(),
@@ -175,7 +176,7 @@ impl Wire {
         };
         match self.ask(CHANNEL, AMQPClass::Queue(AMQPMethod::Declare(declare))).await? {
             AMQPClass::Queue(AMQPMethod::DeclareOk(queue)) => Ok(queue.message_count),
-            other => Err(WireError::unexpected(&other)),
+            other => Err(AmqpError::unexpected(&other)),
         }
     }
 
@@ -183,15 +184,15 @@ impl Wire {
     ///
     /// # Errors
     /// As the broker or the network gives them.
-    pub async fn next(&mut self, queue: &str) -> Result<Option<Got>, WireError> {
+    pub async fn next(&mut self, queue: &str) -> Result<Option<Got>, AmqpError> {
         if self.waiting.is_empty() && (self.consuming == CHANNEL || self.held >= CHUNK) {
             self.consume(queue).await?;
         }
         while self.waiting.is_empty() && self.frames.anything_within(self.patience).await? {
             match self.frames.next().await? {
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
-                Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),
-                other => return Err(WireError::unexpected(&other.parse()?)),
+                Frame::Method(_, CANCEL, _) => return Err(AmqpError::Cancelled),
+                other => return Err(AmqpError::unexpected(&other.parse()?)),
             }
         }
         Ok(self.waiting.pop_front())
@@ -204,7 +205,7 @@ impl Wire {
     }
 
     /// Lets another channel consume: the last one has all it may hold.
-    async fn consume(&mut self, queue: &str) -> Result<(), WireError> {
+    async fn consume(&mut self, queue: &str) -> Result<(), AmqpError> {
         use basic::{AMQPMethod, Consume, Qos};
         self.stop_consuming().await?;
         let next = self.consuming + 1;
@@ -224,7 +225,7 @@ impl Wire {
         self.ask(next, AMQPClass::Basic(AMQPMethod::Consume(consume))).await.map(drop)
     }
 
-    async fn stop_consuming(&mut self) -> Result<(), WireError> {
+    async fn stop_consuming(&mut self) -> Result<(), AmqpError> {
         if self.consuming == CHANNEL {
             return Ok(());
         }
@@ -233,7 +234,7 @@ impl Wire {
     }
 
     /// Keeps what is delivered.
-    async fn take(&mut self, channel: u16, arguments: &Bytes) -> Result<(), WireError> {
+    async fn take(&mut self, channel: u16, arguments: &Bytes) -> Result<(), AmqpError> {
         let Delivery { tag, routing_key, .. } = Arriving::begin(arguments)?.finish();
         let (properties, body) = self.frames.content(channel).await?;
         self.held += u16::from(channel == self.consuming);
@@ -243,14 +244,14 @@ impl Wire {
     }
 
     /// Sends a method and waits for the answer; messages that come meanwhile are kept.
-    async fn ask(&mut self, channel: u16, method: AMQPClass) -> Result<AMQPClass, WireError> {
+    async fn ask(&mut self, channel: u16, method: AMQPClass) -> Result<AMQPClass, AmqpError> {
         self.frames.send(channel, method).await?;
         loop {
             match self.frames.next().await? {
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
-                Frame::Method(_, CANCEL, _) => return Err(WireError::Cancelled),
+                Frame::Method(_, CANCEL, _) => return Err(AmqpError::Cancelled),
                 frame @ Frame::Method(of, ..) if of == channel => return frame.parse(),
-                frame => return Err(WireError::unexpected(&frame.parse()?)),
+                frame => return Err(AmqpError::unexpected(&frame.parse()?)),
             }
         }
     }
@@ -264,7 +265,7 @@ impl Wire {
         &mut self,
         exchange: &str,
         messages: &[RawMessage],
-    ) -> Result<Vec<Published>, WireError> {
+    ) -> Result<Vec<Published>, AmqpError> {
         let first = self.published + 1;
         for message in messages {
             self.frames.write_message(exchange, message)?;
@@ -278,14 +279,14 @@ impl Wire {
                 // A return says whose it is by its key and its body: messages that share both share their end.
                 Frame::Method(channel, RETURN, payload) => {
                     let (words, key) = returned_words(&payload)
-                        .ok_or_else(|| WireError::Protocol("a short return".into()))?;
+                        .ok_or_else(|| AmqpError::Protocol("a short return".into()))?;
                     let (_, body) = self.frames.content(channel).await?;
                     let whose = messages.iter().zip(&mut returned).find(|(message, returned)| {
                         returned.is_none() && message.routing_key == key && message.body == body
                     });
                     // Its confirm comes like any other: it must not pass for one of a message that was taken.
                     let (_, returned) =
-                        whose.ok_or_else(|| WireError::Protocol("a message came back changed".into()))?;
+                        whose.ok_or_else(|| AmqpError::Protocol("a message came back changed".into()))?;
                     *returned = Some(words);
                 }
                 Frame::Method(channel, DELIVER, payload) => self.take(channel, &payload).await?,
@@ -297,7 +298,7 @@ impl Wire {
                         AMQPClass::Basic(basic::AMQPMethod::Nack(nack)) => {
                             (nack.delivery_tag, nack.multiple, false)
                         }
-                        other => return Err(WireError::unexpected(&other)),
+                        other => return Err(AmqpError::unexpected(&other)),
                     };
                     for (number, outcome) in (first..).zip(&mut outcomes) {
                         if outcome.is_none() && (number == tag || multiple && number <= tag) {
@@ -305,7 +306,7 @@ impl Wire {
                         }
                     }
                 }
-                Frame::Content(..) => return Err(WireError::Protocol("content without a method".into())),
+                Frame::Content(..) => return Err(AmqpError::Protocol("content without a method".into())),
             }
         }
         Ok(outcomes
@@ -322,7 +323,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the network gives them.
-    pub async fn ack(&mut self, Tag(channel, delivery_tag): Tag) -> Result<(), WireError> {
+    pub async fn ack(&mut self, Tag(channel, delivery_tag): Tag) -> Result<(), AmqpError> {
         self.held = self.held.saturating_sub(u16::from(channel == self.consuming));
         let ack = basic::Ack { delivery_tag, multiple: false };
         self.frames.send(channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))).await
@@ -332,7 +333,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the network gives them; what was held goes back to its queue in any case.
-    pub async fn close(mut self) -> Result<(), WireError> {
+    pub async fn close(mut self) -> Result<(), AmqpError> {
         self.stop_consuming().await?;
         for channel in CHANNEL + 1..=self.consuming {
             // A nack rather than the close alone: from RabbitMQ 4.3 on it does not count towards a delivery limit.
@@ -346,8 +347,8 @@ impl Wire {
 }
 
 /// What the broker says of itself before anybody logs in: the arguments of `connection.start`.
-pub(super) async fn greeting(broker: &Broker) -> Result<Bytes, WireError> {
-    Ok(Frames::greet(broker).await?.1)
+pub(crate) async fn greeting(broker: &BrokerEndpoint) -> Result<Bytes, AmqpError> {
+    Ok(Transport::greet(broker).await?.1)
 }
 
 /// The broker's words in a `basic.return`, and the message's routing key.

@@ -6,8 +6,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 
-use super::problem::{Kind, Problem};
-use super::token::Refusal;
+use super::problem::{Problem, ProblemType};
+use super::token::TokenError;
 use super::{Api, Caller};
 
 /// How many requests a second a tenant may make.
@@ -37,20 +37,20 @@ fn within_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
     let pause = until.wait_time_from(DefaultClock::default().now());
     let most = until.quota().burst_size();
     let detail = format!("this tenant may make {most} requests a second; wait {} ms", pause.as_millis());
-    let mut response = Problem::new(Kind::TooManyRequests, detail).retry_after(pause).into_response();
+    let mut response = Problem::new(ProblemType::TooManyRequests, detail).retry_after(pause).into_response();
     response.headers_mut().insert(LIMIT, most.get().into());
     Err(response)
 }
 
 /// The token of the one `Authorization: Bearer …` header.
-fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or(Refusal::Missing)?.to_str().map_err(|_| Refusal::Malformed)?;
+    let value = values.next().ok_or(TokenError::Missing)?.to_str().map_err(|_| TokenError::Malformed)?;
     if values.next().is_some() {
-        return Err(Refusal::Malformed);
+        return Err(TokenError::Malformed);
     }
     match value.trim().split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
-        _ => Err(Refusal::Missing),
+        _ => Err(TokenError::Missing),
     }
 }

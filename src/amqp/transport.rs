@@ -1,4 +1,4 @@
-//! Frames in and out: methods, and contents as their bytes are.
+//! Transport in and out: methods, and contents as their bytes are.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::properties::{RawProperties, generated};
 use super::{BASIC, CHANNEL, RawMessage};
-use crate::broker::connect::Stream;
+use crate::broker::Stream;
 
 /// The protocol header of AMQP 0-9-1; the broker answers with `connection.start` and its properties.
 const HEADER: &[u8] = b"AMQP\0\0\x09\x01";
@@ -45,7 +45,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a connection of this kind failed.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub enum AmqpError {
     /// The network.
     #[error("IO error: {0}")]
     Io(#[from] std::io::Error),
@@ -71,9 +71,9 @@ pub enum WireError {
     Protocol(String),
 }
 
-impl WireError {
+impl AmqpError {
     pub(super) fn unexpected(class: &AMQPClass) -> Self {
-        WireError::Protocol(format!("unexpected {class:?}"))
+        AmqpError::Protocol(format!("unexpected {class:?}"))
     }
 }
 
@@ -87,20 +87,20 @@ pub(super) enum Frame {
 
 impl Frame {
     /// A method whose strings are the broker's own.
-    pub(super) fn parse(self) -> Result<AMQPClass, WireError> {
+    pub(super) fn parse(self) -> Result<AMQPClass, AmqpError> {
         let Frame::Method(_, (class, method), arguments) = self else {
-            return Err(WireError::Protocol("content where a method had to be".into()));
+            return Err(AmqpError::Protocol("content where a method had to be".into()));
         };
         let payload = [&class.to_be_bytes()[..], &method.to_be_bytes(), &arguments].concat();
         match parse_class(payload.as_slice()) {
             Ok((_, class)) => Ok(class),
-            Err(_) => Err(WireError::Protocol(format!("method {class}.{method}"))),
+            Err(_) => Err(AmqpError::Protocol(format!("method {class}.{method}"))),
         }
     }
 }
 
 /// A stream of frames.
-pub(super) struct Frames {
+pub(super) struct Transport {
     stream: Box<dyn Stream>,
     /// Read, and not a whole frame yet.
     input: BytesMut,
@@ -110,10 +110,10 @@ pub(super) struct Frames {
     heartbeat: Option<Duration>,
 }
 
-impl Frames {
+impl Transport {
     /// Those of a stream that the broker has accepted, before anything was agreed; the protocol header goes out first.
     pub(super) fn of(stream: Box<dyn Stream>) -> Self {
-        Frames {
+        Transport {
             stream,
             input: BytesMut::new(),
             output: BytesMut::from(HEADER),
@@ -128,22 +128,22 @@ impl Frames {
     }
 
     /// The next method; the broker's end of the channel or the connection is an error.
-    pub(super) async fn method(&mut self) -> Result<AMQPClass, WireError> {
+    pub(super) async fn method(&mut self) -> Result<AMQPClass, AmqpError> {
         self.next().await?.parse()
     }
 
     /// The next frame. Heartbeats and notices pass; the broker's end of the channel or the connection is an error.
-    pub(super) async fn next(&mut self) -> Result<Frame, WireError> {
+    pub(super) async fn next(&mut self) -> Result<Frame, AmqpError> {
         loop {
             if let Some(frame) = self.read()? {
                 return Ok(frame);
             }
-            tokio::time::timeout(ANSWER_TIMEOUT, self.fill()).await.map_err(|_| WireError::Silence)??;
+            tokio::time::timeout(ANSWER_TIMEOUT, self.fill()).await.map_err(|_| AmqpError::Silence)??;
         }
     }
 
-    /// The next frame of what has come so far, as [`Frames::next`] has it.
-    pub(super) fn read(&mut self) -> Result<Option<Frame>, WireError> {
+    /// The next frame of what has come so far, as [`Transport::next`] has it.
+    pub(super) fn read(&mut self) -> Result<Option<Frame>, AmqpError> {
         while let Some((kind, channel, payload)) = self.cut()? {
             let frame = match kind {
                 METHOD if payload.len() >= 4 => {
@@ -153,7 +153,7 @@ impl Frames {
                 }
                 CONTENT_HEADER | CONTENT_BODY => Some(Frame::Content(channel, kind, payload)),
                 HEARTBEAT => None,
-                _ => return Err(WireError::Protocol(format!("a frame of type {kind}"))),
+                _ => return Err(AmqpError::Protocol(format!("a frame of type {kind}"))),
             };
             if frame.is_some() {
                 return Ok(frame);
@@ -163,13 +163,13 @@ impl Frames {
     }
 
     /// Takes a whole frame from what was read: its type, its channel, its payload.
-    fn cut(&mut self) -> Result<Option<(u8, u16, Bytes)>, WireError> {
+    fn cut(&mut self) -> Result<Option<(u8, u16, Bytes)>, AmqpError> {
         let Some(&[kind, high, low, a, b, c, d]) = self.input.first_chunk::<FRAME_HEAD>() else {
             return Ok(None);
         };
         let size = u32::from_be_bytes([a, b, c, d]);
         if size > MAX_READ_BYTES {
-            return Err(WireError::Protocol(format!("a frame of {size} bytes")));
+            return Err(AmqpError::Protocol(format!("a frame of {size} bytes")));
         }
         let whole = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(FRAME_AROUND);
         if self.input.len() < whole {
@@ -178,13 +178,13 @@ impl Frames {
         }
         let frame = self.input.split_to(whole).freeze();
         if frame[whole - 1] != END {
-            return Err(WireError::Protocol("a frame without its end".into()));
+            return Err(AmqpError::Protocol("a frame without its end".into()));
         }
         Ok(Some((kind, u16::from_be_bytes([high, low]), frame.slice(FRAME_HEAD..whole - 1))))
     }
 
     /// Waits for something to come, and reads it. Cancel-safe.
-    pub(super) async fn fill(&mut self) -> Result<(), WireError> {
+    pub(super) async fn fill(&mut self) -> Result<(), AmqpError> {
         if self.input.capacity() - self.input.len() < MIN_READ_BYTES {
             self.input.reserve(READ_BYTES);
         }
@@ -195,7 +195,7 @@ impl Frames {
     }
 
     /// Waits for anything to come, at most so long; whether something did. Nothing is taken.
-    pub(super) async fn anything_within(&mut self, patience: Duration) -> Result<bool, WireError> {
+    pub(super) async fn anything_within(&mut self, patience: Duration) -> Result<bool, AmqpError> {
         if !self.input.is_empty() {
             return Ok(true);
         }
@@ -216,11 +216,11 @@ impl Frames {
     }
 
     /// The content behind a method: properties and body.
-    pub(super) async fn content(&mut self, channel: u16) -> Result<(RawProperties, Vec<u8>), WireError> {
+    pub(super) async fn content(&mut self, channel: u16) -> Result<(RawProperties, Vec<u8>), AmqpError> {
         let header = self.part(channel, CONTENT_HEADER).await?;
         let (size, properties) = content_header(&header)?;
         let properties = RawProperties::parse(&properties)
-            .ok_or_else(|| WireError::Protocol(NO_HEADER.into()))?
+            .ok_or_else(|| AmqpError::Protocol(NO_HEADER.into()))?
             .to_owned();
         let mut body = Vec::new();
         while body.len() < size {
@@ -230,29 +230,29 @@ impl Frames {
     }
 
     /// RabbitMQ writes the frames of a message without others between them; anything else is not understood.
-    async fn part(&mut self, channel: u16, kind: u8) -> Result<Bytes, WireError> {
+    async fn part(&mut self, channel: u16, kind: u8) -> Result<Bytes, AmqpError> {
         match self.next().await? {
             Frame::Content(of, part, payload) if (of, part) == (channel, kind) => Ok(payload),
-            Frame::Content(..) => Err(WireError::Protocol("a part of another message".into())),
-            method => Err(WireError::unexpected(&method.parse()?)),
+            Frame::Content(..) => Err(AmqpError::Protocol("a part of another message".into())),
+            method => Err(AmqpError::unexpected(&method.parse()?)),
         }
     }
 
     /// Sends a method.
-    pub(super) async fn send(&mut self, channel: u16, class: AMQPClass) -> Result<(), WireError> {
+    pub(super) async fn send(&mut self, channel: u16, class: AMQPClass) -> Result<(), AmqpError> {
         self.write(METHOD, channel, &generated(gen_class(&class)));
         self.flush().await
     }
 
-    /// Writes a heartbeat; [`Frames::flush`] sends it.
+    /// Writes a heartbeat; [`Transport::flush`] sends it.
     pub(super) fn write_heartbeat(&mut self) {
         self.write(HEARTBEAT, 0, &[]);
     }
 
-    /// Writes a message, mandatory; [`Frames::flush`] sends it.
-    pub(super) fn write_message(&mut self, exchange: &str, message: &RawMessage) -> Result<(), WireError> {
+    /// Writes a message, mandatory; [`Transport::flush`] sends it.
+    pub(super) fn write_message(&mut self, exchange: &str, message: &RawMessage) -> Result<(), AmqpError> {
         let key_bytes = u8::try_from(message.routing_key.len())
-            .map_err(|_| WireError::Protocol("a routing key of more than 255 bytes".into()))?;
+            .map_err(|_| AmqpError::Protocol("a routing key of more than 255 bytes".into()))?;
         let publish = basic::Publish {
             exchange: exchange.into(),
             routing_key: "".into(),
@@ -282,14 +282,14 @@ impl Frames {
 
     /// Sends what was written. A broker with an alarm stops reading: waiting for it has an end. Cancel-safe: what was not sent is
     /// sent the next time.
-    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
+    pub(super) async fn flush(&mut self) -> Result<(), AmqpError> {
         let flushing = async {
             while !self.output.is_empty() {
                 self.stream.write_buf(&mut self.output).await?;
             }
             self.stream.flush().await
         };
-        Ok(tokio::time::timeout(ANSWER_TIMEOUT, flushing).await.map_err(|_| WireError::Silence)??)
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, flushing).await.map_err(|_| AmqpError::Silence)??)
     }
 
     fn write(&mut self, kind: u8, channel: u16, payload: &[u8]) {
@@ -304,11 +304,11 @@ impl Frames {
 const NO_HEADER: &str = "a content header that is none";
 
 /// A content header's parts: the size of the body, and the properties (AMQP 0-9-1, 4.2.6.1).
-pub(super) fn content_header(header: &Bytes) -> Result<(usize, Bytes), WireError> {
+pub(super) fn content_header(header: &Bytes) -> Result<(usize, Bytes), AmqpError> {
     // Class and weight, then the size.
     let size = header.get(4..12).and_then(|size| size.try_into().ok()).map(u64::from_be_bytes);
     let size = size.and_then(|size| usize::try_from(size).ok());
-    Ok((size.ok_or_else(|| WireError::Protocol(NO_HEADER.into()))?, header.slice(12..)))
+    Ok((size.ok_or_else(|| AmqpError::Protocol(NO_HEADER.into()))?, header.slice(12..)))
 }
 
 /// Whether a frame is the start of a content's body, or a part of it.
@@ -317,7 +317,7 @@ pub(super) fn is_content_header(kind: u8) -> bool {
 }
 
 /// A method, unless it is one that is heard everywhere: the broker's end of the channel or the connection, an alarm.
-fn noticed(frame: Frame) -> Result<Option<Frame>, WireError> {
+fn noticed(frame: Frame) -> Result<Option<Frame>, AmqpError> {
     let Frame::Method(_, method, _) = frame else { return Ok(Some(frame)) };
     match method {
         (10, 50) | (20, 40) => {
@@ -326,15 +326,15 @@ fn noticed(frame: Frame) -> Result<Option<Frame>, WireError> {
                     (close.reply_code, close.reply_text)
                 }
                 AMQPClass::Channel(channel::AMQPMethod::Close(close)) => (close.reply_code, close.reply_text),
-                other => return Err(WireError::unexpected(&other)),
+                other => return Err(AmqpError::unexpected(&other)),
             };
-            Err(WireError::Closed { code, text: text.as_str().to_owned() })
+            Err(AmqpError::Closed { code, text: text.as_str().to_owned() })
         }
         (10, 60) => match frame.parse()? {
             AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)) => {
-                Err(WireError::Blocked(blocked.reason.as_str().to_owned()))
+                Err(AmqpError::Blocked(blocked.reason.as_str().to_owned()))
             }
-            other => Err(WireError::unexpected(&other)),
+            other => Err(AmqpError::unexpected(&other)),
         },
         (10, 61) => Ok(None), // connection.unblocked
         _ => Ok(Some(frame)),

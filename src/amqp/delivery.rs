@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 
-use super::frames::{WireError, content_header, is_content_header};
 use super::properties::{Property, RawProperties};
+use super::transport::{AmqpError, content_header, is_content_header};
 use super::{RawMessage, readable, short_string};
-use crate::event::{Incoming, Reason, Rejection};
+use crate::event::{Reason, ReceivedMessage, Rejection};
 use crate::message::{self, TRACEPARENT};
 
 /// A delivery: nothing of it is copied, unless its body came in several frames.
@@ -29,12 +29,12 @@ impl Delivery {
     ///
     /// # Errors
     /// A text or the headers cannot be read.
-    pub fn incoming(&self, received_at: DateTime<Utc>) -> Result<Incoming<'_>, Rejection> {
+    pub fn incoming(&self, received_at: DateTime<Utc>) -> Result<ReceivedMessage<'_>, Rejection> {
         let Some(properties) = RawProperties::parse(&self.properties) else {
             return Err(Rejection::of(Reason::InvalidField, "properties", "cannot be read"));
         };
         readable(&self.routing_key, &properties)?;
-        Ok(Incoming {
+        Ok(ReceivedMessage {
             body: &self.body,
             // That it is UTF-8 was looked at.
             routing_key: std::str::from_utf8(&self.routing_key).unwrap_or_default(),
@@ -97,7 +97,7 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// Begins with the arguments of `basic.deliver`. They are read by hand: a routing key need not be UTF-8.
-    pub(super) fn begin(arguments: &Bytes) -> Result<Self, WireError> {
+    pub(super) fn begin(arguments: &Bytes) -> Result<Self, AmqpError> {
         let parts = || {
             let (_consumer, rest) = short_string(arguments)?;
             let (tag, rest) = rest.split_first_chunk::<8>()?;
@@ -112,12 +112,12 @@ impl Arriving {
                 body: Bytes::new(),
             })
         };
-        let delivery = parts().ok_or_else(|| WireError::Protocol("a short delivery".into()))?;
+        let delivery = parts().ok_or_else(|| AmqpError::Protocol("a short delivery".into()))?;
         Ok(Arriving { delivery, size: None, parts: BytesMut::new() })
     }
 
     /// Takes the next frame of the content.
-    pub(super) fn take(&mut self, kind: u8, payload: Bytes) -> Result<(), WireError> {
+    pub(super) fn take(&mut self, kind: u8, payload: Bytes) -> Result<(), AmqpError> {
         match self.size {
             None if is_content_header(kind) => {
                 let (size, properties) = content_header(&payload)?;
@@ -134,7 +134,7 @@ impl Arriving {
                     }
                 }
             }
-            _ => return Err(WireError::Protocol("a part of another message".into())),
+            _ => return Err(AmqpError::Protocol("a part of another message".into())),
         }
         Ok(())
     }

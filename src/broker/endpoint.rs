@@ -23,7 +23,7 @@ const HEARTBEAT_SECONDS: u16 = 10;
 /// files, as in RabbitMQ's own URI query parameters: the authorities to trust instead of the system's, and the
 /// certificate and key that this client shows. `auth_mechanism=external` logs in by that certificate.
 #[derive(Clone)]
-pub struct Broker {
+pub struct BrokerEndpoint {
     uri: AMQPUri,
     tls: Option<Arc<ClientConfig>>,
     name: String,
@@ -31,7 +31,7 @@ pub struct Broker {
 
 /// What bytes go through, encrypted or not.
 #[cfg(feature = "service")]
-pub(super) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync {}
+pub(crate) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync {}
 
 #[cfg(feature = "service")]
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync> Stream for S {}
@@ -55,7 +55,7 @@ pub enum UriError {
     Certificate(#[from] TlsFileError),
 }
 
-impl Broker {
+impl BrokerEndpoint {
     /// Understands a URI. `name` is what the broker shows of these connections.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Broker {
             AMQPScheme::AMQP if files.any() => return Err(UriError::NoTls),
             AMQPScheme::AMQP => None,
         };
-        Ok(Broker { uri, tls, name: name.to_owned() })
+        Ok(BrokerEndpoint { uri, tls, name: name.to_owned() })
     }
 
     /// Opens a connection; `purpose` tells it apart from the others of this process.
@@ -122,7 +122,7 @@ impl Broker {
 
     /// The bare stream, for frames that are read by hand.
     #[cfg(feature = "service")]
-    pub(super) async fn stream(&self) -> std::io::Result<Box<dyn Stream>> {
+    pub(crate) async fn stream(&self) -> std::io::Result<Box<dyn Stream>> {
         let authority = &self.uri.authority;
         let stream = tokio::net::TcpStream::connect((authority.host.as_str(), authority.port)).await?;
         stream.set_nodelay(true)?;
@@ -134,19 +134,19 @@ impl Broker {
 
     /// What the broker shows of these connections.
     #[cfg(feature = "service")]
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     #[cfg(feature = "service")]
-    pub(super) fn uri(&self) -> &AMQPUri {
+    pub(crate) fn uri(&self) -> &AMQPUri {
         &self.uri
     }
 }
 
-impl std::fmt::Debug for Broker {
+impl std::fmt::Debug for BrokerEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker")
+        f.debug_struct("BrokerEndpoint")
             .field("host", &self.uri.authority.host)
             .field("port", &self.uri.authority.port)
             .finish_non_exhaustive()
@@ -173,7 +173,7 @@ mod tests {
             ),
             ("amqps://guest:hunter2@host?certfile=/x", "come together"),
         ] {
-            let error = Broker::new(uri, "test").unwrap_err().to_string();
+            let error = BrokerEndpoint::new(uri, "test").unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("hunter2"), "{uri}: {error}");
         }
     }

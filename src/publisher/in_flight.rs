@@ -6,25 +6,25 @@ use std::sync::Arc;
 use lapin::Confirmation;
 
 use super::spool::Kept;
-use crate::message::Outgoing;
+use crate::message::EncodedEvent;
 
 /// An event to send, and where it is kept until it is confirmed.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    pub(super) message: Arc<Outgoing>,
+pub(super) struct Outbound {
+    pub(super) message: Arc<EncodedEvent>,
     /// Its place in the spool; `None` where it is in memory only.
     pub(super) key: Option<u64>,
 }
 
-impl From<Kept> for Parcel {
+impl From<Kept> for Outbound {
     fn from(kept: Kept) -> Self {
-        Parcel { message: Arc::new(kept.message), key: Some(kept.key) }
+        Outbound { message: Arc::new(kept.message), key: Some(kept.key) }
     }
 }
 
-impl From<Arc<Outgoing>> for Parcel {
-    fn from(message: Arc<Outgoing>) -> Self {
-        Parcel { message, key: None }
+impl From<Arc<EncodedEvent>> for Outbound {
+    fn from(message: Arc<EncodedEvent>) -> Self {
+        Outbound { message, key: None }
     }
 }
 
@@ -34,11 +34,11 @@ pub(super) type Ended = (u64, lapin::Result<Confirmation>);
 /// How some of them ended.
 #[derive(Default)]
 pub(super) struct Judged {
-    pub(super) confirmed: Vec<Parcel>,
+    pub(super) confirmed: Vec<Outbound>,
     /// No queue took them.
-    pub(super) returned: Vec<Parcel>,
+    pub(super) returned: Vec<Outbound>,
     /// The broker refused them.
-    pub(super) refused: Vec<Parcel>,
+    pub(super) refused: Vec<Outbound>,
     /// Why the broker returned the last of them.
     pub(super) why: String,
     /// The channel is gone.
@@ -47,8 +47,8 @@ pub(super) struct Judged {
 
 /// Parcels in the order in which they were sent.
 #[derive(Default)]
-pub(super) struct Flight {
-    parcels: VecDeque<Option<Parcel>>,
+pub(super) struct InFlight {
+    parcels: VecDeque<Option<Outbound>>,
     /// The number of the first.
     first: u64,
     events: usize,
@@ -57,9 +57,9 @@ pub(super) struct Flight {
     returned: HashSet<Vec<u8>>,
 }
 
-impl Flight {
+impl InFlight {
     /// Adds a parcel and gives it a number.
-    pub(super) fn add(&mut self, parcel: Parcel) -> u64 {
+    pub(super) fn add(&mut self, parcel: Outbound) -> u64 {
         self.events += 1;
         self.bytes += parcel.message.size();
         self.parcels.push_back(Some(parcel));
@@ -74,7 +74,7 @@ impl Flight {
         self.bytes
     }
 
-    fn remove(&mut self, number: u64) -> Option<Parcel> {
+    fn remove(&mut self, number: u64) -> Option<Outbound> {
         let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let parcel = self.parcels.get_mut(place)?.take()?;
         self.events -= 1;
@@ -124,7 +124,7 @@ impl Flight {
     }
 
     /// Everything that is still unconfirmed, in order.
-    pub(super) fn recall(&mut self) -> Vec<Parcel> {
+    pub(super) fn recall(&mut self) -> Vec<Outbound> {
         let flight = std::mem::take(self);
         flight.parcels.into_iter().flatten().collect()
     }
@@ -136,10 +136,10 @@ mod tests {
     use lapin::message::BasicReturnMessage;
     use std::borrow::Cow;
 
-    fn flight(bodies: &[&str]) -> Flight {
-        let mut flight = Flight::default();
+    fn flight(bodies: &[&str]) -> InFlight {
+        let mut flight = InFlight::default();
         for body in bodies {
-            let message = Outgoing {
+            let message = EncodedEvent {
                 body: body.as_bytes().to_vec(),
                 routing_key: Cow::Borrowed("cns.test"),
                 event_id: (*body).to_owned(),
@@ -148,7 +148,7 @@ mod tests {
                 timestamp: 0,
                 traceparent: None,
             };
-            flight.add(Parcel::from(Arc::new(message)));
+            flight.add(Outbound::from(Arc::new(message)));
         }
         flight
     }
@@ -159,7 +159,7 @@ mod tests {
         Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
     }
 
-    fn ids(parcels: &[Parcel]) -> Vec<&str> {
+    fn ids(parcels: &[Outbound]) -> Vec<&str> {
         parcels.iter().map(|parcel| parcel.message.event_id.as_str()).collect()
     }
 

@@ -23,7 +23,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// `sslmode` is `disable` (also when absent), or `require`, `verify-ca` or `verify-full`, which all verify the
 /// server's certificate and name. `sslrootcert`, `sslcert` and `sslkey` name PEM files.
 #[derive(Clone)]
-pub struct Database {
+pub struct DatabaseEndpoint {
     config: Config,
     tls: Option<MakeRustlsConnect>,
 }
@@ -47,7 +47,7 @@ pub enum UrlError {
     Certificate(#[from] TlsFileError),
 }
 
-impl Database {
+impl DatabaseEndpoint {
     /// Understands a URL.
     ///
     /// # Errors
@@ -150,9 +150,9 @@ impl Database {
     }
 }
 
-impl std::fmt::Debug for Database {
+impl std::fmt::Debug for DatabaseEndpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("DatabaseEndpoint").field("tls", &self.tls.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn a_mode_that_does_not_verify_is_refused() {
         for mode in ["prefer", "allow", "nonsense"] {
-            let error = Database::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
+            let error =
+                DatabaseEndpoint::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
             assert!(matches!(error, UrlError::SslMode(_)));
             assert!(!error.to_string().contains("hunter2"));
         }
@@ -201,17 +202,18 @@ mod tests {
     fn a_certificate_without_tls_is_refused() {
         for url in ["postgres://u@h/d?sslrootcert=/ca.pem", "postgres://u@h/d?sslmode=disable&sslcert=/c.pem"]
         {
-            assert!(matches!(Database::from_url(url), Err(UrlError::NoTls)), "{url}");
+            assert!(matches!(DatabaseEndpoint::from_url(url), Err(UrlError::NoTls)), "{url}");
         }
     }
 
     #[test]
     fn what_is_not_about_tls_is_left_alone() {
-        let database =
-            Database::from_url("postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3")
-                .unwrap();
+        let database = DatabaseEndpoint::from_url(
+            "postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3",
+        )
+        .unwrap();
         assert_eq!(database.config.get_application_name(), Some("x"));
-        let spaced = Database::from_url("postgres://u@h/d?application_name=my%20app").unwrap();
+        let spaced = DatabaseEndpoint::from_url("postgres://u@h/d?application_name=my%20app").unwrap();
         assert_eq!(spaced.config.get_application_name(), Some("my app"));
         assert_eq!(database.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
     }
@@ -219,7 +221,7 @@ mod tests {
     #[test]
     fn no_error_quotes_the_password() {
         for url in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "hunter2"] {
-            assert!(!Database::from_url(url).unwrap_err().to_string().contains("hunter2"), "{url}");
+            assert!(!DatabaseEndpoint::from_url(url).unwrap_err().to_string().contains("hunter2"), "{url}");
         }
     }
 }
