@@ -10,14 +10,14 @@
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)]
-#[path = "../tests/it/relay.rs"]
-mod relay;
+#[path = "../tests/env/mod.rs"]
+mod env;
 mod stand;
 
 use std::time::Duration;
 
 use clap::Parser;
-use relay::Relay;
+use env::relay::Relay;
 use serde_json::json;
 use stand::{Event, Queue, Stand, connect, figure, median};
 

@@ -10,8 +10,8 @@
     clippy::print_stdout
 )]
 
-#[path = "it/stand.rs"]
-mod stand;
+#[path = "env/mod.rs"]
+mod env;
 
 use std::process::Command;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use std::time::Duration;
 use cns_events::publisher::{Publisher, PublisherConfig};
 use uuid::Uuid;
 
-use stand::{PATIENCE, Stand, amqp_url, event, until};
+use env::{TIMEOUT, TestEnv, amqp_url, event, eventually};
 
 /// The alarm is the whole broker's: one test at a time.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Raises or ends the alarm of the private broker; false where the broker is another.
 fn watermark(limit: &str) -> bool {
-    if !stand::servers_are_private() {
+    if !env::servers_are_private() {
         eprintln!("this is not the private broker: its alarm was not raised");
         return false;
     }
@@ -58,18 +58,18 @@ impl Drop for Alarm {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_goes_on_under_an_alarm() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let stand = Stand::new("alarmed").await;
-    stand.declare().await;
+    let env = TestEnv::new("alarmed").await;
+    env.declare().await;
     let events =
         |range: std::ops::Range<usize>| range.map(|number| event(&format!("e{number}"))).collect::<Vec<_>>();
-    stand.publish_all(&events(0..500)).await;
+    env.publish_all(&events(0..500)).await;
     let Some(alarm) = Alarm::raise() else { return };
-    let mut worker = stand.start(|_| {});
-    until("all are stored", async || stand.rows().await == 500).await;
-    until("all are acknowledged", async || worker.metric("cns_events_in_flight") == 0.0).await;
-    assert_eq!(worker.metric("cns_events_acks_lost_total"), 0.0);
+    let mut worker = env.start(|_| {});
+    eventually("all are stored", async || env.rows().await == 500).await;
+    eventually("all are acknowledged", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
+    assert_eq!(worker.metric_value("cns_events_acks_lost_total"), 0.0);
     worker.ready().await;
-    let doctor = stand.command().args(["doctor", "--json"]).output().unwrap();
+    let doctor = env.command().args(["doctor", "--json"]).output().unwrap();
     assert_eq!(doctor.status.code(), Some(1));
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(
@@ -80,28 +80,28 @@ async fn a_worker_goes_on_under_an_alarm() {
     drop(alarm);
 
     // With a message among them that has to become a letter.
-    until("the broker takes messages again", async || {
-        stand.command().arg("doctor").output().unwrap().status.success()
+    eventually("the broker takes messages again", async || {
+        env.command().arg("doctor").output().unwrap().status.success()
     })
     .await;
-    let fresh = Stand::new("alarmedletter").await;
+    let fresh = TestEnv::new("alarmedletter").await;
     fresh.declare().await;
     fresh.publish(b"not json").await;
     fresh.publish_all(&events(0..50)).await;
     let alarm = Alarm::raise().unwrap();
     let worker = fresh.start(|_| {});
-    until("it says what it waits for", async || {
+    eventually("it says what it waits for", async || {
         worker
             .get("/readyz")
             .is_some_and(|(status, body)| status == 503 && body.contains("did not confirm a dead letter"))
     })
     .await;
-    assert!(worker.metric("cns_events_in_flight") >= 1.0, "it is not acknowledged");
+    assert!(worker.metric_value("cns_events_in_flight") >= 1.0, "it is not acknowledged");
     assert_eq!(fresh.depth(&fresh.dead()).await.0, 0);
     drop(alarm);
-    until("the letter is taken", async || fresh.depth(&fresh.dead()).await.0 >= 1).await;
-    until("all are stored", async || fresh.rows().await == 50).await;
-    until("it is settled", async || worker.metric("cns_events_in_flight") == 0.0).await;
+    eventually("the letter is taken", async || fresh.depth(&fresh.dead()).await.0 >= 1).await;
+    eventually("all are stored", async || fresh.rows().await == 50).await;
+    eventually("it is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
     assert_eq!(fresh.depth(&fresh.queue()).await.0, 0);
 }
 
@@ -110,27 +110,29 @@ async fn a_worker_goes_on_under_an_alarm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_is_an_outage() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let stand = Stand::empty("alarm").await;
-    stand.foreign_queue().await;
+    let env = TestEnv::empty("alarm").await;
+    env.foreign_queue().await;
     let folder = tempfile::tempdir().unwrap();
-    let config = PublisherConfig::new(amqp_url(), "test").exchange(stand.exchange()).spool(folder.path());
+    let config = PublisherConfig::new(amqp_url(), "test").exchange(env.exchange()).spool(folder.path());
     let publisher = Publisher::start(config).unwrap();
     let workflow = publisher.workflow(Uuid::now_v7(), "org-1", "w-1");
     let log = |range: std::ops::Range<usize>| {
         range.for_each(|number| drop(workflow.log_cache_hit("parts", number.to_string())));
     };
     log(0..100);
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
+    assert_eq!(publisher.flush(TIMEOUT).await.left, 0);
     let Some(alarm) = Alarm::raise() else { return };
     log(100..1000);
     let seen = async {
-        until("the alarm is seen", async || publisher.outage().is_some_and(|why| why.contains("blocks")))
-            .await;
-        until("events go to the disk", async || publisher.stats().in_spool > 0).await;
+        eventually("the alarm is seen", async || {
+            publisher.outage().is_some_and(|why| why.contains("blocks"))
+        })
+        .await;
+        eventually("events go to the disk", async || publisher.stats().in_spool > 0).await;
     };
     let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
     drop(alarm);
     seen.expect("the alarm is an outage");
-    assert_eq!(publisher.flush(PATIENCE).await.left, 0);
-    assert!(stand.depth(&stand.queue()).await.0 >= 1000, "some may have come twice");
+    assert_eq!(publisher.flush(TIMEOUT).await.left, 0);
+    assert!(env.depth(&env.queue()).await.0 >= 1000, "some may have come twice");
 }

@@ -11,8 +11,8 @@
     clippy::print_stdout
 )]
 
-#[path = "it/stand.rs"]
-mod stand;
+#[path = "env/mod.rs"]
+mod env;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,7 @@ impl Drop for Running {
 }
 
 /// Asks until it is so. The processes that are asked send no signal.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -150,7 +150,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn both_servers_are_verified_and_ask_for_a_certificate() {
-    if !stand::servers_are_private() {
+    if !env::servers_are_private() {
         eprintln!(
             "TLS needs servers of its own, which `scripts/services` starts where AMQP_URL is unset: nothing was shown"
         );
@@ -187,7 +187,7 @@ fn both_servers_are_verified_and_ask_for_a_certificate() {
         .stderr(std::fs::File::create(servers.folder.join("worker.log")).unwrap());
     let _worker = Running(worker.spawn().unwrap());
     let bom = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
-    until("a worker has declared the queue", || {
+    eventually("a worker has declared the queue", || {
         let mut publish = servers.command(&amqp, &postgres);
         publish.args(["publish", "--type", "x", "--bom-id", bom, "--organization-id", "o", "--timeout", "1"]);
         publish.output().unwrap().status.success()
@@ -195,11 +195,11 @@ fn both_servers_are_verified_and_ask_for_a_certificate() {
     // Read in the clear, which the server allows without a certificate: this side is not what is tested.
     let rows = || {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let sql = stand::connect(&servers.urls["DATABASE_URL"]).await;
+            let sql = env::connect(&servers.urls["DATABASE_URL"]).await;
             sql.query_one("select count(*) from enrichment_events", &[]).await.unwrap().get::<_, i64>(0)
         })
     };
-    until("it is stored", || rows() == 1);
+    eventually("it is stored", || rows() == 1);
     assert!(run(&["doctor"]).contains("0 messages ready, 2 consumers"));
     assert!(servers.found("broker", &amqp, &postgres).ends_with(", encrypted"));
     assert!(servers.found("database", &amqp, &postgres).ends_with(", encrypted"));

@@ -12,36 +12,13 @@
     clippy::print_stdout
 )]
 
-mod http;
-mod relay;
-mod stand;
-mod tokens;
+#[path = "../env/mod.rs"]
+mod env;
 
 mod api;
-mod bad_input;
-mod bounds;
-mod commands;
-mod corpus;
-mod dlq;
+mod cli;
+mod deploy;
 mod docs;
-mod doctor;
-mod document;
-mod examples;
-mod generated;
-mod manifests;
-mod migrations;
-mod once;
-mod outages;
-mod pooler;
 mod publisher;
-mod publisher_outages;
-mod query;
-mod reading;
-mod retention;
-mod roles;
-mod rolling;
-mod secrets;
-mod spool;
-mod tenants;
-mod topology;
-mod unreadable;
+mod store;
+mod worker;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cns_events::amqp::Wire;
 use cns_events::broker::BrokerEndpoint;
 
+use crate::env::{TestEnv, amqp_url, connect};
 use crate::producers::Ledger;
-use crate::stand::{Stand, amqp_url, connect};
 
 pub struct Verdict {
     ledger: Ledger,
@@ -20,8 +20,8 @@ pub struct Verdict {
 }
 
 /// Reads the table, the dead letters and the workers' logs.
-pub async fn balance(stand: &Stand, ledger: &Ledger) -> Verdict {
-    let sql = connect(&stand.database_url).await;
+pub async fn balance(env: &TestEnv, ledger: &Ledger) -> Verdict {
+    let sql = connect(&env.database_url).await;
     let rows: Vec<String> = sql
         .query("select event_id from enrichment_events", &[])
         .await
@@ -31,12 +31,12 @@ pub async fn balance(stand: &Stand, ledger: &Ledger) -> Verdict {
         .collect();
     let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "torture").unwrap()).await.unwrap();
     let (mut letters, mut dead) = (0, BTreeSet::new());
-    while let Some(got) = wire.next(&stand.dead()).await.unwrap() {
+    while let Some(got) = wire.next(&env.dead()).await.unwrap() {
         letters += 1;
         dead.insert(id_in(&String::from_utf8_lossy(&got.message.body)));
     }
     wire.close().await.unwrap();
-    let logs: Vec<String> = std::fs::read_dir(stand.logs())
+    let logs: Vec<String> = std::fs::read_dir(env.logs())
         .unwrap()
         .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();

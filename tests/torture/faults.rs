@@ -8,10 +8,10 @@ use cns_events::amqp::{RawMessage, RawProperties, Wire};
 use cns_events::broker::BrokerEndpoint;
 use fastrand::Rng;
 
+use crate::env::{TIMEOUT, TestEnv, amqp_url, connect};
 use crate::pool::Pool;
 use crate::producers::Producers;
 use crate::servers::Servers;
-use crate::stand::{PATIENCE, Stand, amqp_url, connect};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventType {
@@ -146,7 +146,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    pub async fn happen(&self, stand: &Stand, servers: &Servers, pool: &Pool, producers: &Producers) {
+    pub async fn happen(&self, env: &TestEnv, servers: &Servers, pool: &Pool, producers: &Producers) {
         let lasts = || tokio::time::sleep(self.lasts);
         match self.kind {
             EventType::KillWorker => pool.kill(self.worker).await,
@@ -196,10 +196,10 @@ impl Fault {
             EventType::TerminateBackends => {
                 let all = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cns-events' \
                            and datname = current_database()";
-                connect(&stand.database_url).await.batch_execute(all).await.unwrap();
+                connect(&env.database_url).await.batch_execute(all).await.unwrap();
             }
             EventType::LockTable => {
-                let sql = connect(&stand.database_url).await;
+                let sql = connect(&env.database_url).await;
                 sql.batch_execute("begin; lock table enrichment_events in access exclusive mode")
                     .await
                     .unwrap();
@@ -224,16 +224,16 @@ impl Fault {
                     body: format!("unreadable {id}").into_bytes(),
                 };
                 // A publish whose confirm was lost is repeated: at least once.
-                let deadline = std::time::Instant::now() + PATIENCE;
+                let deadline = std::time::Instant::now() + TIMEOUT;
                 loop {
                     assert!(
                         std::time::Instant::now() < deadline,
-                        "the broker confirms nothing for {PATIENCE:?}"
+                        "the broker confirms nothing for {TIMEOUT:?}"
                     );
                     let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
                     let published = async {
                         let mut wire = Wire::open(&broker).await?;
-                        wire.publish(&stand.exchange(), std::slice::from_ref(&unreadable)).await
+                        wire.publish(&env.exchange(), std::slice::from_ref(&unreadable)).await
                     };
                     if published
                         .await

@@ -14,10 +14,8 @@
     clippy::print_stdout
 )]
 
-#[path = "../it/relay.rs"]
-mod relay;
-#[path = "../it/stand.rs"]
-mod stand;
+#[path = "../env/mod.rs"]
+mod env;
 
 mod books;
 mod faults;
@@ -29,11 +27,11 @@ mod servers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use env::TestEnv;
 use faults::Plan;
 use pool::Pool;
 use producers::Producers;
 use servers::Servers;
-use stand::Stand;
 
 /// Faults of the run that is part of every test run: each kind once, in about half a minute.
 const SHORT: usize = 17;
@@ -53,7 +51,7 @@ fn main() {
         return; // cargo asks every test for its tests; this one has none that run alone
     }
     if std::env::var_os(servers::AGAIN).is_none() {
-        if !stand::servers_are_private() {
+        if !env::servers_are_private() {
             println!(
                 "torture needs servers of its own to kill, which `scripts/services` starts where AMQP_URL is unset: not run"
             );
@@ -82,29 +80,29 @@ async fn torture() -> bool {
     let plan = Plan::new(seed, faults);
     println!("torture: {faults} faults, SEED={seed} repeats them");
 
-    let stand = Stand::new("torture").await;
-    stand.declare().await;
-    let servers = Servers::new(&stand).await;
-    let pool = Arc::new(Pool::start(&stand, &servers, 3).await);
+    let env = TestEnv::new("torture").await;
+    env.declare().await;
+    let servers = Servers::new(&env).await;
+    let pool = Arc::new(Pool::start(&env, &servers, 3).await);
     let watch = pool.clone().watch();
-    let producers = Producers::start(&stand, seed, 2, PAUSE);
+    let producers = Producers::start(&env, seed, 2, PAUSE);
     tokio::time::sleep(BEFORE).await;
     assert!(producers.confirmed() > 0, "nothing is confirmed before the first fault");
     let started = Instant::now();
     for (number, fault) in plan.faults.iter().enumerate() {
         println!("[{:>3}/{faults}] {:>6.1} s  {fault}", number + 1, started.elapsed().as_secs_f64());
-        fault.happen(&stand, &servers, &pool, &producers).await;
+        fault.happen(&env, &servers, &pool, &producers).await;
         // The plan's own pause: long enough that work goes on between faults, or short enough that it does not.
         tokio::time::sleep(fault.pause).await;
     }
     let ledger = producers.finish().await;
-    let settled = settled(&stand, SETTLE).await && pool.idle(SETTLE).await;
+    let settled = settled(&env, SETTLE).await && pool.idle(SETTLE).await;
     let took = started.elapsed();
     watch.abort();
     let orderly = pool.stop().await;
 
     println!("\n{}", plan.table());
-    let verdict = books::balance(&stand, &ledger).await;
+    let verdict = books::balance(&env, &ledger).await;
     println!("{}", verdict.figures(took, pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());
@@ -117,19 +115,19 @@ async fn torture() -> bool {
     if wrong.is_empty() {
         println!("OK: 0 lost, 0 twice. SEED={seed} FAULTS={faults}");
     } else {
-        println!("FAILED: SEED={seed} FAULTS={faults} repeats it; logs: {}", stand.logs().display());
+        println!("FAILED: SEED={seed} FAULTS={faults} repeats it; logs: {}", env.logs().display());
         wrong.iter().for_each(|problem| println!("  {problem}"));
-        std::mem::forget(stand); // what is there helps to find out why
+        std::mem::forget(env); // what is there helps to find out why
     }
     wrong.is_empty()
 }
 
 /// Whether everything was worked off in time.
-async fn settled(stand: &Stand, patience: Duration) -> bool {
+async fn settled(env: &TestEnv, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         // Asked on a connection of its own: the stand's is long gone.
-        if stand::depth_of(&stand.queue()).await == Some(0) {
+        if env::depth_of(&env.queue()).await == Some(0) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(100)).await; // a queue sends no signal

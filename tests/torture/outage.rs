@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::books;
+use crate::env::{TestEnv, depth_of, eventually};
 use crate::pool::Pool;
 use crate::producers::Producers;
 use crate::servers::Servers;
-use crate::stand::{Stand, depth_of, until};
 
 /// Load before the outage, to have something to compare with.
 const BEFORE: Duration = Duration::from_secs(10);
@@ -24,12 +24,12 @@ const WORKERS: usize = 3;
 
 pub async fn run(lasts: Duration) -> bool {
     let broker = std::env::var("SERVER").is_ok_and(|server| server == "broker");
-    let stand = Stand::new("outage").await;
-    stand.declare().await;
-    let servers = Servers::new(&stand).await;
-    let pool = std::sync::Arc::new(Pool::start(&stand, &servers, WORKERS).await);
+    let env = TestEnv::new("outage").await;
+    env.declare().await;
+    let servers = Servers::new(&env).await;
+    let pool = std::sync::Arc::new(Pool::start(&env, &servers, WORKERS).await);
     let watch = pool.clone().watch();
-    let producers = Producers::start(&stand, 1, 2, PAUSE);
+    let producers = Producers::start(&env, 1, 2, PAUSE);
     tokio::time::sleep(BEFORE).await;
     println!("outage of {} for {lasts:?}, {WORKERS} workers", if broker { "RabbitMQ" } else { "PostgreSQL" });
     say(&pool, &producers, "before");
@@ -51,9 +51,9 @@ pub async fn run(lasts: Duration) -> bool {
     let over = Instant::now();
     let stored = sum_stored(&pool);
     let ledger = producers.finish().await;
-    let backlog = depth_of(&stand.queue()).await.unwrap_or_default();
-    assert!(crate::settled(&stand, BACKLOG).await, "the backlog is not worked off");
-    until("nothing is in flight", async || sum(&pool, "cns_events_in_flight") == 0.0).await;
+    let backlog = depth_of(&env.queue()).await.unwrap_or_default();
+    assert!(crate::settled(&env, BACKLOG).await, "the backlog is not worked off");
+    eventually("nothing is in flight", async || sum(&pool, "cns_events_in_flight") == 0.0).await;
     let took = over.elapsed();
     let drained = sum_stored(&pool) - stored;
     println!(
@@ -64,7 +64,7 @@ pub async fn run(lasts: Duration) -> bool {
     );
     watch.abort();
     let orderly = pool.stop().await;
-    let verdict = books::balance(&stand, &ledger).await;
+    let verdict = books::balance(&env, &ledger).await;
     println!("{}", verdict.figures(started.elapsed(), pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());
@@ -90,7 +90,7 @@ fn say(pool: &Pool, producers: &Producers, when: &str) {
 }
 
 fn sum(pool: &Pool, metric: &str) -> f64 {
-    (0..WORKERS).map(|number| pool.metric(number, metric)).sum()
+    (0..WORKERS).map(|number| pool.metric_value(number, metric)).sum()
 }
 
 fn sum_stored(pool: &Pool) -> f64 {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use crate::env::{TestEnv, Worker, amqp_url};
 use crate::servers::Servers;
-use crate::stand::{Stand, Worker, amqp_url};
 
 /// How long a graceful stop may take before it counts as none: `worker.shutdown_seconds`, and some.
 const STOP: Duration = Duration::from_secs(40);
@@ -20,9 +20,9 @@ pub struct Pool {
 
 impl Pool {
     /// Workers behind the relays, ready.
-    pub async fn start(stand: &Stand, servers: &Servers, size: usize) -> Self {
-        let (broker, database) = (servers.broker.url(&amqp_url()), servers.database.url(&stand.database_url));
-        let starter = stand.starter();
+    pub async fn start(env: &TestEnv, servers: &Servers, size: usize) -> Self {
+        let (broker, database) = (servers.broker.url(&amqp_url()), servers.database.url(&env.database_url));
+        let starter = env.launcher();
         let start = move || {
             starter.start(|command| {
                 command
@@ -87,7 +87,7 @@ impl Pool {
     pub async fn idle(&self, patience: Duration) -> bool {
         let deadline = std::time::Instant::now() + patience;
         let in_flight =
-            || (0..self.workers.len()).any(|number| self.metric(number, "cns_events_in_flight") > 0.0);
+            || (0..self.workers.len()).any(|number| self.metric_value(number, "cns_events_in_flight") > 0.0);
         while in_flight() {
             if std::time::Instant::now() > deadline {
                 return false;
@@ -130,8 +130,8 @@ impl Pool {
     }
 
     /// A metric of a worker that runs.
-    pub fn metric(&self, number: usize, name: &str) -> f64 {
-        self.workers[number].lock().unwrap().as_ref().map_or(0.0, |worker| worker.metric(name))
+    pub fn metric_value(&self, number: usize, name: &str) -> f64 {
+        self.workers[number].lock().unwrap().as_ref().map_or(0.0, |worker| worker.metric_value(name))
     }
 
     /// Bytes that a worker has in memory.

@@ -11,7 +11,7 @@ use lapin::{BasicProperties, Connection, ConnectionProperties};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::stand::{Stand, amqp_url, event};
+use crate::env::{TestEnv, amqp_url, event};
 
 /// Messages on their way at the same time.
 const WINDOW: usize = 100;
@@ -63,12 +63,12 @@ pub struct Producers {
 
 impl Producers {
     /// So many producers, each with a window of 100 messages and this pause after it.
-    pub fn start(stand: &Stand, seed: u64, count: u64, pause: Duration) -> Self {
+    pub fn start(env: &TestEnv, seed: u64, count: u64, pause: Duration) -> Self {
         let (shared, stop) = (Arc::new(Shared::default()), CancellationToken::new());
         let running = (0..count)
             .map(|number| {
                 let rng = Rng::with_seed(seed ^ (number + 1));
-                let flow = Flow { exchange: stand.exchange(), producer: number, pause };
+                let flow = Flow { exchange: env.exchange(), producer: number, pause };
                 tokio::spawn(produce(flow, rng, shared.clone(), stop.clone()))
             })
             .collect();

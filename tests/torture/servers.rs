@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use crate::relay::Relay;
-use crate::stand::{Stand, amqp_url};
+use crate::env::relay::Relay;
+use crate::env::{TestEnv, amqp_url};
 
 /// Names the folder of the servers to `scripts/services`.
 const OWN: &str = "CNS_EVENTS_SERVICES_DIR";
@@ -49,8 +49,8 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub async fn new(stand: &Stand) -> Self {
-        let (broker, database) = (Relay::before(&amqp_url()).await, Relay::before(&stand.database_url).await);
+    pub async fn new(env: &TestEnv) -> Self {
+        let (broker, database) = (Relay::before(&amqp_url()).await, Relay::before(&env.database_url).await);
         broker.open().await;
         database.open().await;
         Servers { folder: std::env::var_os(OWN).unwrap().into(), broker, database }

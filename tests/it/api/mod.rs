@@ -1,0 +1,6 @@
+//! The read API: requests, limits, tokens and its OpenAPI document.
+
+mod limits;
+mod openapi;
+pub mod requests;
+pub mod tenants;

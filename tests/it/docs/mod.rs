@@ -1,0 +1,4 @@
+//! The documentation and the examples, checked against the program.
+
+pub mod examples;
+pub mod pages;

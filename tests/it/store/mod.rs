@@ -1,0 +1,7 @@
+//! The database: migrations, roles, reads, retention and poolers.
+
+mod migrations;
+mod pooler;
+mod reads;
+mod retention;
+mod roles;

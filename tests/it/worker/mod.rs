@@ -1,0 +1,10 @@
+//! The worker: what it stores, dead-letters, holds and survives.
+
+mod corpus;
+mod exactly_once;
+mod outages;
+mod prefetch;
+mod random_messages;
+mod rejections;
+mod topology;
+mod unreadable_properties;
