@@ -6,6 +6,7 @@ use lapin::protocol::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde::Serialize;
 
+use crate::event::headers::TRACEPARENT;
 use crate::event::{Event, Reason, ReceivedMessage, Rejection, Rules, decode};
 
 /// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
@@ -19,9 +20,6 @@ const KEY_PREFIX: &str = "cns.";
 
 /// What four allocations and a place in a queue cost beside what is asked for (bytes; seen with glibc).
 const ALLOCATIONS_BYTES: usize = 160;
-
-/// The header in which a trace goes on (W3C Trace Context).
-pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// Whether a text looks like a trace (W3C Trace Context, 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
 pub(crate) fn is_traceparent(text: &str) -> bool {

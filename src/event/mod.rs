@@ -3,6 +3,7 @@
 pub mod contract;
 mod decode;
 mod event_type;
+pub mod headers;
 pub mod payload;
 mod rejection;
 pub mod schema;
