@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use super::properties::{Property, RawProperties};
 use super::transport::{AmqpError, content_header, is_content_header};
 use super::{RawMessage, readable, short_string};
-use crate::event::{Reason, ReceivedMessage, Rejection};
 use crate::event::headers::TRACEPARENT;
+use crate::event::{Reason, ReceivedMessage, Rejection};
 use crate::message;
 
 /// A delivery: nothing of it is copied, unless its body came in several frames.
