@@ -97,9 +97,9 @@ async fn a_worker_goes_on_under_an_alarm() {
     })
     .await;
     assert!(worker.metric_value("cns_events_in_flight") >= 1.0, "it is not acknowledged");
-    assert_eq!(fresh.depth(&fresh.dead()).await.0, 0);
+    assert_eq!(fresh.depth(&fresh.dead_letter_queue()).await.0, 0);
     drop(alarm);
-    eventually("the letter is taken", async || fresh.depth(&fresh.dead()).await.0 >= 1).await;
+    eventually("the letter is taken", async || fresh.depth(&fresh.dead_letter_queue()).await.0 >= 1).await;
     eventually("all are stored", async || fresh.rows().await == 50).await;
     eventually("it is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
     assert_eq!(fresh.depth(&fresh.queue()).await.0, 0);
@@ -111,7 +111,7 @@ async fn a_worker_goes_on_under_an_alarm() {
 async fn an_alarm_is_an_outage() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let env = TestEnv::empty("alarm").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let folder = tempfile::tempdir().unwrap();
     let config = PublisherConfig::new(amqp_url(), "test").exchange(env.exchange()).spool(folder.path());
     let publisher = Publisher::start(config).unwrap();

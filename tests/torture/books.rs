@@ -31,7 +31,7 @@ pub async fn balance(env: &TestEnv, ledger: &Ledger) -> Verdict {
         .collect();
     let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "torture").unwrap()).await.unwrap();
     let (mut letters, mut dead) = (0, BTreeSet::new());
-    while let Some(got) = wire.next(&env.dead()).await.unwrap() {
+    while let Some(got) = wire.next(&env.dead_letter_queue()).await.unwrap() {
         letters += 1;
         dead.insert(id_in(&String::from_utf8_lossy(&got.message.body)));
     }

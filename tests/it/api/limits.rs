@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::api::requests::fill;
-use crate::env::http::{ApiServer, answer, request};
+use crate::env::api_server::ApiServer;
+use crate::env::http::{read_response, request};
 use crate::env::tokens::token;
 use crate::env::{TestEnv, eventually};
 
@@ -23,20 +24,20 @@ async fn oddly_shaped_requests_are_bounded() {
     fill(&env, tenant, 10).await;
     let token = token(tenant);
     let large = "x".repeat(100 * 1024);
-    assert_eq!(served.ask("GET", "/livez", &[("x-large", &large)]).status, 431);
+    assert_eq!(served.request("GET", "/livez", &[("x-large", &large)]).status, 431);
     let many: Vec<(&str, &str)> = std::iter::repeat_n(("x-one", "1"), 80).collect();
-    assert_eq!(served.ask("GET", "/livez", &many).status, 431);
+    assert_eq!(served.request("GET", "/livez", &many).status, 431);
     for header in
         [("content-length", "1000000000"), ("content-length", "1"), ("transfer-encoding", "chunked")]
     {
-        let body = served.ask("GET", "/v1/errors", &[header]);
+        let body = served.request("GET", "/v1/errors", &[header]);
         assert_eq!(
             (body.status, body.header("content-type")),
             (413, "application/problem+json"),
             "{header:?}"
         );
     }
-    assert_eq!(served.ask("GET", "/livez", &[("content-length", "0")]).status, 200);
+    assert_eq!(served.request("GET", "/livez", &[("content-length", "0")]).status, 200);
     let mut idle = Vec::new();
     for begun in ["", "GET /v1/err", "GET /v1/errors HTTP/1.1\r\nhost: x\r\nauthoriz"] {
         let mut stream = TcpStream::connect(served.address).unwrap();
@@ -80,7 +81,7 @@ async fn idle_connections_and_slow_readers_are_closed() {
     let _greedy = connect(&request("GET", "/large", &[]));
     eventually("both are there", async || metrics.connections.get() == 2).await;
     let third = connect(&request("GET", "/small", &[]));
-    let answered = tokio::task::spawn_blocking(|| answer(third)).await.unwrap();
+    let answered = tokio::task::spawn_blocking(|| read_response(third)).await.unwrap();
     assert_eq!(answered.body, b"small");
     eventually("both are closed", async || metrics.connections.get() == 0).await;
     shutdown.cancel();
@@ -180,7 +181,7 @@ async fn slow_readers_of_one_tenant_are_its_own_trouble() {
     }
     // Those who take their answer get it, one after the other.
     for reader in readers.into_iter().take(20) {
-        let page = tokio::task::spawn_blocking(|| answer(reader)).await.unwrap();
+        let page = tokio::task::spawn_blocking(|| read_response(reader)).await.unwrap();
         assert!(page.status == 503 || page.events().len() == 5, "{}", page.status);
     }
     eventually("the memory is given back", async || served.process.memory() < before + 40 * MIB).await;

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use uuid::Uuid;
 
-use crate::docs::pages::python_with;
 use crate::env::TestEnv;
-use crate::env::http::ApiServer;
+use crate::env::api_server::ApiServer;
+use crate::env::python::python_with;
 use crate::env::tokens::token;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn the_server_answers_as_its_document_says() {
         command.env("CNS_EVENTS__API__RATE_LIMIT", "0");
     })
     .await;
-    let document = served.ask("GET", "/openapi.json", &[]);
+    let document = served.request("GET", "/openapi.json", &[]);
     assert_eq!((document.status, document.header("content-type")), (200, "application/json"));
     let Some(python) = python_with(
         "openapi",

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::env::http::{ApiServer, answer, request};
+use crate::env::api_server::ApiServer;
+use crate::env::http::{read_response, request};
 use crate::env::relay::Relay;
 use crate::env::tokens::{How, Issuer, SECRET, claims, token};
 use crate::env::{TestEnv, event, eventually};
@@ -126,12 +127,12 @@ async fn bad_questions_are_told_apart() {
     }
     assert_eq!(seen, 30);
     // Other paths and methods.
-    assert_eq!(served.ask("GET", "/v1/boms", &[]).status, 404);
+    assert_eq!(served.request("GET", "/v1/boms", &[]).status, 404);
     for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE"] {
-        let refused = served.ask(method, "/openapi.json", &[]);
+        let refused = served.request(method, "/openapi.json", &[]);
         assert_eq!((refused.status, refused.header("allow")), (405, "GET,HEAD"), "{method}");
     }
-    let head = served.ask("HEAD", "/openapi.json", &[]);
+    let head = served.request("HEAD", "/openapi.json", &[]);
     assert!(head.status == 200 && head.body.is_empty());
     assert_eq!(
         served.process.metric_value(r#"cns_events_api_requests_total{route="/v1/errors",status="400"}"#),
@@ -162,25 +163,25 @@ async fn replicas_go_on_where_another_ended() {
 async fn ids_and_challenges() {
     let env = TestEnv::new("ids").await;
     let served = ApiServer::start(&env, |_| {}).await;
-    let own = served.ask("GET", "/v1/errors", &[("x-request-id", "from-the-balancer-1")]);
+    let own = served.request("GET", "/v1/errors", &[("x-request-id", "from-the-balancer-1")]);
     assert_eq!((own.status, own.header("x-request-id")), (401, "from-the-balancer-1"));
     assert_eq!(own.header("www-authenticate"), "Bearer realm=\"cns-events\"");
     assert_eq!(own.json()["request_id"], "from-the-balancer-1");
     for odd in ["with space", &"x".repeat(129), "\u{fc}"] {
-        let answer = served.ask("GET", "/livez", &[("x-request-id", odd)]);
+        let answer = served.request("GET", "/livez", &[("x-request-id", odd)]);
         assert!(Uuid::try_parse(answer.header("x-request-id")).is_ok(), "{odd}");
     }
     let bad = served.get("/v1/errors", "x.y.z");
     assert!(bad.header("www-authenticate").contains("error=\"invalid_token\""), "{bad:?}");
     let good = format!("Bearer {}", token(Uuid::new_v4()));
-    let twice = served.ask("GET", "/v1/errors", &[("authorization", &good), ("authorization", &good)]);
+    let twice = served.request("GET", "/v1/errors", &[("authorization", &good), ("authorization", &good)]);
     assert_eq!(twice.status, 401, "which of two would it be?");
     assert_eq!(
-        served.ask("GET", "/v1/errors", &[("authorization", &good.replace("Bearer", "bEARER"))]).status,
+        served.request("GET", "/v1/errors", &[("authorization", &good.replace("Bearer", "bEARER"))]).status,
         200
     );
     assert_eq!(
-        served.ask("GET", "/v1/errors", &[("authorization", &good.replace("Bearer", "Basic"))]).status,
+        served.request("GET", "/v1/errors", &[("authorization", &good.replace("Bearer", "Basic"))]).status,
         401
     );
     assert_eq!(served.process.metric_value(r#"cns_events_api_tokens_refused_total{reason="missing"}"#), 2.0);
@@ -198,13 +199,13 @@ async fn gzip_and_cors() {
     fill(&env, tenant, 40).await;
     let authorization = format!("Bearer {}", token(tenant));
     let authorization = ("authorization", authorization.as_str());
-    let plain = served.ask("GET", "/v1/errors", &[authorization]);
-    let zipped = served.ask("GET", "/v1/errors", &[authorization, ("accept-encoding", "br, gzip;q=0.8")]);
+    let plain = served.request("GET", "/v1/errors", &[authorization]);
+    let zipped = served.request("GET", "/v1/errors", &[authorization, ("accept-encoding", "br, gzip;q=0.8")]);
     assert_eq!(zipped.header("content-encoding"), "gzip");
     assert!(zipped.body.len() * 5 < plain.body.len(), "{} of {}", zipped.body.len(), plain.body.len());
     // Who refuses both is given one of them all the same, and nothing that the document does not know.
     for odd in ["identity;q=0", "br;q=1.0, *;q=0", "identity; q=0, gzip;q=0"] {
-        let answer = served.ask("GET", "/v1/errors", &[authorization, ("accept-encoding", odd)]);
+        let answer = served.request("GET", "/v1/errors", &[authorization, ("accept-encoding", odd)]);
         assert_eq!((answer.status, answer.header("content-encoding")), (200, ""), "{odd}");
     }
     for (origin, allowed) in [
@@ -213,19 +214,19 @@ async fn gzip_and_cors() {
         ("https://evil.example.org", ""),
         ("null", ""),
     ] {
-        let asked = served.ask("GET", "/v1/errors", &[authorization, ("origin", origin)]);
+        let asked = served.request("GET", "/v1/errors", &[authorization, ("origin", origin)]);
         assert_eq!(asked.header("access-control-allow-origin"), allowed);
         let preflight = [
             ("origin", origin),
             ("access-control-request-method", "GET"),
             ("access-control-request-headers", "authorization"),
         ];
-        let answer = served.ask("OPTIONS", "/v1/errors", &preflight);
+        let answer = served.request("OPTIONS", "/v1/errors", &preflight);
         assert_eq!(answer.header("access-control-allow-origin"), allowed, "{origin}: {answer:?}");
         assert_eq!(answer.header("access-control-allow-credentials"), "", "tokens, not cookies");
     }
     let closed = ApiServer::start(&env, |_| {}).await;
-    let asked = closed.ask("GET", "/livez", &[("origin", "https://app.example.org")]);
+    let asked = closed.request("GET", "/livez", &[("origin", "https://app.example.org")]);
     assert_eq!(asked.header("access-control-allow-origin"), "", "nobody, unless said otherwise");
 }
 
@@ -236,23 +237,23 @@ async fn an_outage_is_said_and_over_when_it_is_over() {
     let tenant = Uuid::new_v4();
     fill(&env, tenant, 10).await;
     let relay = Relay::before(&env.database_url).await;
-    let served = ApiServer::begin(&env, |command| {
+    let served = ApiServer::spawn(&env, |command| {
         command.env("CNS_EVENTS__DATABASE__URL", relay.url(&env.database_url));
     })
     .await;
     let token = token(tenant);
-    let away = served.ask("GET", "/readyz", &[]);
+    let away = served.request("GET", "/readyz", &[]);
     assert!(away.status == 503 && away.json()["reasons"]["database"].is_string(), "{away:?}");
-    assert_eq!(served.ask("GET", "/livez", &[]).status, 200);
+    assert_eq!(served.request("GET", "/livez", &[]).status, 200);
     for _ in 0..2 {
         relay.open().await;
-        eventually("it is ready", async || served.ask("GET", "/readyz", &[]).status == 200).await;
+        eventually("it is ready", async || served.request("GET", "/readyz", &[]).status == 200).await;
         assert_eq!(served.get("/v1/errors", &token).events().len(), 5);
         relay.cut();
         let refused = served.get("/v1/errors", &token);
         assert_eq!((refused.status, refused.header("retry-after")), (503, "2"), "{refused:?}");
         assert_eq!(refused.header("content-type"), "application/problem+json");
-        eventually("it is not ready", async || served.ask("GET", "/readyz", &[]).status == 503).await;
+        eventually("it is not ready", async || served.request("GET", "/readyz", &[]).status == 503).await;
     }
     assert_eq!(served.process.metric_value(r#"cns_events_up{peer="database"}"#), 0.0);
 }
@@ -281,7 +282,7 @@ async fn a_stop_answers_what_was_asked() {
     served.process.signal("-TERM");
     eventually("nobody else is let in", async || TcpStream::connect(served.address).is_err()).await;
     lock.batch_execute("rollback").await.unwrap();
-    assert_eq!(answer(stream).events().len(), 5);
+    assert_eq!(read_response(stream).events().len(), 5);
     assert!(served.process.ended().await.success());
     assert!(signalled.elapsed().as_secs() < 9, "{:?}", signalled.elapsed());
 }
@@ -371,7 +372,7 @@ async fn logs_keep_their_mouth_shut() {
     assert_eq!(served.get("/v1/errors", &bad).status, 401);
     env.sql.batch_execute("alter table enrichment_events rename to away").await.unwrap();
     assert_eq!(served.get("/v1/errors", &good).status, 503);
-    eventually("it is not ready", async || served.ask("GET", "/readyz", &[]).status == 503).await;
+    eventually("it is not ready", async || served.request("GET", "/readyz", &[]).status == 503).await;
     let log = served.process.log();
     assert!(log.contains("42P01") && log.contains("request_id"), "{log}");
     for secret in
@@ -379,7 +380,7 @@ async fn logs_keep_their_mouth_shut() {
     {
         assert!(!log.contains(secret), "{secret}: {log}");
     }
-    let said = served.ask("GET", "/readyz", &[]);
+    let said = served.request("GET", "/readyz", &[]);
     assert!(!String::from_utf8_lossy(&said.body).contains("planted"));
 }
 

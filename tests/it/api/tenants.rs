@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::env::TestEnv;
-use crate::env::http::ApiServer;
+use crate::env::api_server::ApiServer;
 use crate::env::tokens::{How, Issuer, SECRET, claims};
 
 /// What three tenants have: a BOM and a workflow of their own each, and one of each that all of them share by its id.

@@ -34,7 +34,7 @@ async fn with_three_letters(test: &str) -> TestEnv {
     for body in [bad_bom.as_str(), nul.as_str(), "not json"] {
         env.publish_with(body.as_bytes(), "cns.some.key", BasicProperties::default()).await;
     }
-    eventually("they are letters", async || env.depth(&env.dead()).await.0 == 3).await;
+    eventually("they are letters", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
     assert!(worker.terminate().await.success());
     env
 }
@@ -97,17 +97,17 @@ async fn letters_are_replayed() {
     let env = with_three_letters("dlqreplay").await;
     let planned = env.dlq_json(&["replay", "--dry-run"]);
     assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
-    eventually("3 are in it", async || env.depth(&env.dead()).await.0 == 3).await;
+    eventually("3 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
 
     // One of them, by its event_id.
     let replayed = env.dlq_json(&["replay", "nul"]);
     assert_eq!(replayed["replayed"].as_array().unwrap().len(), 1);
-    eventually("2 are in it", async || env.depth(&env.dead()).await.0 == 2).await;
+    eventually("2 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
     eventually("1 are in it", async || env.depth(&env.queue()).await.0 == 1).await;
 
     for replays in 1..=2 {
         let mut worker = env.worker().await;
-        eventually("it is back", async || env.depth(&env.dead()).await.0 == 3).await;
+        eventually("it is back", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
         assert!(worker.terminate().await.success());
         let letter = env.dlq_json(&["show", "nul"]);
         assert_eq!(letter["replays"], replays);
@@ -122,7 +122,7 @@ async fn letters_are_replayed() {
     let replayed = env.dlq_json(&["replay", "--all", "--rate", "2"]);
     assert_eq!(replayed["replayed"].as_array().unwrap().len(), 3);
     assert!(started.elapsed() > std::time::Duration::from_secs(1));
-    eventually("0 are in it", async || env.depth(&env.dead()).await.0 == 0).await;
+    eventually("0 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 0).await;
 }
 
 /// A good message that the broker had dead-lettered is stored under its own key after a replay.
@@ -134,7 +134,7 @@ async fn what_was_mended_is_stored() {
     let worker = env.worker().await;
     env.publish_with(event("p").as_bytes(), "cns.cache.hit", BasicProperties::default()).await;
     env.publish(event("good").as_bytes()).await;
-    eventually("it is a letter", async || env.depth(&env.dead()).await.0 == 1).await;
+    eventually("it is a letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     env.sql.batch_execute("alter table enrichment_events drop constraint no_poison").await.unwrap();
     let output = env.dlq(&["replay", "--reason", "database_rejected"]);
     assert_eq!(text(&output.stdout), "replayed: 1, left: 0\n");
@@ -156,14 +156,14 @@ async fn purging_asks_first() {
         assert!(!refused.status.success() && text(&refused.stderr).contains(said), "{refused:?}");
     }
     assert!(text(&env.dlq(&["purge", "--all", "--dry-run"]).stdout).contains("would purge 3"));
-    eventually("3 are in it", async || env.depth(&env.dead()).await.0 == 3).await;
+    eventually("3 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
     assert_eq!(env.dlq_json(&["purge", "--yes", "--reason", "unstorable"])["purged"], 1);
     let output = env.dlq(&["purge", "--yes", "nothing-like-it"]);
     assert_eq!(output.status.code(), Some(1));
-    eventually("2 are in it", async || env.depth(&env.dead()).await.0 == 2).await;
+    eventually("2 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
     assert_eq!(env.dlq(&["purge", "--yes", "--all", "--reason", "unstorable"]).status.code(), Some(2));
     assert!(env.dlq(&["purge", "--yes"]).status.success(), "all, where nothing else is said");
-    eventually("0 are in it", async || env.depth(&env.dead()).await.0 == 0).await;
+    eventually("0 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 0).await;
     assert_eq!(text(&env.dlq(&["list"]).stdout), "no dead letters\n");
 }
 
@@ -204,7 +204,7 @@ async fn nothing_in_the_queue_stops_it() {
     let said = text(&replay.stderr);
     assert!(said.contains("routing_key is not UTF-8") && said.contains("no queue takes"), "{said}");
     assert_eq!(text(&replay.stdout), "replayed: 0, left: 2\n");
-    eventually("2 are in it", async || env.depth(&env.dead()).await.0 == 2).await;
+    eventually("2 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
     eventually("1 are in it", async || env.depth(&env.queue()).await.0 == 1).await;
 }
 
@@ -217,7 +217,7 @@ async fn an_expiration_does_not_come_back() {
     let properties =
         BasicProperties::default().with_expiration("60000".into()).with_user_id(user.into()).with_priority(7);
     env.publish_with(b"not json", "cns.x", properties).await;
-    eventually("it is a letter", async || env.depth(&env.dead()).await.0 == 1).await;
+    eventually("it is a letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     assert!(worker.terminate().await.success());
     assert!(env.dlq(&["replay"]).status.success());
     let copy = env.channel.basic_get(env.queue().into(), Default::default()).await.unwrap().unwrap();

@@ -42,7 +42,7 @@ async fn a_sound_pool_has_nothing_wrong() {
 
     // Nothing of the looking is left, and it stored nothing.
     assert_eq!(env.rows().await, 0);
-    eventually("the probes are taken back", async || env.depth(&env.dead()).await.0 == 0).await;
+    eventually("the probes are taken back", async || env.depth(&env.dead_letter_queue()).await.0 == 0).await;
     eventually("the probe is dropped", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
     assert_eq!(worker.metric_value(r#"cns_events_dead_lettered_total{reason="malformed_json"}"#), 0.0);
     let table = env.command().arg("doctor").output().unwrap();
@@ -70,7 +70,7 @@ async fn each_fault_is_found_and_its_mend_works() {
 
     // A binding that is gone, of either queue.
     for (queue, exchange, key) in
-        [(env.queue(), env.exchange(), "cns.#"), (env.dead(), format!("{}.dlx", env.name), "#")]
+        [(env.queue(), env.exchange(), "cns.#"), (env.dead_letter_queue(), format!("{}.dlx", env.name), "#")]
     {
         let (of, from) = (queue.as_str().into(), exchange.as_str().into());
         env.channel.queue_unbind(of, from, key.into(), Default::default()).await.unwrap();
@@ -91,14 +91,14 @@ async fn each_fault_is_found_and_its_mend_works() {
     // A dead letter, and row-level security switched off.
     let mut worker = env.worker().await;
     env.publish(b"not json").await;
-    eventually("it is a letter", async || env.depth(&env.dead()).await.0 == 1).await;
+    eventually("it is a letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     assert!(worker.terminate().await.success());
     env.sql.batch_execute("alter table enrichment_events disable row level security").await.unwrap();
     let (code, checks) = doctor(&env, |_| {});
     assert!(with(&checks, "warning").join("\n").contains("cns-events dlq list"));
     let wrong = with(&checks, "wrong").join("\n");
     assert!(code == Some(1) && wrong.contains("row-level security"), "{wrong}");
-    eventually("letters stay", async || env.depth(&env.dead()).await.0 == 1).await;
+    eventually("letters stay", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
 }
 
 /// `doctor serve` looks at what the read API stands on: keys, login, both roles, and whether a stranger sees anything.
@@ -196,7 +196,7 @@ async fn what_cannot_be_reached_is_said() {
     eventually("the probes are dropped", async || env.depth(&env.queue()).await.0 == 0).await;
     assert_eq!(worker.metric_value("cns_events_redelivered_total"), 0.0);
     eventually("nothing is in flight", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     drop(worker);
     env.drop_login(&login).await;
 }

@@ -81,7 +81,7 @@ async fn nothing_that_is_said_holds_a_secret() {
         // The same event_id with another body, and an outage with all of it in flight.
         env.publish(secretive.replace("\"key\":\"good", "\"key\":\"other").as_bytes()).await;
         eventually("they are settled", async || {
-            env.depth(&env.dead()).await.0 >= bad.len() as u32
+            env.depth(&env.dead_letter_queue()).await.0 >= bad.len() as u32
                 && env
                     .number(&format!(
                         "select count(*) from enrichment_events where event_id = 'good-{format}'"
@@ -106,7 +106,7 @@ async fn nothing_that_is_said_holds_a_secret() {
         assert!(worker.terminate().await.success());
         clean("the worker's log", &worker.log());
         assert!(worker.log().len() > 1000, "it did say something");
-        while env.depth(&env.dead()).await.0 > 0 {
+        while env.depth(&env.dead_letter_queue()).await.0 > 0 {
             env.dead_letter().await;
         }
     }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::{read, root};
-use crate::docs::pages::python_with;
+use crate::env::python::python_with;
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::pods::{Pod, pods};
 use super::{read, renderings, root, yaml};
-use crate::docs::pages::python_with;
-use crate::env::http::ApiServer;
+use crate::env::api_server::ApiServer;
+use crate::env::python::python_with;
 use crate::env::{TestEnv, get};
 
 /// The Kubernetes whose schemas judge. What it knows, later ones know.

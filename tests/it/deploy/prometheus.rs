@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::{MONITORING, assert_known, read, root, rules, yaml};
-use crate::env::http::ApiServer;
+use crate::env::api_server::ApiServer;
 use crate::env::{TestEnv, event, eventually, get};
 
 fn there_is(program: &str) -> bool {

@@ -72,7 +72,7 @@ async fn three_workers_are_restarted_one_by_one() {
     })
     .await;
     assert_eq!(env.depth(&env.queue()).await.0, 0);
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     let sum = |name: &str| workers.iter().map(|worker| worker.metric_value(name)).sum::<f64>();
     assert_eq!(sum("cns_events_acks_lost_total"), 0.0);
     // Each stop returns at most what its two lanes had in their prefetch.

@@ -1,27 +1,13 @@
 //! What the documentation says is so.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::env::python::python_with;
 use crate::env::{TestEnv, amqp_url, eventually};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
-}
-
-/// A Python in an environment of its own that can import these modules; installed from the index the first time.
-pub fn python_with(environment: &str, packages: &[&str], modules: &str) -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(environment);
-    let python = venv.join("bin/python");
-    let ready = || {
-        let import = format!("import {modules}");
-        Command::new(&python).args(["-c", &import]).output().is_ok_and(|run| run.status.success())
-    };
-    if !ready() {
-        let _ = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-        let _ = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(packages).output();
-    }
-    ready().then_some(python)
 }
 
 /// The README's Python producer runs as it stands, and its event is stored. Needs python3 with venv and an index

@@ -14,7 +14,7 @@ use crate::publisher::workflow::{log_numbered, workflow};
 #[tokio::test(flavor = "multi_thread")]
 async fn outages_are_waited_out_in_order() {
     let env = TestEnv::empty("outage").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
     let publisher = Publisher::start(env.publisher_config(&relay.url(&amqp_url()))).unwrap();
     let workflow = workflow(&publisher);
@@ -56,7 +56,7 @@ async fn what_no_queue_takes_is_kept_and_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_unroutable_key_does_not_hold_up_the_others() {
     let env = TestEnv::empty("mixed").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let unbind = env.channel.queue_unbind(
         env.queue().into(),
         env.exchange().into(),
@@ -137,7 +137,7 @@ async fn what_the_broker_refuses_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_buffer_is_bounded() {
     let env = TestEnv::empty("bounded").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
     let config = env.publisher_config(&relay.url(&amqp_url())).buffer(100, 1 << 20);
     let publisher = Publisher::start(config).unwrap();

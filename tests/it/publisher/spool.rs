@@ -15,7 +15,7 @@ use crate::publisher::workflow::{log_numbered, workflow};
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_says_what_is_left() {
     let env = TestEnv::empty("closing").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
     let away = env.publisher_config(&relay.url(&amqp_url()));
     let publisher = Publisher::start(away.clone()).unwrap();
@@ -84,7 +84,7 @@ async fn kill_nine_in_an_outage_loses_nothing_that_was_spooled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_can_take_every_event_first() {
     let env = TestEnv::empty("always").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let folder = tempfile::tempdir().unwrap();
     let config = env.publisher_config(&amqp_url()).spool(folder.path()).spool_when(SpoolWhen::Always);
     let publisher = Publisher::start(config).unwrap();
@@ -105,7 +105,7 @@ async fn a_spool_can_take_every_event_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn order_is_kept_through_the_spool() {
     let env = TestEnv::empty("order").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
     relay.open().await;
     let folder = tempfile::tempdir().unwrap();
@@ -138,7 +138,7 @@ async fn order_is_kept_through_the_spool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misrouted_event_in_the_spool_is_put_aside() {
     let env = TestEnv::empty("misrouted").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let options = FieldTable::default();
     let (queue, exchange) = (env.queue(), env.exchange());
     env.channel

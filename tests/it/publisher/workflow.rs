@@ -143,7 +143,7 @@ async fn a_workflows_whole_life_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_has_the_properties_of_the_contract() {
     let env = TestEnv::empty("properties").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let publisher = env.publisher();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     workflow(&publisher).log_risk_alert("C1", 91.0).event_id("id-1").traceparent(trace);
@@ -180,7 +180,7 @@ async fn the_trace_reaches_the_workers_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_last_handle_does_not_hang() {
     let env = TestEnv::empty("dropped").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let publisher = env.publisher();
     log_numbered(&workflow(&publisher), 0..1000);
     let started = Instant::now();
@@ -209,7 +209,7 @@ fn many_threads_share_a_publisher() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let env = runtime.block_on(async {
         let env = TestEnv::empty("threads").await;
-        env.foreign_queue().await;
+        env.declare_foreign_queue().await;
         Arc::new(env)
     });
     let publisher = env.publisher();

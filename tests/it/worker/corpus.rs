@@ -94,7 +94,7 @@ async fn each_file_ends_as_its_folder_says() {
     }
     eventually("the good ones are stored", async || env.rows().await == good as i64).await;
     eventually("nothing is in flight", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
-    assert_eq!(env.depth(&env.dead()).await.0, 0, "no letter for a good one");
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0, "no letter for a good one");
     let readable =
         env.number("select count(length(state::text || payload::text)) from enrichment_events").await;
     assert_eq!(readable, good as i64);

@@ -45,7 +45,7 @@ async fn three_workers_store_20_000_events_published_twice() {
     }
     // What was unacknowledged would be ready again now.
     assert_eq!(env.depth(&env.queue()).await, (0, 0));
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
 /// After many events without a duplicate an insert is one that a duplicate fails: nobody but the database notices when one
@@ -75,7 +75,7 @@ async fn a_duplicate_after_20_000_events_without_one() {
     assert_eq!(worker.metric_value("cns_events_conflicts_total"), 1.0);
     assert_eq!(worker.metric_value(r#"cns_events_stored_total{event_type="cache_hit"}"#), (NEW + 300) as f64);
     assert_eq!(worker.metric_value(r#"cns_events_store_retries_total{reason="unknown"}"#), 0.0);
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     eventually("one insert failed", async || env.number(rollbacks).await > before).await;
 }
 
@@ -154,7 +154,7 @@ async fn kill_nine_ten_times_loses_nothing() {
     let ids: BTreeSet<String> = ids.iter().map(|row| row.get(0)).collect();
     let published: BTreeSet<String> = (0..EVENTS).map(|number| format!("e{number:06}")).collect();
     assert_eq!(ids, published);
-    assert_eq!(env.depth(&env.dead()).await.0, 0, "a crash is nobody's data's fault");
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0, "a crash is nobody's data's fault");
 }
 
 /// SIGTERM under load: what is in hand is stored and acknowledged, the rest is back in the queue at once.

@@ -103,7 +103,7 @@ async fn the_database_goes_and_comes_back() {
     relay.open().await;
     eventually("the backlog is worked off", async || env.rows().await == EVENTS as i64).await;
     eventually("the queue is empty", async || env.depth(&env.queue()).await.0 == 0).await;
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     let redelivered = worker.metric_value("cns_events_redelivered_total");
     assert!(
         redelivered <= 6_000.0,
@@ -142,7 +142,7 @@ async fn the_brokers_connection_is_cut() {
     assert!(!worker.log().contains("panicked"), "{}", worker.log());
     assert!(worker.terminate().await.success());
     assert_eq!(env.depth(&env.queue()).await.0, 0);
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
 /// SIGTERM while the database is away ends in time, and everything is in the queue.
@@ -191,7 +191,7 @@ async fn a_missing_privilege_is_held() {
         .await;
     }
     assert_eq!(env.rows().await, 3);
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     drop(worker);
     env.drop_login(&login).await;
 }
@@ -205,7 +205,7 @@ async fn missing_dead_letter_queues_are_declared_anew() {
         command.env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
     });
     worker.ready().await;
-    env.channel.queue_delete(env.dead().into(), Default::default()).await.unwrap();
+    env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
     env.publish(b"not json").await;
     env.publish(event("good").as_bytes()).await;
     eventually("it lets go", async || worker.log().contains("everything was returned to the queue")).await;
@@ -227,7 +227,7 @@ async fn missing_dead_letter_queues_are_declared_anew() {
 async fn a_dead_letter_that_no_queue_takes_is_held() {
     let env = TestEnv::new("nodead").await;
     let worker = env.worker().await;
-    env.channel.queue_delete(env.dead().into(), Default::default()).await.unwrap();
+    env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
     env.publish(b"not json").await;
     eventually("it says so", async || {
         worker
@@ -272,7 +272,7 @@ async fn a_server_that_cannot_store_is_held() {
         eventually("it is stored", async || env.rows().await == number as i64 + 1).await;
         eventually("all consume again", async || env.depth(&env.queue()).await == (0, 2)).await;
     }
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     drop(worker);
     env.drop_login(&login).await;
 }
@@ -311,7 +311,7 @@ async fn a_deadlock_is_tried_again() {
     .await;
     other.batch_execute("rollback").await.unwrap();
     eventually("all are stored", async || env.rows().await == 4).await;
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
 /// The channel goes while a batch is being committed: its acks are counted as lost, and its events come again as

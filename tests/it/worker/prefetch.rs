@@ -52,5 +52,5 @@ async fn far_too_large_messages_do_not_fill_the_memory() {
     assert!(peak < 160, "{peak} MiB");
     assert!(worker.terminate().await.success());
     assert_eq!(env.depth(&env.queue()).await.0, 0);
-    assert_eq!(env.depth(&env.dead()).await.0, 24);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 24);
 }

@@ -193,9 +193,9 @@ async fn ten_thousand_messages_end_as_they_should() {
                 body(&members)
             };
             // Confirms are waited for by the thousand: the worker is at work meanwhile.
-            env.publish_later(body, "cns.generated", BasicProperties::default()).await;
+            env.publish_unconfirmed(body, "cns.generated", BasicProperties::default()).await;
         }
-        env.confirmed().await;
+        env.wait_for_confirms().await;
         eventually("they are settled", async || {
             env.rows().await == goods.len() as i64
                 && env.depth(&env.queue()).await.0 == 0
@@ -213,7 +213,7 @@ async fn ten_thousand_messages_end_as_they_should() {
         assert_eq!(header(&letter, "x-cns-reason").as_deref(), Some(reason), "seed {seed}");
         assert_eq!(header(&letter, "x-cns-field").as_deref(), field, "seed {seed}");
     }
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     // What is stored is what was published, as PostgreSQL compares it.
     let column = |of: fn(&Good) -> &String| goods.iter().map(|good| of(good).as_str()).collect::<Vec<_>>();
     let same = "select count(*) from enrichment_events e join unnest($1::text[], $2::text[], $3::text[]) \

@@ -130,7 +130,7 @@ async fn a_table_that_takes_no_row_is_not_the_datas_fault() {
         .await;
     env.sql.batch_execute("alter table enrichment_events drop column x").await.unwrap();
     eventually("all are stored", async || env.rows().await == 2).await;
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
 /// A row that waits for somebody's lock does not hold its neighbours, and is stored when the lock goes.
@@ -155,7 +155,7 @@ async fn a_locked_row_does_not_hold_its_neighbours() {
     eventually("all are stored", async || env.rows().await == 40).await;
     eventually("all is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
     assert_eq!(env.depth(&env.queue()).await.0, 0);
-    assert_eq!(env.depth(&env.dead()).await.0, 0);
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     // A statement of a busy machine may run out of time and be committed all the same; its rows come again.
     let again = worker.metric_value("cns_events_duplicates_total");
     assert!(again < 39.0, "what was stored was acknowledged: {again} came again");

@@ -8,7 +8,7 @@ use crate::env::TestEnv;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_with_other_arguments_is_a_configuration_error() {
     let env = TestEnv::new("mismatch").await;
-    env.foreign_queue().await;
+    env.declare_foreign_queue().await;
     let mut worker = env.start(|_| {});
     assert_eq!(worker.ended().await.code(), Some(78));
     let log = worker.log();

@@ -51,7 +51,7 @@ async fn is_set_aside(queue_type: &str) {
     }
     let workers = [env.start(change), env.start(change)];
     eventually("the neighbours are stored", async || env.rows().await == GOOD as i64).await;
-    eventually("the bad ones are letters", async || env.depth(&env.dead()).await.0 == 3).await;
+    eventually("the bad ones are letters", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
     eventually("the queue is empty", async || env.depth(&env.queue()).await.0 == 0).await;
     for worker in &workers {
         worker.ready().await;
@@ -61,7 +61,7 @@ async fn is_set_aside(queue_type: &str) {
     assert_eq!(workers.iter().map(|worker| worker.metric_value(counted)).sum::<f64>(), 3.0);
 
     let mut letters = Vec::new();
-    while let Some(got) = wire.next(&env.dead()).await.unwrap() {
+    while let Some(got) = wire.next(&env.dead_letter_queue()).await.unwrap() {
         letters.push(got.message);
     }
     for (bad, field) in bad.iter().zip(["message_id", "routing_key", "headers"]) {
@@ -113,7 +113,7 @@ async fn it_is_held_until_its_letter_is_taken() {
     env.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
     eventually("they are stored", async || env.rows().await == 50).await;
     eventually("the letter is taken", async || {
-        crate::env::depth_of(&env.dead()).await.is_some_and(|letters| letters >= 1)
+        crate::env::depth_of(&env.dead_letter_queue()).await.is_some_and(|letters| letters >= 1)
     })
     .await;
     eventually("nothing is left", async || env.depth(&env.queue()).await.0 == 0).await;
@@ -146,16 +146,16 @@ async fn headers_that_outgrow_a_frame_are_read() {
     eventually("all are back", async || env.depth(&env.queue()).await.0 == 52).await;
     let worker = env.worker().await;
     eventually("all good ones are stored", async || env.rows().await == 51).await;
-    eventually("the bad one is a letter", async || env.depth(&env.dead()).await.0 == 1).await;
+    eventually("the bad one is a letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     worker.ready().await;
     for _ in 0..3 {
         let list = env.command().args(["dlq", "list", "--json"]).output().unwrap();
         let said = String::from_utf8_lossy(&list.stdout).into_owned();
         assert!(list.status.success() && said.contains("malformed_json"), "{list:?}");
-        eventually("it is back", async || env.depth(&env.dead()).await.0 == 1).await;
+        eventually("it is back", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     }
     let mut wire = wire().await;
-    let letter = wire.next(&env.dead()).await.unwrap().expect("the letter");
+    let letter = wire.next(&env.dead_letter_queue()).await.unwrap().expect("the letter");
     let headers = letter.message.properties.headers().unwrap();
     assert!(headers.contains_key("x-cns-headers-left-out") && !headers.contains_key("h"));
     wire.close().await.unwrap();
@@ -199,7 +199,7 @@ async fn headers_of_any_depth_are_read() {
         publish(&mut wire, &env, deep("not json", inner)).await;
     }
     eventually("they are stored", async || env.rows().await == 2).await;
-    eventually("they are letters", async || env.depth(&env.dead()).await.0 == 2).await;
+    eventually("they are letters", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
     let list = env.command().args(["dlq", "list"]).output().unwrap();
     assert!(
         list.status.success() && String::from_utf8_lossy(&list.stdout).contains("malformed_json"),
