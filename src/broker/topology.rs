@@ -13,7 +13,7 @@ const DELIVERY_LIMIT: i64 = 20;
 const EVENTS: &str = "cns.#";
 
 /// The type of the queues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueType {
     /// Replicated; dead-letters at least once.

@@ -1,126 +1,131 @@
 //! Values and combinations that cannot work.
 
-use super::Config;
+use std::fmt::Display;
+
+use super::secret::masked;
+use super::types::{Amqp, Api, Config, Database, Worker};
 use crate::broker::BrokerEndpoint;
 use crate::store::DatabaseEndpoint;
 
-/// One line for each: the key, what it holds and what would do.
+/// Bytes of an exchange's or queue's name (a short string of AMQP 0-9-1).
+const MAX_NAME_BYTES: usize = 255;
+
+/// Returns one line for each problem: the key, its value and a value that works.
 pub(super) fn problems(config: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut refuse = |key: &str, holds: &dyn std::fmt::Display, what: String| {
-        problems.push(format!("{key} = {holds}: {what}"));
-    };
-    let worker = &config.worker;
-    if let Err(error) = BrokerEndpoint::new(config.amqp.uri.expose(), "check") {
-        refuse("amqp.uri", &super::masked(config.amqp.uri.expose()), error.to_string());
-    }
-    if let Err(error) = DatabaseEndpoint::from_url(config.database.url.expose()) {
-        refuse("database.url", &super::masked(config.database.url.expose()), error.to_string());
-    }
-    for (key, name) in [
-        ("amqp.exchange", &config.amqp.exchange),
-        ("amqp.queue", &config.amqp.queue),
-        ("amqp.dead_letter_exchange", &config.amqp.dead_letter_exchange),
-        ("amqp.dead_letter_queue", &config.amqp.dead_letter_queue),
-    ] {
-        // AMQP 0-9-1: a name is a short string.
-        if name.is_empty() || name.len() > 255 {
-            refuse(key, name, "must have 1 to 255 bytes".into());
-        }
-    }
-    if config.amqp.exchange == config.amqp.dead_letter_exchange {
-        refuse(
-            "amqp.dead_letter_exchange",
-            &config.amqp.dead_letter_exchange,
-            "is amqp.exchange too: dead letters would come back as messages; name another".into(),
-        );
-    }
-    if config.amqp.queue == config.amqp.dead_letter_queue {
-        refuse(
-            "amqp.dead_letter_queue",
-            &config.amqp.dead_letter_queue,
-            "is amqp.queue too; name another".into(),
-        );
-    }
-    let mut at_least_one = |key: &str, value: u64| {
-        if value == 0 {
-            refuse(key, &value, "must be at least 1".into());
-        }
-    };
-    at_least_one("worker.lanes", worker.lanes as u64);
-    at_least_one("worker.batch_size", worker.batch_size as u64);
-    at_least_one("worker.prefetch", worker.prefetch.into());
-    at_least_one("worker.batch_bytes", worker.batch_bytes as u64);
-    at_least_one("worker.buffer_bytes", worker.buffer_bytes as u64);
-    at_least_one("worker.hold_seconds", worker.hold_seconds);
-    at_least_one("worker.shutdown_seconds", worker.shutdown_seconds);
-    at_least_one("worker.max_message_bytes", worker.max_message_bytes as u64);
-    at_least_one("database.statement_timeout_ms", config.database.statement_timeout_ms);
-    at_least_one("database.pool_size", config.database.pool_size as u64);
-    at_least_one("api.request_timeout_ms", config.api.request_timeout_ms);
-    // PostgreSQL counts its timeout in 31 bits.
-    if config.database.statement_timeout_ms > i32::MAX as u64 {
-        refuse(
-            "database.statement_timeout_ms",
-            &config.database.statement_timeout_ms,
-            format!("is more than PostgreSQL can count, {}", i32::MAX),
-        );
-    }
-    if worker.batch_size > usize::from(worker.prefetch) {
-        refuse(
-            "worker.batch_size",
-            &worker.batch_size,
-            format!(
-                "is larger than worker.prefetch ({}), so that no batch would ever be full; lower it or raise worker.prefetch",
-                worker.prefetch
-            ),
-        );
-    }
-    if worker.hold_seconds.saturating_mul(2) > config.amqp.consumer_timeout_seconds {
-        refuse(
-            "worker.hold_seconds",
-            &worker.hold_seconds,
-            format!(
-                "is more than half of the broker's consumer timeout (amqp.consumer_timeout_seconds, {}), which would \
-                 close the channel under a held batch; {} would do",
-                config.amqp.consumer_timeout_seconds,
-                config.amqp.consumer_timeout_seconds / 2
-            ),
-        );
-    }
-    if worker.max_message_bytes > worker.buffer_bytes {
-        refuse(
-            "worker.max_message_bytes",
-            &worker.max_message_bytes,
-            format!(
-                "is larger than worker.buffer_bytes ({}), so that such a message could not be held",
-                worker.buffer_bytes
-            ),
-        );
-    }
-    for origin in config.api.origins() {
-        if !is_origin(origin) {
-            refuse(
-                "api.cors_origins",
-                &origin,
-                "is no origin; https://app.example.org would do, or * for all".into(),
-            );
-        }
-    }
-    if config.api.jwt_audience.is_empty() {
-        refuse("api.jwt_audience", &"", "must name the audience that tokens are for".into());
-    }
+    let mut problems = Problems::default();
+    amqp(&config.amqp, &mut problems);
+    database(&config.database, &mut problems);
+    worker(&config.worker, config.amqp.consumer_timeout_seconds, &mut problems);
+    api(&config.api, &mut problems);
     if config.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
-        refuse(
-            "log.level",
-            &config.log.level,
-            "is no level; error, warn, info, debug or trace would do".into(),
-        );
+        let problem = "is not a level; use error, warn, info, debug or trace";
+        problems.add("log.level", &config.log.level, problem);
     }
-    problems
+    problems.0
 }
 
-/// Scheme, host and perhaps a port, and nothing behind them (RFC 6454, section 6.2).
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, key: &str, value: impl Display, problem: impl Display) {
+        self.0.push(format!("{key} = {value}: {problem}"));
+    }
+
+    fn at_least_one(&mut self, key: &str, value: u64) {
+        if value == 0 {
+            self.add(key, value, "must be at least 1");
+        }
+    }
+}
+
+fn amqp(amqp: &Amqp, problems: &mut Problems) {
+    if let Err(error) = BrokerEndpoint::new(amqp.uri.expose(), "check") {
+        problems.add("amqp.uri", masked(amqp.uri.expose()), error);
+    }
+    for (key, name) in [
+        ("amqp.exchange", &amqp.exchange),
+        ("amqp.queue", &amqp.queue),
+        ("amqp.dead_letter_exchange", &amqp.dead_letter_exchange),
+        ("amqp.dead_letter_queue", &amqp.dead_letter_queue),
+    ] {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            problems.add(key, name, format_args!("must have 1 to {MAX_NAME_BYTES} bytes"));
+        }
+    }
+    if amqp.exchange == amqp.dead_letter_exchange {
+        let problem = "is also amqp.exchange, so that dead letters would be consumed again; use another name";
+        problems.add("amqp.dead_letter_exchange", &amqp.dead_letter_exchange, problem);
+    }
+    if amqp.queue == amqp.dead_letter_queue {
+        let problem = "is also amqp.queue; use another name";
+        problems.add("amqp.dead_letter_queue", &amqp.dead_letter_queue, problem);
+    }
+}
+
+fn database(database: &Database, problems: &mut Problems) {
+    if let Err(error) = DatabaseEndpoint::from_url(database.url.expose()) {
+        problems.add("database.url", masked(database.url.expose()), error);
+    }
+    problems.at_least_one("database.pool_size", database.pool_size as u64);
+    problems.at_least_one("database.statement_timeout_ms", database.statement_timeout_ms);
+    // PostgreSQL stores its timeout in 31 bits.
+    if database.statement_timeout_ms > i32::MAX as u64 {
+        let problem = format_args!("is more than PostgreSQL accepts; use at most {}", i32::MAX);
+        problems.add("database.statement_timeout_ms", database.statement_timeout_ms, problem);
+    }
+}
+
+fn worker(worker: &Worker, consumer_timeout_seconds: u64, problems: &mut Problems) {
+    for (key, value) in [
+        ("worker.lanes", worker.lanes as u64),
+        ("worker.batch_size", worker.batch_size as u64),
+        ("worker.prefetch", worker.prefetch.into()),
+        ("worker.batch_bytes", worker.batch_bytes as u64),
+        ("worker.buffer_bytes", worker.buffer_bytes as u64),
+        ("worker.hold_seconds", worker.hold_seconds),
+        ("worker.shutdown_seconds", worker.shutdown_seconds),
+        ("worker.max_message_bytes", worker.max_message_bytes as u64),
+    ] {
+        problems.at_least_one(key, value);
+    }
+    if worker.batch_size > usize::from(worker.prefetch) {
+        let problem = format_args!(
+            "is larger than worker.prefetch ({}), so that no batch would ever be full; lower it or raise worker.prefetch",
+            worker.prefetch
+        );
+        problems.add("worker.batch_size", worker.batch_size, problem);
+    }
+    if worker.hold_seconds.saturating_mul(2) > consumer_timeout_seconds {
+        let problem = format_args!(
+            "is more than half of the broker's consumer timeout (amqp.consumer_timeout_seconds, \
+             {consumer_timeout_seconds}), after which the broker closes the channel of a held batch; use at most {}",
+            consumer_timeout_seconds / 2
+        );
+        problems.add("worker.hold_seconds", worker.hold_seconds, problem);
+    }
+    if worker.max_message_bytes > worker.buffer_bytes {
+        let problem = format_args!(
+            "is larger than worker.buffer_bytes ({}), so that a lane could not hold such a message; lower it or raise \
+             worker.buffer_bytes",
+            worker.buffer_bytes
+        );
+        problems.add("worker.max_message_bytes", worker.max_message_bytes, problem);
+    }
+}
+
+fn api(api: &Api, problems: &mut Problems) {
+    problems.at_least_one("api.request_timeout_ms", api.request_timeout_ms);
+    for origin in api.origins().filter(|origin| !is_origin(origin)) {
+        let problem = "is not an origin; use one like https://app.example.org, or * for all";
+        problems.add("api.cors_origins", origin, problem);
+    }
+    if api.jwt_audience.is_empty() {
+        problems.add("api.jwt_audience", "", "must name the audience of the tokens");
+    }
+}
+
+/// Returns whether a text is a scheme, a host and perhaps a port, and nothing else (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
     text == "*"
         || url::Url::parse(text).is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == text)

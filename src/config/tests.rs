@@ -1,4 +1,5 @@
 use super::*;
+use crate::broker::QueueType;
 
 fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -55,12 +56,12 @@ fn a_file_holds_the_value() {
     // A file that was meant for another key holds a secret.
     let said = refused(&[("CNS_EVENTS__WORKER__LANES_FILE", path)]);
     assert!(
-        said.contains("LANES_FILE: what the file holds is not a whole number") && !said.contains("u:p"),
+        said.contains("LANES_FILE: the content of the file is not a whole number") && !said.contains("u:p"),
         "{said}"
     );
     let both = [("CNS_EVENTS__DATABASE__URL_FILE", path), ("CNS_EVENTS__DATABASE__URL", "postgres://x")];
     assert!(refused(&both).contains("unset one of them"));
-    assert!(refused(&[("CNS_EVENTS__AMQP__URI_FILE", "/nonexistent")]).contains("cannot be read"));
+    assert!(refused(&[("CNS_EVENTS__AMQP__URI_FILE", "/nonexistent")]).contains("cannot read the file"));
 }
 
 #[test]

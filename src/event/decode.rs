@@ -17,7 +17,8 @@ use super::storable::{self, Unstorable};
 use super::{Event, EventType, MAX_ID_CHARS, MAX_TYPE_CHARS, Source, schema, tenant_of};
 
 /// What to do with a payload that does not match its type's schema (`validation.payload`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum PayloadPolicy {
     /// Store it and count it.
     #[default]

@@ -341,7 +341,7 @@ async fn it_does_not_start_without_keys() {
         ("JWKS_FILE", "Cargo.toml", "is no JSON Web Key Set"),
         ("JWKS_FILE", file, "is a secret, which belongs into api.jwt_secret"),
         ("JWT_AUDIENCE", "", "must name the audience"),
-        ("CORS_ORIGINS", "app.example.org", "is no origin"),
+        ("CORS_ORIGINS", "app.example.org", "is not an origin"),
         ("LISTEN", "127.0.0.1", "api.listen"),
         ("REQUEST_TIMEOUT_MS", "0", "must be at least 1"),
     ] {

@@ -1,0 +1,200 @@
+//! The configuration as types: one struct for each table.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+use crate::broker::{QueueType, Topology};
+use crate::event::PayloadPolicy;
+
+/// The effective configuration.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Config {
+    /// `amqp.*`
+    pub amqp: Amqp,
+    /// `database.*`
+    pub database: Database,
+    /// `worker.*`
+    pub worker: Worker,
+    /// `validation.*`
+    pub validation: Validation,
+    /// `http.*`
+    pub http: Http,
+    /// `log.*`
+    pub log: Log,
+    /// `api.*`
+    pub api: Api,
+    /// Value and origin of every key, for `cns-events config`.
+    #[serde(skip)]
+    pub settings: Vec<Setting>,
+}
+
+/// One key of the effective configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Dotted name.
+    pub key: String,
+    /// Value, masked if it is a secret.
+    pub value: String,
+    /// Layer that set the value: `default`, a file or a variable.
+    pub origin: String,
+}
+
+/// `amqp.*`: the broker, and the names of exchanges and queues.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Amqp {
+    /// URI of the broker.
+    pub uri: Secret,
+    /// Exchange that producers publish to.
+    pub exchange: String,
+    /// Queue that the pool of workers consumes.
+    pub queue: String,
+    /// Type of both queues.
+    pub queue_type: QueueType,
+    /// Priority levels of a classic queue.
+    pub max_priority: u8,
+    /// Exchange for dead letters.
+    pub dead_letter_exchange: String,
+    /// Queue that keeps dead letters.
+    pub dead_letter_queue: String,
+    /// Declaration of exchanges and queues at the start.
+    pub declare: Declare,
+    /// The broker's `consumer_timeout`, in seconds.
+    pub consumer_timeout_seconds: u64,
+}
+
+impl Amqp {
+    /// Returns the exchanges, queues and bindings that the worker needs.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        Topology {
+            exchange: self.exchange.clone(),
+            queue: self.queue.clone(),
+            queue_type: self.queue_type,
+            max_priority: self.max_priority,
+            dead_letter_exchange: self.dead_letter_exchange.clone(),
+            dead_letter_queue: self.dead_letter_queue.clone(),
+            passive: self.declare == Declare::Passive,
+        }
+    }
+}
+
+/// `amqp.declare`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Declare {
+    /// Declare missing exchanges and queues.
+    Active,
+    /// Check that all of them exist.
+    Passive,
+}
+
+/// `database.*`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Database {
+    /// URL of the database.
+    pub url: Secret,
+    /// Connections of the read API.
+    pub pool_size: usize,
+    /// Prepare statements; false behind a pooler in transaction mode.
+    pub prepared_statements: bool,
+    /// Timeout of each statement, in milliseconds.
+    pub statement_timeout_ms: u64,
+}
+
+impl Database {
+    /// Returns the timeout of each statement.
+    #[must_use]
+    pub fn statement_timeout(&self) -> Duration {
+        Duration::from_millis(self.statement_timeout_ms)
+    }
+}
+
+/// `worker.*`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Worker {
+    /// Number of lanes: each has a channel, a consumer, a batch and a database connection.
+    pub lanes: usize,
+    /// Maximum number of rows in a batch.
+    pub batch_size: usize,
+    /// Maximum size of a batch, in bytes.
+    pub batch_bytes: usize,
+    /// Time that a batch waits for more deliveries under load, in milliseconds.
+    pub linger_ms: u64,
+    /// Maximum number of unsettled deliveries of a lane.
+    pub prefetch: u16,
+    /// Maximum size of the unsettled deliveries of a lane, in bytes.
+    pub buffer_bytes: usize,
+    /// Time that a batch is held during an outage of the database, in seconds.
+    pub hold_seconds: u64,
+    /// Maximum duration of a graceful stop, in seconds.
+    pub shutdown_seconds: u64,
+    /// Maximum size of a message body, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// `validation.*`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Validation {
+    /// Treatment of a payload that does not match the schema of its type.
+    pub payload: PayloadPolicy,
+}
+
+/// `http.*`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Http {
+    /// Address of the server for metrics and health.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+}
+
+/// `log.*`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Log {
+    /// Format of the log lines.
+    pub format: LogFormat,
+    /// Level, or directives.
+    pub level: String,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text for people, one line for each event.
+    Human,
+    /// JSON, one object on each line.
+    Json,
+}
+
+/// `api.*`: the read API.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Api {
+    /// Address of the server.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// HS256 secret; empty for none.
+    pub jwt_secret: Secret,
+    /// Path of a file with public keys; empty for none.
+    pub jwks_file: String,
+    /// Audience that a token must name.
+    pub jwt_audience: String,
+    /// Issuer that a token must name; empty accepts any.
+    pub jwt_issuer: String,
+    /// Requests per second that one tenant may make to this process; 0 for no limit.
+    pub rate_limit: u32,
+    /// Maximum duration of a request, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// Origins whose pages may call the API, separated by commas; `*` for all.
+    pub cors_origins: String,
+}
+
+impl Api {
+    /// Returns the origins in [`Api::cors_origins`].
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
+    }
+}
