@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -62,7 +62,10 @@ fuzz: ## any bytes through the decoder; needs a nightly toolchain (FUZZ_SECONDS=
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract
 
-ci: fmt lint publisher-only docs test features smoke ## what the continuous integration runs
+house: ## the rules of the house (circles, borders, sizes, words), without servers
+	@cargo test --test house
+
+ci: fmt lint house publisher-only docs test features smoke ## what the continuous integration runs
 
 fmt:
 	cargo fmt --check
