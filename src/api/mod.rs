@@ -7,7 +7,6 @@
 mod auth;
 mod keys;
 mod log_throttle;
-mod metrics;
 mod openapi;
 mod problem;
 mod request;
@@ -36,11 +35,11 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::health::{self, Health};
+use crate::metrics::ApiMetrics;
 use crate::store::read::Reader;
 use tenant_limits::Shares;
 
 pub use keys::{KeyError, Keys};
-pub use metrics::ApiMetrics;
 pub use openapi::document;
 pub use problem::{Problem, ProblemType};
 pub use routes::EventPage;
@@ -98,6 +97,7 @@ impl Api {
 
     /// Everything that can be asked.
     pub fn router(&self, config: &config::Api, health: Arc<Health>) -> Router {
+        self.0.metrics.start_at_zero(&ROUTES.map(str::to_owned), &TokenError::ALL.map(TokenError::name));
         let guarded = OpenApiRouter::new()
             .routes(routes!(routes::events_by_bom))
             .routes(routes!(routes::events_by_workflow))

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::ApiMetrics;
 use super::log_throttle::Throttle;
+use crate::metrics::ApiMetrics;
 
 /// Connections at once; more wait to be accepted. Each costs some tens of kilobytes, and its answer (4 MiB at most, about)
 /// until the client has taken it.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, process};
-use crate::api::{self, Api, ApiMetrics, Bounds, Keys, Tokens};
+use crate::api::{self, Api, Bounds, Keys, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};
-use crate::metrics::Dependency;
+use crate::metrics::{ApiMetrics, Dependency};
 use crate::store::DatabaseEndpoint;
 use crate::store::read::{AccessScope, Reader};
 

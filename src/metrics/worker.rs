@@ -2,7 +2,8 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Dependency, metrics};
+use super::dependency::Dependency;
+use super::table::metrics;
 use crate::event::{EventType, Reason};
 
 /// The value of the `event_type` label for every type that the contract does not name.

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cns_events::api::{ApiMetrics, Bounds};
+use cns_events::api::Bounds;
+use cns_events::metrics::ApiMetrics;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

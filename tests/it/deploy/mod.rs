@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cns_events::api::ApiMetrics;
-use cns_events::metrics::{Metrics, PruneMetrics, render};
+use cns_events::metrics::{Metrics, render};
 use promql_parser::parser::{self, Expr};
 use serde_json::Value;
 
@@ -69,18 +68,16 @@ fn renderings() -> Vec<(&'static str, String)> {
 /// The names that the program's metrics have in Prometheus: a histogram is three.
 fn exported() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let registries =
-        [Metrics::new().registry(), ApiMetrics::new().registry(), PruneMetrics::new().registry()];
-    for line in registries.iter().map(render).collect::<String>().lines() {
-        let mut words = line.split(' ').skip_while(|word| *word != "TYPE").skip(1);
-        let (Some(name), Some(kind)) = (words.next(), words.next()) else { continue };
-        names.insert(name.to_owned());
-        if kind == "histogram" {
-            names.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}")));
-        }
+    // With the metrics of every process.
+    for line in render(&Metrics::new().registry()).lines() {
+        names.extend(line.strip_prefix("# TYPE ").and_then(|line| line.split(' ').next()).map(str::to_owned));
     }
-    // Their reasons are known when they happen, so that a fresh process does not show them.
-    names.extend(["cns_events_store_retries_total", "cns_events_prune_retries_total"].map(str::to_owned));
+    for family in cns_events::metrics::reference() {
+        if family.kind == "histogram" {
+            names.extend(["bucket", "sum", "count"].map(|part| format!("{}_{part}", family.name)));
+        }
+        names.insert(family.name);
+    }
     names
 }
 
