@@ -1,13 +1,22 @@
 //! The one place that declares exchanges, queues and bindings: section 1 of the contract.
 
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Connection, ExchangeKind};
 
-use super::{Version, failure};
+use super::{BrokerEndpoint, Version, failure};
+use crate::amqp::AmqpError;
 
 /// Deliveries after which a quorum queue gives a message up to the dead letters.
 const DELIVERY_LIMIT: i64 = 20;
+
+/// Time limit of a declaration of everything.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time limit of closing a connection in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the pool's queue is bound to.
 const EVENTS: &str = "cns.#";
@@ -76,9 +85,31 @@ pub enum TopologyError {
     /// The connection failed.
     #[error(transparent)]
     Broker(#[from] lapin::Error),
+    /// The broker did not greet.
+    #[error(transparent)]
+    Greeting(#[from] AmqpError),
 }
 
 impl Topology {
+    /// Declares what is missing and checks what is there, on a connection of its own. Returns the broker's version, where
+    /// it says so.
+    ///
+    /// # Errors
+    /// See [`TopologyError`].
+    pub async fn ensure(&self, broker: &BrokerEndpoint) -> Result<Option<Version>, TopologyError> {
+        let version = Version::ask(broker).await?;
+        let connection = broker.connect("topology").await?;
+        let declared = tokio::time::timeout(DECLARE_TIMEOUT, self.declare(&connection, version)).await;
+        // Closing in order is a courtesy: where the broker is gone, nothing is lost.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+        let timed_out = |_| {
+            let error =
+                std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a declaration within 30 s");
+            Err(lapin::Error::from(error).into())
+        };
+        declared.unwrap_or_else(timed_out).map(|()| version)
+    }
+
     /// Declares what is missing and checks what is there.
     ///
     /// # Errors

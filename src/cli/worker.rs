@@ -40,7 +40,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
             tracing::info!("worker stopped");
             Ok(())
         }
-        Err(WorkerError::Topology(problem)) => Err(Failure::Config(problem)),
+        Err(WorkerError::Topology(problem)) => Err(Failure::Config(problem.to_string())),
         Err(error) => Err(Failure::Config(error.to_string())),
     }
 }

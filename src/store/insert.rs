@@ -27,15 +27,13 @@ pub struct Row<'a> {
     pub id: Uuid,
     /// What is stored.
     pub event: Event<'a>,
-    /// The trace that it belongs to: for the log, not for the table.
-    pub traceparent: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
     /// Gives an event its row.
     #[must_use]
-    pub fn new(event: Event<'a>, traceparent: Option<&'a str>) -> Self {
-        Row { id: Uuid::now_v7(), event, traceparent }
+    pub fn new(event: Event<'a>) -> Self {
+        Row { id: Uuid::now_v7(), event }
     }
 
     /// A row that is only ever rolled back.
@@ -57,7 +55,7 @@ impl<'a> Row<'a> {
             payload: object,
             created_at: Utc::now(),
         };
-        Row::new(event, None)
+        Row::new(event)
     }
 }
 

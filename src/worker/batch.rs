@@ -1,26 +1,40 @@
-//! The right to settle a run of deliveries, as a value that has to be used up.
+//! The right to settle a run of deliveries, as a value that is consumed exactly once.
 
+use prometheus::IntGauge;
+
+use super::fate::Fate;
 use super::session::SessionLost;
 use crate::amqp::{Consumer, Delivery};
 
-/// Deliveries of one channel, in the order they came, that nobody has settled yet.
+/// Deliveries of one channel in the order of their tags, each with its fate.
 ///
-/// A batch ends in exactly one of [`Batch::ack`], [`Batch::give_back`] and [`Batch::abandon`]. Dropping one
-/// with deliveries in it is a bug that a debug build notices.
-#[derive(Debug, Default)]
+/// A batch ends in exactly one of [`Batch::ack`], [`Batch::requeue`] and [`Batch::forget`]. Dropping one that holds
+/// deliveries is a bug that a debug build reports.
+#[derive(Debug)]
 pub(super) struct Batch {
     deliveries: Vec<Delivery>,
+    fates: Vec<Fate>,
     bytes: usize,
+    in_flight: InFlight,
 }
 
 impl Batch {
+    /// Creates an empty batch that counts its deliveries in `in_flight`.
+    pub(super) fn new(in_flight: IntGauge) -> Self {
+        Batch { deliveries: Vec::new(), fates: Vec::new(), bytes: 0, in_flight: InFlight::new(in_flight) }
+    }
+
+    /// Appends a delivery that is not settled yet.
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.bytes += delivery.weight();
         self.deliveries.push(delivery);
+        self.fates.push(Fate::Pending);
+        self.in_flight.add(1);
     }
 
-    pub(super) fn deliveries(&self) -> &[Delivery] {
-        &self.deliveries
+    /// Returns the deliveries beside their fates, in the same order.
+    pub(super) fn parts(&mut self) -> (&[Delivery], &mut [Fate]) {
+        (&self.deliveries, &mut self.fates)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -31,12 +45,12 @@ impl Batch {
         self.deliveries.is_empty()
     }
 
-    /// Bytes of the messages: bodies, properties and keys.
+    /// Returns the size of the messages in bytes: bodies, properties and keys.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes from the front as many as the limits allow, and at least one.
+    /// Splits off as many deliveries from the front as the limits allow, and at least one.
     pub(super) fn take(&mut self, max_rows: usize, max_bytes: usize) -> Batch {
         let mut bytes = 0;
         let fitting = self.deliveries.iter().take(max_rows).take_while(|delivery| {
@@ -45,43 +59,50 @@ impl Batch {
         });
         let count = fitting.count().max(1).min(self.deliveries.len());
         let rest = self.deliveries.split_off(count);
-        let taken = std::mem::replace(&mut self.deliveries, rest);
-        let bytes = taken.iter().map(|delivery| delivery.weight()).sum();
+        let deliveries = std::mem::replace(&mut self.deliveries, rest);
+        let fates = self.fates.split_off(self.fates.len() - count);
+        let bytes = deliveries.iter().map(Delivery::weight).sum();
         self.bytes -= bytes;
-        Batch { deliveries: taken, bytes }
+        Batch { deliveries, fates, bytes, in_flight: self.in_flight.split(count) }
     }
 
-    /// Tells the broker that all of them are done, in one frame: nothing of the channel's before the last one
-    /// is unsettled.
+    /// Acknowledges all of them in one frame: nothing on the channel before the last delivery is unsettled.
     ///
-    /// Where the channel is gone, what was stored comes again, and is a duplicate then.
-    pub(super) async fn ack(self, consumer: &mut Consumer) -> Result<(), SessionLost> {
-        match self.used_up().last() {
-            Some(last) => Ok(consumer.ack(last.tag, true).await?),
+    /// Where the channel is gone, the broker delivers what was stored again, and it is a duplicate then.
+    pub(super) async fn ack(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+        debug_assert!(self.fates.iter().all(Fate::is_settled), "an ack of what is not settled");
+        let last = self.deliveries.last().map(|delivery| delivery.tag);
+        self.clear();
+        match last {
+            Some(tag) => Ok(consumer.ack(tag, true).await?),
             None => Ok(()),
         }
     }
 
-    /// Tells the broker which of them are done, one by one: the others are about to be returned.
-    pub(super) async fn ack_some(&self, done: &[bool], consumer: &mut Consumer) -> Result<(), SessionLost> {
-        for (delivery, _) in self.deliveries.iter().zip(done).filter(|(_, done)| **done) {
-            consumer.ack(delivery.tag, false).await?;
+    /// Acknowledges what is settled, delivery by delivery, and leaves the rest to a return of the whole channel
+    /// (`basic.nack`, multiple, requeue) that has to follow.
+    pub(super) async fn requeue(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+        let settled: Vec<u64> = self.tags(Fate::is_settled).collect();
+        self.clear();
+        for tag in settled {
+            consumer.ack(tag, false).await?;
         }
         Ok(())
     }
 
-    /// The lane returns everything of its channel at once (`basic.nack`, multiple, requeue): this was part of it.
-    pub(super) fn give_back(self) {
-        self.used_up();
+    /// Forgets the deliveries: their channel is gone, and the broker requeues them.
+    pub(super) fn forget(mut self) {
+        self.clear();
     }
 
-    /// The channel is gone, and the broker requeues what was on it by itself.
-    pub(super) fn abandon(self) {
-        self.used_up();
+    fn tags(&self, which: impl Fn(&Fate) -> bool) -> impl Iterator<Item = u64> {
+        let with_fates = self.deliveries.iter().zip(&self.fates);
+        with_fates.filter(move |(_, fate)| which(fate)).map(|(delivery, _)| delivery.tag)
     }
 
-    fn used_up(mut self) -> Vec<Delivery> {
-        std::mem::take(&mut self.deliveries)
+    fn clear(&mut self) {
+        self.deliveries.clear();
+        self.fates.clear();
     }
 }
 
@@ -95,14 +116,48 @@ impl Drop for Batch {
     }
 }
 
+/// Share of the gauge of messages in flight, given back when it is dropped.
+#[derive(Debug)]
+struct InFlight {
+    gauge: IntGauge,
+    messages: i64,
+}
+
+impl InFlight {
+    fn new(gauge: IntGauge) -> Self {
+        InFlight { gauge, messages: 0 }
+    }
+
+    fn add(&mut self, messages: i64) {
+        self.gauge.add(messages);
+        self.messages += messages;
+    }
+
+    fn split(&mut self, messages: usize) -> InFlight {
+        let messages = i64::try_from(messages).unwrap_or(i64::MAX).min(self.messages);
+        self.messages -= messages;
+        InFlight { gauge: self.gauge.clone(), messages }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.sub(self.messages);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
 
-    fn batch(sizes: &[usize]) -> Batch {
-        let mut batch = Batch::default();
+    fn gauge() -> IntGauge {
+        IntGauge::new("in_flight", "Messages").unwrap()
+    }
+
+    fn batch(sizes: &[usize], gauge: &IntGauge) -> Batch {
+        let mut batch = Batch::new(gauge.clone());
         for (tag, size) in (1..).zip(sizes) {
             batch.push(Delivery {
                 tag,
@@ -116,34 +171,57 @@ mod tests {
     }
 
     fn sizes(batch: Batch) -> Vec<usize> {
-        batch.used_up().iter().map(|delivery| delivery.body.len()).collect()
+        let sizes = batch.deliveries.iter().map(|delivery| delivery.body.len()).collect();
+        batch.forget();
+        sizes
     }
 
     #[test]
     fn rows_and_bytes_are_bounded_apart() {
-        let mut pending = batch(&[10, 10, 10, 10]);
+        let mut pending = batch(&[10, 10, 10, 10], &gauge());
         assert_eq!(sizes(pending.take(3, 1000)), [10, 10, 10]);
         assert_eq!((pending.len(), pending.bytes()), (1, 10));
-        pending.abandon();
+        pending.forget();
 
-        let mut pending = batch(&[10, 10, 10]);
+        let mut pending = batch(&[10, 10, 10], &gauge());
         assert_eq!(sizes(pending.take(100, 25)), [10, 10]);
-        pending.abandon();
+        pending.forget();
     }
 
     #[test]
     fn a_message_larger_than_a_batch_goes_alone() {
-        let mut pending = batch(&[50, 10]);
+        let mut pending = batch(&[50, 10], &gauge());
         assert_eq!(sizes(pending.take(100, 25)), [50]);
         assert_eq!(pending.bytes(), 10);
-        pending.abandon();
-        assert_eq!(Batch::default().take(10, 10).len(), 0);
+        pending.forget();
+        assert_eq!(Batch::new(gauge()).take(10, 10).len(), 0);
+    }
+
+    #[test]
+    fn the_gauge_follows_the_batches() {
+        let gauge = gauge();
+        let mut pending = batch(&[1, 1, 1], &gauge);
+        let taken = pending.take(2, 100);
+        assert_eq!(gauge.get(), 3);
+        taken.forget();
+        assert_eq!(gauge.get(), 1);
+        pending.forget();
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn fates_stay_beside_their_deliveries() {
+        let mut pending = batch(&[1, 1, 1], &gauge());
+        pending.parts().1[1] = Fate::Stored;
+        assert_eq!(pending.tags(Fate::is_settled).collect::<Vec<_>>(), [2]);
+        assert_eq!(pending.tags(|fate| !fate.is_settled()).collect::<Vec<_>>(), [1, 3]);
+        pending.forget();
     }
 
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "1 deliveries dropped")]
-    fn a_dropped_batch_is_noticed() {
-        drop(batch(&[1]));
+    fn a_dropped_batch_is_reported() {
+        drop(batch(&[1], &gauge()));
     }
 }

@@ -1,86 +1,85 @@
-//! A lane's consumer: what comes in, what is waiting, and how much of it there may be.
+//! A lane's consumer: receives deliveries, keeps them until there is a batch, and bounds them in bytes.
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::Shared;
 use super::batch::Batch;
-use super::session::{SessionLost, unless_ended};
+use super::prefetch::Prefetch;
+use super::session::{Session, SessionLost};
 use crate::amqp::{AmqpError, Consumer};
 use crate::broker::BrokerEndpoint;
 
-/// A lane is under load when its last batch had at least this fraction of `worker.batch_size`.
-const LOADED: usize = 16;
+/// Divisor of `worker.batch_size`: a lane is under load when its last batch had at least that fraction of it.
+const LOAD_DIVISOR: usize = 16;
 
-/// Messages on their way in.
+/// State of the consumer.
+#[derive(Debug)]
+enum Phase {
+    /// Deliveries arrive.
+    Consuming,
+    /// The consumer is cancelled. Once everything is settled, a new channel with the next prefetch takes its place:
+    /// consuming again on the same channel ends it on RabbitMQ 3.10 with a quorum queue.
+    Draining { next_prefetch: u16 },
+    /// The connection failed while a batch was being stored.
+    Failed(AmqpError),
+}
+
+/// Deliveries on their way in.
 pub(super) struct Intake {
     shared: Shared,
-    session: CancellationToken,
+    session: Session,
     lane: usize,
     consumer: Consumer,
-    prefetch: u16,
-    /// The prefetch that is wanted instead: nothing comes any more, and when everything is settled a new channel
-    /// takes the old one's place. (Consuming again on the same channel kills it on RabbitMQ 3.10 with a quorum
-    /// queue.)
-    successor: Option<u16>,
-    /// Received, and not yet handed out as a batch.
+    phase: Phase,
+    prefetch: Prefetch,
+    /// Received, and not handed out as a batch.
     waiting: Batch,
-    /// Handed out, and not yet settled: bytes.
+    /// Size of the batch that is handed out and not settled, in bytes.
     out_bytes: usize,
-    /// What a message weighs: the mean of the recent ones, once there were any.
-    mean_bytes: Option<usize>,
     /// Rows of the batch before.
-    last_batch: usize,
-    /// Why the connection failed while a batch was out.
-    failed: Option<AmqpError>,
+    last_batch_rows: usize,
 }
 
 impl Intake {
     /// Connects and consumes.
-    ///
-    /// The first prefetch is small enough that `worker.buffer_bytes` holds even if every message is as large as
-    /// a message may be; it grows once it is known how large they are.
     pub(super) async fn open(
         broker: &BrokerEndpoint,
         shared: &Shared,
-        session: &CancellationToken,
+        session: &Session,
         lane: usize,
     ) -> Result<Self, SessionLost> {
         let worker = &shared.config.worker;
-        let prefetch = fitting(worker.buffer_bytes, worker.max_message_bytes, worker.prefetch);
+        let prefetch = Prefetch::new(worker.buffer_bytes, worker.max_message_bytes, worker.prefetch);
         let (name, tag) = (format!("lane {lane}"), format!("{}.{lane}", shared.name));
-        let opening = Consumer::open(broker, &name, &shared.config.amqp.queue, &tag, prefetch);
+        let opening = Consumer::open(broker, &name, &shared.config.amqp.queue, &tag, prefetch.current());
         Ok(Intake {
-            consumer: unless_ended(session, opening).await?,
-            shared: shared.clone(),
+            consumer: session.unless_ended(opening).await?,
             session: session.clone(),
             lane,
+            phase: Phase::Consuming,
             prefetch,
-            successor: None,
-            waiting: Batch::default(),
+            waiting: Batch::new(shared.metrics.in_flight.clone()),
             out_bytes: 0,
-            mean_bytes: None,
-            last_batch: 0,
-            failed: None,
+            last_batch_rows: 0,
+            shared: shared.clone(),
         })
     }
 
     /// Waits until there is a batch. Cancel-safe: what was received is kept.
     ///
-    /// An idle lane hands a message on at once. One whose last batch was of some size is under load, and waits
-    /// a moment for this one to fill: each commit costs the same, however few rows it has.
-    pub(super) async fn batch(&mut self) -> Result<Batch, SessionLost> {
+    /// An idle lane hands a message on at once. A lane whose last batch was large is under load, and waits
+    /// `worker.linger_ms` for this one to fill: each commit costs the same, however few rows it has.
+    pub(super) async fn next_batch(&mut self) -> Result<Batch, SessionLost> {
         let worker = &self.shared.config.worker;
         let (rows, bytes) = (worker.batch_size, worker.batch_bytes);
         let linger = Duration::from_millis(worker.linger_ms);
         if self.waiting.is_empty() {
             self.receive().await?;
         }
-        let loaded = self.last_batch >= rows.div_ceil(LOADED);
-        if loaded && self.successor.is_none() && !self.full() {
+        let loaded = self.last_batch_rows >= rows.div_ceil(LOAD_DIVISOR);
+        if loaded && matches!(self.phase, Phase::Consuming) && !self.has_full_batch() {
             let filling = async {
-                while !self.full() {
+                while !self.has_full_batch() {
                     self.receive().await?;
                 }
                 Ok::<(), SessionLost>(())
@@ -90,29 +89,30 @@ impl Intake {
             }
         }
         let batch = self.waiting.take(rows, bytes);
-        self.last_batch = batch.len();
+        self.last_batch_rows = batch.len();
         self.out_bytes = batch.bytes();
         Ok(batch)
     }
 
-    /// Receives while a batch is being stored, so that the next one is there when it is. What this lane has not settled is
-    /// bounded in bytes: beyond that nothing is read, and the broker waits.
+    /// Receives while `work` is done, so that the next batch is there when it is. What this lane has not settled is
+    /// bounded by `worker.buffer_bytes`: beyond that the lane reads nothing, and the broker waits.
     ///
-    /// A connection that fails meanwhile ends the session at once; what was begun is ended all the same.
-    pub(super) async fn alongside<T>(&mut self, mut work: impl Future<Output = T> + Unpin) -> T {
+    /// A connection that fails meanwhile ends the session at once; `work` is completed all the same.
+    pub(super) async fn while_receiving<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         loop {
-            let failed = tokio::select! {
+            let error = tokio::select! {
                 biased;
                 done = &mut work => return done,
-                failed = self.receive_on(), if self.failed.is_none() => failed,
+                error = self.receive_within_budget(), if !matches!(self.phase, Phase::Failed(_)) => error,
             };
-            self.shared.lost(&failed.to_string());
-            self.session.cancel();
-            self.failed = Some(failed);
+            self.shared.broker_lost(&error.to_string());
+            self.session.end();
+            self.phase = Phase::Failed(error);
         }
     }
 
-    async fn receive_on(&mut self) -> AmqpError {
+    async fn receive_within_budget(&mut self) -> AmqpError {
         loop {
             let unsettled = self.waiting.bytes() + self.out_bytes;
             let received = if unsettled < self.shared.config.worker.buffer_bytes {
@@ -121,160 +121,100 @@ impl Intake {
                 self.consumer.live().await.map(|never| match never {})
             };
             match received {
-                Ok(()) => self.keep(),
-                Err(failed) => return failed,
+                Ok(()) => self.keep_received(),
+                Err(error) => return error,
             }
         }
     }
 
-    /// Waits for the next messages.
+    /// Waits for the next deliveries.
     async fn receive(&mut self) -> Result<(), SessionLost> {
-        unless_ended(&self.session, self.consumer.receive()).await?;
-        self.keep();
+        self.session.unless_ended(self.consumer.receive()).await?;
+        self.keep_received();
         Ok(())
     }
 
-    /// Whether what waits is a batch.
-    fn full(&self) -> bool {
+    fn has_full_batch(&self) -> bool {
         let worker = &self.shared.config.worker;
         self.waiting.len() >= worker.batch_size || self.waiting.bytes() >= worker.batch_bytes
     }
 
-    /// All of a batch is stored or dead-lettered: tells the broker, and looks whether the prefetch suits the messages there
-    /// are.
+    /// Acknowledges a batch of which everything is settled, and adapts the prefetch to the size of its messages.
     pub(super) async fn ack(&mut self, batch: Batch) -> Result<(), SessionLost> {
         let rows = batch.len();
-        self.shared.metrics.in_flight.sub(count(rows));
-        let acked = match self.failed.take() {
-            None => batch.ack(&mut self.consumer).await,
-            Some(failed) => {
-                batch.abandon();
-                Err(failed.into())
+        let acked = match std::mem::replace(&mut self.phase, Phase::Consuming) {
+            Phase::Failed(error) => {
+                batch.forget();
+                Err(error.into())
+            }
+            phase => {
+                self.phase = phase;
+                batch.ack(&mut self.consumer).await
             }
         };
         acked.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))?;
-        self.suit_prefetch(rows).await
+        self.adapt_prefetch(rows).await
     }
 
-    async fn suit_prefetch(&mut self, rows: usize) -> Result<(), SessionLost> {
-        let worker = &self.shared.config.worker;
-        let mean_bytes = mean(self.mean_bytes, self.out_bytes, rows);
-        self.mean_bytes = Some(mean_bytes);
-        self.out_bytes = 0;
-        // Room for messages twice the mean, so that it does not have to be changed again at once.
-        let fits = fitting(worker.buffer_bytes / 2, mean_bytes, worker.prefetch);
-        let unsuitable = u32::from(fits) >= 2 * u32::from(self.prefetch) || fits <= self.prefetch / 4;
-        if unsuitable && self.successor.is_none() {
-            tracing::debug!(
-                lane = self.lane,
-                from = self.prefetch,
-                to = fits,
-                mean_bytes,
-                "prefetch changes"
-            );
+    async fn adapt_prefetch(&mut self, rows: usize) -> Result<(), SessionLost> {
+        let wanted = self.prefetch.adapt(std::mem::take(&mut self.out_bytes), rows);
+        if let (Some(next_prefetch), Phase::Consuming) = (wanted, &self.phase) {
+            let (lane, from) = (self.lane, self.prefetch.current());
+            tracing::debug!(lane, from, to = next_prefetch, "prefetch changes");
             let held = self.waiting.bytes();
-            self.stop_consuming(self.shared.config.worker.buffer_bytes.saturating_sub(held)).await?;
-            self.successor = Some(fits);
+            self.consumer.cancel(self.shared.config.worker.buffer_bytes.saturating_sub(held)).await?;
+            self.keep_received();
+            self.phase = Phase::Draining { next_prefetch };
         }
-        match self.successor {
-            Some(prefetch) if self.waiting.is_empty() => {
-                self.consumer.restart(prefetch).await?;
-                (self.prefetch, self.successor) = (prefetch, None);
+        match self.phase {
+            Phase::Draining { next_prefetch } if self.waiting.is_empty() => {
+                self.consumer.restart(next_prefetch).await?;
+                self.prefetch.set(next_prefetch);
+                self.phase = Phase::Consuming;
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    /// Ends the consumer and returns everything unsettled to the queue, quickly: other workers are waiting. Of the batch
-    /// that was out what is `done` is acknowledged: a return may count towards the delivery limit.
-    pub(super) async fn give_back(mut self, out: Option<(Batch, &[bool])>) -> Result<(), SessionLost> {
-        let returned = self.return_all(out.as_ref()).await;
-        let out = out.map_or(0, |(batch, _)| {
-            let rows = batch.len();
-            batch.give_back();
-            rows
-        });
-        self.shared.metrics.in_flight.sub(count(self.waiting.len() + out));
+    /// Ends the consumer and returns everything unsettled to the queue, quickly: other workers can take it. What is settled
+    /// of the batch that was out is acknowledged: a return may count towards the delivery limit.
+    pub(super) async fn requeue(mut self, out: Option<Batch>) -> Result<(), SessionLost> {
+        let returned = self.return_all(out).await;
         // Where returning failed the channel is gone, and the broker requeues by itself.
-        self.waiting.give_back();
+        self.waiting.forget();
         returned
     }
 
-    async fn return_all(&mut self, out: Option<&(Batch, &[bool])>) -> Result<(), SessionLost> {
-        if let Some(failed) = self.failed.take() {
-            return Err(failed.into());
+    async fn return_all(&mut self, out: Option<Batch>) -> Result<(), SessionLost> {
+        let consuming = matches!(self.phase, Phase::Consuming);
+        if let Phase::Failed(error) = std::mem::replace(&mut self.phase, Phase::Consuming) {
+            out.into_iter().for_each(Batch::forget);
+            return Err(error.into());
         }
-        if let Some((batch, done)) = out {
-            batch.ack_some(done, &mut self.consumer).await?;
+        if let Some(batch) = out {
+            batch.requeue(&mut self.consumer).await?;
         }
-        self.stop_consuming(0).await?;
+        if consuming {
+            self.consumer.cancel(0).await?;
+            self.keep_received();
+        }
         Ok(self.consumer.return_all().await?)
     }
 
-    /// The session is over.
-    pub(super) fn abandon(self) {
-        self.shared.metrics.in_flight.sub(count(self.waiting.len()));
-        self.waiting.abandon();
+    /// Forgets what was received: the session is over, and the broker requeues it.
+    pub(super) fn forget(self) {
+        self.waiting.forget();
     }
 
-    /// Cancels the consumer and keeps what was on its way, up to so many bytes.
-    async fn stop_consuming(&mut self, room: usize) -> Result<(), SessionLost> {
-        if self.successor.is_none() {
-            self.consumer.cancel(room).await?;
-            self.keep();
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self) {
+    fn keep_received(&mut self) {
         let metrics = &self.shared.metrics;
         for delivery in self.consumer.received() {
             metrics.received.inc();
-            metrics.in_flight.inc();
             if delivery.redelivered {
                 metrics.redelivered.inc();
             }
             self.waiting.push(delivery);
         }
-    }
-}
-
-/// How many messages of a size fit into a room: at least 1, at most `limit`.
-fn fitting(room: usize, each: usize, limit: u16) -> u16 {
-    u16::try_from(room / each.max(1)).unwrap_or(u16::MAX).clamp(1, limit)
-}
-
-/// Moves the mean a quarter of the way down towards that of the last batch, or all the way up at once.
-fn mean(before: Option<usize>, bytes: usize, rows: usize) -> usize {
-    let now = bytes / rows.max(1);
-    match before {
-        Some(before) if before > now => before - (before - now).div_ceil(4),
-        _ => now,
-    }
-}
-
-/// A count as a gauge has it.
-pub(super) fn count(messages: usize) -> i64 {
-    i64::try_from(messages).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefetch_fits_the_room() {
-        const MIB: usize = 1024 * 1024;
-        assert_eq!(fitting(64 * MIB, MIB, 2000), 64, "the first, before a message was seen");
-        assert_eq!(fitting(32 * MIB, 760, 2000), 2000);
-        assert_eq!(fitting(10, 100, 2000), 1);
-    }
-
-    #[test]
-    fn the_mean_rises_at_once_and_falls_slowly() {
-        assert_eq!(mean(None, 7600, 10), 760);
-        assert_eq!(mean(Some(100), 10_000, 10), 1000);
-        assert_eq!(mean(Some(1000), 1000, 10), 775);
     }
 }

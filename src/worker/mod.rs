@@ -1,15 +1,30 @@
-//! The worker: supervise → lane → batch → settle.
+//! The worker: supervise → lane → intake | settle.
 //!
 //! A *session* is the declared topology and the lanes that consume, each on a connection of its own. When any part of it
 //! fails the whole session ends, and the supervisor builds a new one. Lanes share configuration, metrics, health and the
 //! shutdown token, and nothing else.
+//!
+//! ```text
+//! supervise      builds sessions, one after the other
+//! └─ lane        next batch → decode → store → dead-letter → ack
+//!    ├─ intake   the consumer: deliveries wait here until there is a batch; the prefetch follows their size
+//!    ├─ decode   deliveries → rows, sorted by event_id
+//!    ├─ rows     rows → table; halves a batch that fails (bisect) and holds it while the database is away
+//!    └─ dead_letter   rejected deliveries → dead-letter exchange, under confirms
+//! ```
+//!
+//! Every delivery of a batch has a fate, and the ack reads it.
 
 mod batch;
+mod bisect;
+mod dead_letter;
+mod decode;
+mod fate;
 mod intake;
 mod lane;
-mod persist;
+mod prefetch;
+mod rows;
 mod session;
-mod settle;
 mod supervise;
 
 pub use supervise::{WorkerError, run};
@@ -23,26 +38,26 @@ use crate::event::Rules;
 use crate::health::Health;
 use crate::metrics::{Dependency, Metrics};
 
-/// What every lane shares.
+/// State that every lane shares.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// The configuration.
+    /// Configuration.
     pub config: Arc<Config>,
     /// Counters and histograms.
     pub metrics: Arc<Metrics>,
-    /// Who is reached.
+    /// Servers that are reached, or the reason why not.
     pub health: Arc<Health>,
     /// Cancelled when the worker has to stop.
     pub shutdown: CancellationToken,
-    /// Stands in dead letters, connection names and consumer tags.
+    /// Name in dead letters, connection names and consumer tags.
     pub name: String,
 }
 
 impl Shared {
-    /// The broker is away, and why.
-    fn lost(&self, reason: &str) {
+    /// Records that the broker is away, and logs it once.
+    fn broker_lost(&self, reason: &str) {
         if self.health.lost(Dependency::Broker, reason) {
-            tracing::warn!(reason, "the broker is away: connecting until it is back");
+            tracing::warn!(error = reason, "cannot reach RabbitMQ: reconnecting until it is back");
         }
     }
 

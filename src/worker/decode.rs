@@ -1,0 +1,78 @@
+//! From the deliveries of a batch to the rows that can be stored; the rest is rejected or dropped here.
+
+use chrono::Utc;
+
+use super::batch::Batch;
+use super::fate::Fate;
+use crate::amqp::Delivery;
+use crate::event::{Decoded, Rules, decode};
+use crate::metrics::Metrics;
+use crate::store::Row;
+
+/// Rows of a batch in the order of their `event_id`, each with the delivery that it came from.
+///
+/// Two writers that take their locks in the same order never wait for each other in a circle.
+pub(super) struct Rows<'a> {
+    rows: Vec<Row<'a>>,
+    /// Index in the batch of each row's delivery.
+    origins: Vec<usize>,
+    deliveries: &'a [Delivery],
+    fates: &'a mut [Fate],
+}
+
+impl<'a> Rows<'a> {
+    /// Decodes what is pending in a batch. A delivery that cannot be decoded is rejected, and a probe is dropped.
+    pub(super) fn decode(batch: &'a mut Batch, rules: &Rules, metrics: &Metrics) -> Self {
+        let (deliveries, fates) = batch.parts();
+        let received_at = Utc::now();
+        let mut decoded = Vec::with_capacity(deliveries.len());
+        for (index, delivery) in deliveries.iter().enumerate() {
+            match delivery.incoming(received_at).and_then(|message| decode(&message, rules)) {
+                Ok(event) => decoded.push((Row::new(count(event, delivery, metrics)), index)),
+                Err(_) if delivery.is_probe() => fates[index] = Fate::Probe,
+                Err(rejection) => fates[index] = Fate::Rejected(rejection),
+            }
+        }
+        decoded.sort_by(|(a, _), (b, _)| a.event.event_id.cmp(&b.event.event_id));
+        let (rows, origins) = decoded.into_iter().unzip();
+        Rows { rows, origins, deliveries, fates }
+    }
+
+    /// Returns the rows in the order of their `event_id`.
+    pub(super) fn rows(&self) -> &[Row<'a>] {
+        &self.rows
+    }
+
+    /// Returns the delivery that a row came from.
+    pub(super) fn delivery(&self, row: usize) -> &Delivery {
+        &self.deliveries[self.origins[row]]
+    }
+
+    /// Returns whether a row was stored by this delivery.
+    pub(super) fn is_stored(&self, row: usize) -> bool {
+        matches!(self.fates[self.origins[row]], Fate::Stored)
+    }
+
+    /// Sets the fate of a row's delivery.
+    pub(super) fn settle(&mut self, row: usize, fate: Fate) {
+        self.fates[self.origins[row]] = fate;
+    }
+}
+
+/// Counts what decoding corrected, ignored and objected to.
+fn count<'a>(decoded: Decoded<'a>, delivery: &Delivery, metrics: &Metrics) -> crate::event::Event<'a> {
+    let Decoded { event, source_corrected, ignored_fields, schema_violation } = decoded;
+    if source_corrected {
+        metrics.corrected.with_label_values(&["source"]).inc();
+    }
+    if ignored_fields > 0 {
+        metrics.ignored_fields.inc_by(ignored_fields);
+    }
+    if let Some(violation) = schema_violation {
+        let event_type = event.kind().map_or("other", |event_type| event_type.name());
+        metrics.schema_violations.with_label_values(&[event_type]).inc();
+        let (event_id, traceparent) = (event.event_id.escape_debug(), delivery.traceparent());
+        tracing::debug!(%event_id, %violation, traceparent, "payload does not match its schema");
+    }
+    event
+}

@@ -1,0 +1,45 @@
+//! The end of one delivery: section 5 of the contract as a type.
+
+use crate::event::Rejection;
+
+/// State of one delivery on its way to its end.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// Nothing is decided: the event is not in the table yet.
+    Pending,
+    /// The event is in the table, stored by this delivery.
+    Stored,
+    /// The event was in the table before.
+    Duplicate,
+    /// A probe of `doctor`, which is dropped.
+    Probe,
+    /// The message cannot be stored, and its dead letter is not confirmed yet.
+    Rejected(Rejection),
+    /// The broker has confirmed the dead letter.
+    DeadLettered,
+}
+
+impl Fate {
+    /// Returns whether the delivery may be acknowledged.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Fate::Stored | Fate::Duplicate | Fate::Probe | Fate::DeadLettered => true,
+            Fate::Pending | Fate::Rejected(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Reason;
+
+    #[test]
+    fn only_what_is_safe_elsewhere_is_acknowledged() {
+        for settled in [Fate::Stored, Fate::Duplicate, Fate::Probe, Fate::DeadLettered] {
+            assert!(settled.is_settled(), "{settled:?}");
+        }
+        let rejected = Fate::Rejected(Rejection::of(Reason::InvalidField, "bom_id", "is not a UUID"));
+        assert!(!rejected.is_settled() && !Fate::Pending.is_settled());
+    }
+}
