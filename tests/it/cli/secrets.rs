@@ -93,8 +93,10 @@ async fn nothing_that_is_said_holds_a_secret() {
         eventually("the conflict is told", async || worker.log().contains("conflict")).await;
         relay.cut();
         env.publish(secretive.replace("good-", "late-").as_bytes()).await;
-        eventually("it lets go", async || worker.log().contains("everything unsettled was returned to the queue"))
-            .await;
+        eventually("it lets go", async || {
+            worker.log().contains("everything unsettled was returned to the queue")
+        })
+        .await;
         relay.open().await;
         let late = format!("select count(*) from enrichment_events where event_id = 'late-{format}'");
         eventually("it is stored", async || env.number(&late).await == 1).await;

@@ -208,7 +208,10 @@ async fn missing_dead_letter_queues_are_declared_anew() {
     env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
     env.publish(b"not json").await;
     env.publish(event("good").as_bytes()).await;
-    eventually("it lets go", async || worker.log().contains("everything unsettled was returned to the queue")).await;
+    eventually("it lets go", async || {
+        worker.log().contains("everything unsettled was returned to the queue")
+    })
+    .await;
     let dead_lettered = r#"cns_events_dead_lettered_total{reason="malformed_json"}"#;
     eventually("the letter is taken", async || worker.metric_value(dead_lettered) == 1.0).await;
     env.dead_letter().await;

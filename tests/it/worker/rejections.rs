@@ -150,7 +150,10 @@ async fn a_locked_row_does_not_hold_its_neighbours() {
             .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1500");
     });
     eventually("the neighbours are stored", async || env.rows().await == 39).await;
-    eventually("it lets go", async || worker.log().contains("everything unsettled was returned to the queue")).await;
+    eventually("it lets go", async || {
+        worker.log().contains("everything unsettled was returned to the queue")
+    })
+    .await;
     other.batch_execute("rollback").await.unwrap();
     eventually("all are stored", async || env.rows().await == 40).await;
     eventually("all is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
