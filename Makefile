@@ -48,7 +48,7 @@ scaling: ## four workers beside one, 300 ms away from the database (SCALING="--w
 retention: ## a worker's speed while prune deletes a million rows (RETENTION="--rows 100000 --events 300000 --rounds 1")
 	@cargo bench --bench prune --no-run && $(WITH_SERVERS) cargo bench --bench prune -- $(RETENTION)
 
-torture: ## random faults under load, then the books are balanced (FAULTS=200 SEED=7)
+torture: ## random faults under load, then every event is accounted for (FAULTS=200 SEED=7)
 	@FAULTS=$(or $(FAULTS),200) SEED=$(SEED) cargo test --test torture
 
 outage: ## one long outage under load (SECONDS=600 SERVER=database or broker)

@@ -10,16 +10,19 @@
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod stand;
+mod bench_env;
+#[path = "../tests/env/mod.rs"]
+mod env;
 
 use std::cell::Cell;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use bench_env::{BenchEnv, BenchEvent, QueueKind, STORED, median, stop, wait_for, wait_until_stored};
 use clap::Parser;
+use env::{Worker, connect};
 use lapin::Channel;
 use serde_json::json;
-use stand::{Event, Queue, Stand, Worker, connect, figure, median};
 
 /// Drain speed beside retention
 #[derive(Parser)]
@@ -65,10 +68,10 @@ impl Round {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let stand = Stand::build("prune").await;
+    let env = BenchEnv::new("prune").await;
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        let round = round(&stand, &options).await;
+        let round = round(&env, &options).await;
         if !options.json {
             println!(
                 "round {number}: the worker alone {:.0} events/s, beside prune {:.0}, alone again {:.0}: {:.2} of its own speed; {} rows deleted in {:.0} s",
@@ -82,7 +85,7 @@ async fn main() {
         }
         rounds.push(round);
     }
-    stand.tear_down().await;
+    env.tear_down().await;
     let ratios: Vec<f64> = rounds.iter().map(Round::ratio).collect();
     let ratio = median(ratios.clone());
     if options.json {
@@ -95,34 +98,34 @@ async fn main() {
     }
 }
 
-async fn round(stand: &Stand, options: &Options) -> Round {
-    stand.empty().await;
-    let sql = connect(&stand.database).await;
+async fn round(env: &BenchEnv, options: &Options) -> Round {
+    env.truncate().await;
+    let sql = connect(&env.database_url).await;
     for first in (0..options.rows).step_by(CHUNK) {
         age(&sql, first, CHUNK.min(options.rows - first)).await;
     }
     for set_up in ["vacuum analyze enrichment_events", "checkpoint"] {
         sql.batch_execute(set_up).await.unwrap();
     }
-    stand.declare(Queue::Quorum).await;
-    let (_connection, channel) = stand.channel().await.unwrap();
-    let mut worker = stand.worker(Queue::Quorum, 1, &stand.worker_database);
-    worker.wait_for("/readyz", |text| text.contains("true")).await;
+    env.declare(QueueKind::Quorum).await;
+    let (_connection, channel) = env.channel().await.unwrap();
+    let mut worker = env.worker(QueueKind::Quorum, &env.worker_database_url);
+    wait_for(&mut worker, "/readyz", |text| text.contains("true")).await;
     let done = Cell::new(false);
     let measured = async {
         // Up to speed first.
         while stored(&worker) < options.backlog as f64 / 2.0 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await; // the worker sends no signal
         }
         let before = alone(options, &worker).await;
-        let (beside, seconds) = besides(stand, options, &worker).await;
+        let (beside, seconds) = besides(env, options, &worker).await;
         let after = alone(options, &worker).await;
         done.set(true);
         Round { before, beside, after, seconds }
     };
-    let (events, round) = tokio::join!(top_up(stand, &channel, options, &worker, &done), measured);
-    wait_for(&mut worker, events as f64).await;
-    worker.stop();
+    let (events, round) = tokio::join!(top_up(env, &channel, options, &worker, &done), measured);
+    wait_until_stored(std::slice::from_mut(&mut worker), events as f64).await;
+    stop(&mut worker);
     let left = sql
         .query_one(
             "select count(*) filter (where event_id like 'old-%'), count(*) from enrichment_events",
@@ -132,13 +135,13 @@ async fn round(stand: &Stand, options: &Options) -> Round {
         .unwrap();
     assert_eq!(left.get::<_, i64>(0), 0, "old rows are left");
     assert_eq!(left.get::<_, i64>(1), events as i64, "every event is there, once");
-    stand.remove_queues().await;
+    env.remove_queues().await;
     round
 }
 
 /// Publishes as many as are stored, until it is done; how many those were.
 async fn top_up(
-    stand: &Stand,
+    env: &BenchEnv,
     channel: &Channel,
     options: &Options,
     worker: &Worker,
@@ -148,11 +151,11 @@ async fn top_up(
     while !done.get() {
         let waiting = published as f64 - stored(worker);
         if waiting < options.backlog as f64 {
-            let events: Vec<Event> = (published..published + TOP_UP).map(Event::number).collect();
-            stand.fill(channel, &events).await;
+            let events: Vec<BenchEvent> = (published..published + TOP_UP).map(BenchEvent::number).collect();
+            env.fill(channel, &events).await;
             published += TOP_UP;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // the worker sends no signal
     }
     published
 }
@@ -167,7 +170,7 @@ const TOP_UP: usize = 10_000;
 async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {
     let (mut ids, mut states, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
     for n in first..first + rows {
-        let event = Event::number(n);
+        let event = BenchEvent::number(n);
         ids.push(format!("old-{n}"));
         states.push(event.state);
         payloads.push(event.payload);
@@ -184,22 +187,22 @@ async fn age(sql: &tokio_postgres::Client, first: usize, rows: usize) {
 }
 
 /// The worker's speed while prune deletes everything that is old.
-async fn besides(stand: &Stand, options: &Options, worker: &Worker) -> (f64, f64) {
-    let mut prune = start(stand, options);
+async fn besides(env: &BenchEnv, options: &Options, worker: &Worker) -> (f64, f64) {
+    let mut prune = start(env, options);
     let (started, from) = (Instant::now(), stored(worker));
     let status = loop {
         if let Some(status) = prune.try_wait().unwrap() {
             break status;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // an ending process sends no signal here
     };
     let (seconds, to) = (started.elapsed().as_secs_f64(), stored(worker));
     assert!(status.success(), "prune failed");
     ((to - from) / seconds, seconds)
 }
 
-fn start(stand: &Stand, options: &Options) -> Child {
-    let mut command = stand.command(Queue::Quorum);
+fn start(env: &BenchEnv, options: &Options) -> Child {
+    let mut command = env.command(QueueKind::Quorum);
     command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args(["prune", "--older-than", "2y", "--json"]);
     if let Some(rate) = options.rate {
         command.args(["--rate", &rate.to_string()]);
@@ -210,18 +213,10 @@ fn start(stand: &Stand, options: &Options) -> Child {
 /// The worker's speed with nothing beside it.
 async fn alone(options: &Options, worker: &Worker) -> f64 {
     let (started, from) = (Instant::now(), stored(worker));
-    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
+    tokio::time::sleep(Duration::from_secs(options.seconds)).await; // the time of the measurement
     (stored(worker) - from) / started.elapsed().as_secs_f64()
 }
 
-async fn wait_for(worker: &mut Worker, events: f64) {
-    worker.wait_for("/metrics", |text| count(text) >= events).await;
-}
-
 fn stored(worker: &Worker) -> f64 {
-    count(&worker.get("/metrics").expect("the worker answers"))
-}
-
-fn count(text: &str) -> f64 {
-    figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#)
+    worker.metric_value(STORED)
 }

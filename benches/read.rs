@@ -3,26 +3,38 @@
 //!     make reading                                             # about three minutes, most of them for the rows
 //!     cargo bench --bench read -- --rows 100000 --seconds 5 --json
 //!
-//! Wants DATABASE_URL (`make -s env`) and a login that may create databases and roles. The API runs as its own process, with
-//! its default configuration but for the rate limit (the large BOM is one tenant's) and a login that is a member of `authenticated` and of nothing else. Requests come at fixed
-//! times, whether answers have come or not, and a request's time is counted from when it was due. Broker and worker are idle.
+//! Needs AMQP_URL and DATABASE_URL (`make -s env`) and a login that may create databases and roles. The API runs as its own
+//! process, with its default configuration but for the rate limit (the large BOM is one tenant's) and a login that is a member
+//! of `authenticated` and of nothing else. Requests come at fixed times, whether responses have come or not, and a request's
+//! time is counted from when it was due. Broker and worker are idle.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    unreachable_pub,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
-use std::process::{Child, Command, Stdio};
+#[path = "../tests/env/mod.rs"]
+mod env;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
-use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+use env::TestEnv;
+use env::api_server::ApiServer;
+use env::tokens::{Issuer, claims};
 
 /// Latency of the read API
 #[derive(Parser)]
@@ -55,8 +67,6 @@ const BOM_ROWS: u32 = 250;
 /// HTTP connections, as a balancer would keep them.
 const CONNECTIONS: usize = 32;
 
-const SECRET: &[u8] = b"a secret of the benchmark, 32 bytes and more";
-
 /// About 760 bytes a row; types and errors as a workflow has them; all of the last 24 hours.
 const FILL: &str = "
     create function pg_temp.scattered(n bigint) returns uuid language sql immutable as $$
@@ -81,8 +91,7 @@ const FILL: &str = "
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let admin = std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run `make reading`");
-    let stand = Stand::build(&admin, options.rows).await;
+    let env = ReadEnv::new(options.rows).await;
     let boms = options.rows / BOM_ROWS;
     let bom = move |n: u32| (n.wrapping_mul(2_654_435_761) >> 7) % boms;
     let ask: [(&'static str, Ask); 5] = [
@@ -99,11 +108,11 @@ async fn main() {
     ];
     let mut figures = Vec::new();
     for (name, ask) in ask.clone() {
-        figures.push(stand.load(name, &options, ask).await);
+        figures.push(env.load(name, &options, ask).await);
     }
     let all = ask.map(|(_, ask)| ask);
-    figures.push(stand.load("all together", &options, Arc::new(move |n| all[n as usize % 5](n))).await);
-    stand.tear_down().await;
+    figures.push(env.load("all together", &options, Arc::new(move |n| all[n as usize % 5](n))).await);
+    env.tear_down().await;
     if options.json {
         let rows: Vec<Value> = figures.iter().map(Figures::json).collect();
         println!("{}", json!({"rows": options.rows, "requests_per_second": options.rate, "endpoints": rows}));
@@ -146,72 +155,28 @@ impl Figures {
     }
 }
 
-/// A database with its rows, and the API before it.
-struct Stand {
-    admin: String,
-    name: String,
-    serve: Child,
-    port: u16,
+/// A database with its rows, and the API that reads it.
+struct ReadEnv {
+    env: TestEnv,
+    login: String,
+    api: ApiServer,
     tokens: Vec<String>,
 }
 
-impl Stand {
-    async fn build(admin: &str, rows: u32) -> Stand {
-        let name = format!("cns_read_{}", std::process::id());
-        let make = format!("create database {name}");
-        connect(admin).await.batch_execute(&make).await.expect("create database");
-        let (server, _) = admin.rsplit_once('/').expect("a database URL has a database");
-        let database = format!("{server}/{name}");
-        let binary = || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_cns-events"));
-            command.env_remove("AMQP_URL").env("CNS_EVENTS__LOG__LEVEL", "warn");
-            command
-        };
-        let migrated = binary()
-            .env("CNS_EVENTS__DATABASE__URL", &database)
-            .arg("migrate")
-            .stdout(Stdio::null())
-            .status();
-        assert!(migrated.unwrap().success());
-        let client = connect(&database).await;
+impl ReadEnv {
+    async fn new(rows: u32) -> ReadEnv {
+        let env = TestEnv::new("read").await;
         let fill = FILL.replace("TENANTS", &TENANTS.to_string()).replace("BOM_ROWS", &BOM_ROWS.to_string());
-        client.batch_execute(&fill.replace("ROWS", &rows.to_string())).await.unwrap();
-        client.batch_execute("vacuum analyze enrichment_events").await.unwrap();
-        client.batch_execute("checkpoint").await.unwrap();
-        client
-            .batch_execute(&format!("create role {name} login password 'read' in role authenticated"))
-            .await
-            .unwrap();
-
-        let mut reader = url::Url::parse(&database).unwrap();
-        reader.set_username(&name).unwrap();
-        reader.set_password(Some("read")).unwrap();
-        let port = 31_000 + (std::process::id() % 1000) as u16;
-        let serve = binary()
-            .env("CNS_EVENTS__DATABASE__URL", reader.as_str())
-            .env("CNS_EVENTS__API__LISTEN", format!("127.0.0.1:{port}"))
-            .env("CNS_EVENTS__API__JWT_SECRET", std::str::from_utf8(SECRET).unwrap())
-            .env("CNS_EVENTS__API__RATE_LIMIT", "0")
-            .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0")
-            .arg("serve")
-            .spawn()
-            .expect("the API starts");
+        env.sql.batch_execute(&fill.replace("ROWS", &rows.to_string())).await.unwrap();
+        env.sql.batch_execute("vacuum analyze enrichment_events").await.unwrap();
+        env.sql.batch_execute("checkpoint").await.unwrap();
+        let (login, reader) = env.login("in role authenticated").await;
+        let api = ApiServer::start(&env, |command| {
+            command.env("CNS_EVENTS__DATABASE__URL", reader).env("CNS_EVENTS__API__RATE_LIMIT", "0");
+        })
+        .await;
         let tokens = (0..TENANTS).map(|tenant| token(scattered(tenant))).collect();
-        let mut stand = Stand { admin: admin.to_owned(), name, serve, port, tokens };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !stand.ready().await {
-            assert!(stand.serve.try_wait().unwrap().is_none(), "the API ended");
-            assert!(Instant::now() < deadline, "the API is not ready after a minute");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        stand
-    }
-
-    async fn ready(&self) -> bool {
-        match Connection::open(self.port).await {
-            Ok(mut connection) => matches!(connection.get("/readyz", "").await, Ok((200, _))),
-            Err(_) => false,
-        }
+        ReadEnv { env, login, api, tokens }
     }
 
     /// Asks at fixed times; every third answer's next page is asked for too, in its own turn.
@@ -222,7 +187,8 @@ impl Stand {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
             let (waiting, next, ask) = (waiting.clone(), next.clone(), ask.clone());
-            let (tokens, mut connection) = (self.tokens.clone(), Connection::open(self.port).await.unwrap());
+            let (tokens, mut connection) =
+                (self.tokens.clone(), Connection::open(self.api.address).await.unwrap());
             clients.push(tokio::spawn(async move {
                 let (mut latencies, mut events) = (Vec::new(), 0);
                 loop {
@@ -262,12 +228,9 @@ impl Stand {
         Figures { name, requests, events_per_answer: events as f64 / requests as f64, latencies }
     }
 
-    async fn tear_down(mut self) {
-        let _ = Command::new("kill").arg(self.serve.id().to_string()).status();
-        let _ = self.serve.wait();
-        let client = connect(&self.admin).await;
-        client.batch_execute(&format!("drop database {} with (force)", self.name)).await.unwrap();
-        client.batch_execute(&format!("drop role {}", self.name)).await.unwrap();
+    async fn tear_down(self) {
+        drop(self.api);
+        self.env.drop_login(&self.login).await;
     }
 }
 
@@ -275,8 +238,8 @@ impl Stand {
 struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    async fn open(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    async fn open(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Connection(BufReader::new(stream)))
     }
@@ -304,16 +267,11 @@ impl Connection {
     }
 }
 
+/// Returns a token that is valid longer than the longest run.
 fn token(tenant: Uuid) -> String {
-    let expires = chrono::Utc::now().timestamp() + 86_400;
-    let claims = json!({"aud": "authenticated", "exp": expires, "tenant_id": tenant}).to_string();
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET);
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, signed.as_bytes())))
+    let mut claims = claims(tenant);
+    claims["exp"] = (chrono::Utc::now().timestamp() + 86_400).into();
+    Issuer::new().good("HS256", &claims)
 }
 
 /// As the database's function of that name.
@@ -325,10 +283,4 @@ fn scattered(n: u32) -> Uuid {
         0x4000,
         &[0x80, 0, 0, 0, (n >> 24) as u8, (n >> 16) as u8, (n >> 8) as u8, n as u8],
     )
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database answers");
-    tokio::spawn(connection);
-    client
 }

@@ -9,17 +9,18 @@
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bench_env;
 #[allow(dead_code)]
 #[path = "../tests/env/mod.rs"]
 mod env;
-mod stand;
 
 use std::time::Duration;
 
+use bench_env::{BenchEnv, BenchEvent, QueueKind, median, steady_speed, stop, wait_until_stored};
 use clap::Parser;
+use env::connect;
 use env::relay::Relay;
 use serde_json::json;
-use stand::{Event, Queue, Stand, connect, figure, median};
 
 /// Drain speed by the number of workers
 #[derive(Parser)]
@@ -37,8 +38,8 @@ struct Options {
     #[arg(long, default_value_t = 300)]
     round_trip_ms: u64,
     /// The kind of queue
-    #[arg(long, value_enum, default_value_t = Queue::Quorum)]
-    queue: Queue,
+    #[arg(long, value_enum, default_value_t = QueueKind::Quorum)]
+    queue: QueueKind,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,21 +51,21 @@ struct Options {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let stand = Stand::build("scale").await;
-    let relay = Relay::before(&stand.database).await;
+    let env = BenchEnv::new("scale").await;
+    let relay = Relay::before(&env.database_url).await;
     relay.open().await;
     relay.slow(Duration::from_millis(options.round_trip_ms / 2));
     let mut speeds = vec![Vec::new(); options.workers.len()];
     for round in 1..=options.rounds {
         for (speeds, workers) in speeds.iter_mut().zip(&options.workers) {
-            let speed = drain(&stand, &options, *workers, &relay.url(&stand.worker_database)).await;
+            let speed = drain(&env, &options, *workers, &relay.url(&env.worker_database_url)).await;
             if !options.json {
                 println!("round {round}: {workers} workers drain {speed:.0} events/s");
             }
             speeds.push(speed);
         }
     }
-    stand.tear_down().await;
+    env.tear_down().await;
     let medians: Vec<f64> = speeds.into_iter().map(median).collect();
     for (workers, speed) in options.workers.iter().zip(&medians) {
         let factor = speed / medians[0];
@@ -77,25 +78,16 @@ async fn main() {
 }
 
 /// Events a second.
-async fn drain(stand: &Stand, options: &Options, workers: u16, database: &str) -> f64 {
-    stand.empty().await;
-    stand.declare(options.queue).await;
-    let (_connection, channel) = stand.channel().await.unwrap();
-    let events: Vec<Event> = (0..options.events).map(Event::number).collect();
-    stand.fill(&channel, &events).await;
-    let mut pool: Vec<_> =
-        (1..=workers).map(|number| stand.worker(options.queue, number, database)).collect();
-    let stored = |text: &str| figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#);
-    while pool.iter().filter_map(|worker| Some(stored(&worker.get("/metrics")?))).sum::<f64>()
-        < options.events as f64
-    {
-        for worker in &mut pool {
-            assert!(worker.child.try_wait().unwrap().is_none(), "a worker ended");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    pool.iter_mut().for_each(stand::Worker::stop);
-    let speed = stand::steady(&connect(&stand.database).await).await;
-    stand.remove_queues().await;
+async fn drain(env: &BenchEnv, options: &Options, workers: u16, database: &str) -> f64 {
+    env.truncate().await;
+    env.declare(options.queue).await;
+    let (_connection, channel) = env.channel().await.unwrap();
+    let events: Vec<BenchEvent> = (0..options.events).map(BenchEvent::number).collect();
+    env.fill(&channel, &events).await;
+    let mut pool: Vec<_> = (1..=workers).map(|_| env.worker(options.queue, database)).collect();
+    wait_until_stored(&mut pool, options.events as f64).await;
+    pool.iter_mut().for_each(stop);
+    let speed = steady_speed(&connect(&env.database_url).await).await;
+    env.remove_queues().await;
     speed
 }

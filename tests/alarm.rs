@@ -13,12 +13,12 @@
 #[path = "env/mod.rs"]
 mod env;
 
-use std::process::Command;
 use std::time::Duration;
 
 use cns_events::publisher::{Publisher, PublisherConfig};
 use uuid::Uuid;
 
+use env::services::Services;
 use env::{TIMEOUT, TestEnv, amqp_url, event, eventually};
 
 /// The alarm is the whole broker's: one test at a time.
@@ -30,8 +30,9 @@ fn watermark(limit: &str) -> bool {
         eprintln!("this is not the private broker: its alarm was not raised");
         return false;
     }
-    let set = Command::new("scripts/services")
-        .args(["rabbitmqctl", "-q", "set_vm_memory_high_watermark", limit])
+    let set = Services::private()
+        .script("rabbitmqctl")
+        .args(["-q", "set_vm_memory_high_watermark", limit])
         .output()
         .unwrap();
     assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));

@@ -22,10 +22,14 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 
+use env::services::Services;
+
 /// The pair of servers, and the folder with everything that was made for it.
 struct Servers {
     folder: PathBuf,
     urls: BTreeMap<String, String>,
+    /// Stops them when it is dropped.
+    _services: Services,
 }
 
 impl Servers {
@@ -46,26 +50,8 @@ impl Servers {
             write(&format!("{name}.pem"), certificate.pem());
             write(&format!("{name}.key"), key.serialize_pem());
         }
-        let mut servers = Servers { folder, urls: BTreeMap::new() };
-        assert!(servers.script("start").status().unwrap().success());
-        let lines = String::from_utf8(servers.script("env").output().unwrap().stdout).unwrap();
-        servers.urls = lines
-            .lines()
-            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.replace('\\', "")))
-            .collect();
-        servers
-    }
-
-    fn script(&self, action: &str) -> Command {
-        let mut command = Command::new("scripts/services");
-        command
-            .arg(action)
-            .env("CNS_EVENTS_SERVICES_DIR", &self.folder)
-            .env("CNS_EVENTS_SERVICES_TLS", self.file(""))
-            .env_remove("AMQP_URL")
-            .env_remove("DATABASE_URL");
-        command
+        let services = Services::start(folder.clone(), Some(tls));
+        Servers { folder, urls: services.urls(), _services: services }
     }
 
     fn file(&self, name: &str) -> String {
@@ -109,12 +95,6 @@ impl Servers {
         let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let found = checks.iter().find(|one| one["check"] == check).map(|one| one["found"].as_str().unwrap());
         found.map_or_else(|| format!("{output:?}"), str::to_owned)
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        let _ = self.script("stop").status();
     }
 }
 

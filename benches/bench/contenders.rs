@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::stand::process::{Servers, cpu_us, peak_mib};
-use crate::stand::{Event, PATIENCE, Queue, Stand, commits, connect, figure};
+use crate::bench_env::machine::{ServerProcesses, cpu_us, peak_mib};
+use crate::bench_env::{BenchEnv, BenchEvent, QueueKind, STORED, TIMEOUT, speed_by_commits, stop, wait_for};
+use crate::env::{amqp_url, connect, metric_in};
 
 /// Rows of a COPY, messages of an ack: what the worker's batches have.
 const CHUNK: usize = 1000;
@@ -33,32 +34,32 @@ pub struct Drain {
 
 /// Takes the times of a drain's two ends.
 struct Watch {
-    servers: Option<Servers>,
+    servers: Option<ServerProcesses>,
     before: (f64, f64),
 }
 
 impl Watch {
     fn start() -> Watch {
-        let servers = Servers::find();
-        Watch { servers, before: Servers::cpu_us(servers) }
+        let servers = ServerProcesses::find();
+        Watch { servers, before: ServerProcesses::cpu_us(servers) }
     }
 
     fn stop(&self, own_us: f64, events: usize) -> [f64; 3] {
-        let after = Servers::cpu_us(self.servers);
+        let after = ServerProcesses::cpu_us(self.servers);
         [own_us, after.0 - self.before.0, after.1 - self.before.1].map(|us| us / events as f64)
     }
 }
 
 /// The database's ceiling: text COPY from two connections, each chunk its own transaction.
-pub async fn copy(stand: &Stand, events: &[Event]) -> Drain {
-    stand.empty().await;
+pub async fn copy(env: &BenchEnv, events: &[BenchEvent]) -> Drain {
+    env.truncate().await;
     let watch = Watch::start();
-    let per_s = copy_rows(stand, events).await;
+    let per_s = copy_rows(env, events).await;
     Drain { per_s, cpu_us: watch.stop(f64::NAN, events.len()), ..Drain::default() }
 }
 
 /// Copies from two connections; rows a second.
-pub async fn copy_rows(stand: &Stand, events: &[Event]) -> f64 {
+pub async fn copy_rows(env: &BenchEnv, events: &[BenchEvent]) -> f64 {
     let chunks: Vec<Bytes> = events
         .chunks(CHUNK)
         .map(|chunk| {
@@ -68,7 +69,7 @@ pub async fn copy_rows(stand: &Stand, events: &[Event]) -> f64 {
         })
         .collect();
     let (left, right) = chunks.split_at(chunks.len() / 2);
-    let clients = (connect(&stand.database).await, connect(&stand.database).await);
+    let clients = (connect(&env.database_url).await, connect(&env.database_url).await);
     let started = Instant::now();
     tokio::join!(copy_chunks(&clients.0, left), copy_chunks(&clients.1, right));
     events.len() as f64 / started.elapsed().as_secs_f64()
@@ -90,40 +91,36 @@ async fn copy_chunks(client: &Client, chunks: &[Bytes]) {
 }
 
 /// Our worker, until it has stored so many events of the queue.
-pub async fn worker(stand: &Stand, queue: Queue, events: usize) -> Drain {
+pub async fn worker(env: &BenchEnv, queue: QueueKind, events: usize) -> Drain {
     let since = Uuid::now_v7();
     let watch = Watch::start();
-    let mut worker = stand.worker(queue, 1, &stand.worker_database);
-    worker
-        .wait_for("/metrics", |text| {
-            figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#) >= events as f64
-        })
-        .await;
-    let text = worker.get("/metrics").unwrap();
-    let (pid, stored) = (worker.child.id(), figure(&text, "cns_events_batch_rows_sum"));
+    let mut worker = env.worker(queue, &env.worker_database_url);
+    wait_for(&mut worker, "/metrics", |text| metric_in(text, STORED) >= events as f64).await;
+    let (_, text) = worker.get("/metrics").unwrap();
+    let (pid, stored) = (worker.child.id(), metric_in(&text, "cns_events_batch_rows_sum"));
     let cpu_us = watch.stop(cpu_us(pid), stored as usize);
     let peak_mib = peak_mib(pid);
-    worker.stop();
+    stop(&mut worker);
     let batches = text.lines().filter_map(|line| {
         let (le, count) = line.strip_prefix(r#"cns_events_batch_rows_bucket{le=""#)?.split_once(r#""} "#)?;
         Some((le.to_owned(), count.parse::<u64>().ok()?.into()))
     });
     Drain {
-        per_s: commits(&connect(&stand.database).await, since).await,
+        per_s: speed_by_commits(&connect(&env.database_url).await, since).await,
         cpu_us,
         peak_mib,
         batches: batches.collect(),
-        rows_per_batch: stored / figure(&text, "cns_events_batch_rows_count"),
+        rows_per_batch: stored / metric_in(&text, "cns_events_batch_rows_count"),
     }
 }
 
 /// The broker's ceiling: lapin takes the messages and acks them, two channels as the worker's lanes, and no database.
-pub async fn lapin(stand: &Stand, events: usize) -> Drain {
+pub async fn lapin(env: &BenchEnv, events: usize) -> Drain {
     let watch = Watch::start();
     let own = cpu_us(std::process::id());
-    let connection = Connection::connect(&stand.amqp, ConnectionProperties::default()).await.unwrap();
+    let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.unwrap();
     let started = Instant::now();
-    let (left, right) = tokio::join!(take(&connection, stand), take(&connection, stand));
+    let (left, right) = tokio::join!(take(&connection, env), take(&connection, env));
     // Each ends after a while without a message.
     let (taken, last) = (left.0 + right.0, left.1.max(right.1));
     assert_eq!(taken, events, "every message is taken once");
@@ -137,10 +134,10 @@ pub async fn lapin(stand: &Stand, events: usize) -> Drain {
     }
 }
 
-async fn take(connection: &Connection, stand: &Stand) -> (usize, Instant) {
+async fn take(connection: &Connection, env: &BenchEnv) -> (usize, Instant) {
     let channel = connection.create_channel().await.unwrap();
     channel.basic_qos(2 * CHUNK as u16, BasicQosOptions::default()).await.unwrap();
-    let queue = format!("{}.persist", stand.name);
+    let queue = env.queue();
     let options = BasicConsumeOptions::default();
     let mut consumer =
         channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
@@ -180,22 +177,22 @@ impl Dependency {
     }
 
     /// A worker in Python, until every event is in the table.
-    pub async fn drain(self, stand: &Stand, python: &Path, events: usize) -> Drain {
+    pub async fn drain(self, env: &BenchEnv, python: &Path, events: usize) -> Drain {
         let watch = Watch::start();
         let script = folder().join(self.script());
-        let queue = format!("{}.persist", stand.name);
+        let queue = env.queue();
         let mut child = Stopped(
             Command::new(python)
                 .arg(script)
-                .args([&stand.amqp, &stand.worker_database, &queue])
+                .args([&amqp_url(), &env.worker_database_url, &queue])
                 .stdin(Stdio::null())
                 .spawn()
                 .expect("the Python worker starts"),
         );
-        let client = connect(&stand.database).await;
-        let (_connection, channel) = stand.channel().await.unwrap();
+        let client = connect(&env.database_url).await;
+        let (_connection, channel) = env.channel().await.unwrap();
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             // Rows are counted when there is nothing else to do: before, it would cost the one who is measured.
             let left = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default()).await;
@@ -204,12 +201,12 @@ impl Dependency {
             }
             assert!(child.0.try_wait().unwrap().is_none(), "{} ended", self.script());
             assert!(Instant::now() < deadline, "{} is not done", self.script());
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await; // the Python worker sends no signal
         }
         let (own, peak_mib) = (cpu_us(child.0.id()), peak_mib(child.0.id()));
         let cpu_us = watch.stop(own, events);
         drop(child);
-        Drain { per_s: commits(&client, Uuid::nil()).await, cpu_us, peak_mib, ..Drain::default() }
+        Drain { per_s: speed_by_commits(&client, Uuid::nil()).await, cpu_us, peak_mib, ..Drain::default() }
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::bench_env::{BenchEnv, BenchEvent, QueueKind};
 use crate::contenders::{Dependency, Drain, copy, lapin, python, worker};
-use crate::stand::{Event, Queue, Stand};
 use crate::{Options, spread};
 
 /// One event at a time takes so much longer that it gets a fiftieth of the events.
@@ -15,8 +15,8 @@ const FEWER: usize = 50;
 #[derive(Clone, Copy)]
 enum Contender {
     Copy,
-    Worker(Queue),
-    Lapin(Queue),
+    Worker(QueueKind),
+    Lapin(QueueKind),
     Python(Dependency),
 }
 
@@ -31,31 +31,31 @@ impl Contender {
         }
     }
 
-    async fn drain(self, stand: &Stand, python: &Path, events: &[Event]) -> Drain {
+    async fn drain(self, env: &BenchEnv, python: &Path, events: &[BenchEvent]) -> Drain {
         let (queue, events) = match self {
-            Contender::Copy => return copy(stand, events).await,
+            Contender::Copy => return copy(env, events).await,
             Contender::Worker(queue) | Contender::Lapin(queue) => (queue, events),
-            Contender::Python(Dependency::Tuned) => (Queue::Quorum, events),
+            Contender::Python(Dependency::Tuned) => (QueueKind::Quorum, events),
             Contender::Python(Dependency::OneAtATime) => {
-                (Queue::Quorum, &events[..events.len().div_ceil(FEWER)])
+                (QueueKind::Quorum, &events[..events.len().div_ceil(FEWER)])
             }
         };
-        stand.empty().await;
-        stand.declare(queue).await;
-        let (_connection, channel) = stand.channel().await.unwrap();
-        stand.fill(&channel, events).await;
+        env.truncate().await;
+        env.declare(queue).await;
+        let (_connection, channel) = env.channel().await.unwrap();
+        env.fill(&channel, events).await;
         let drained = match self {
-            Contender::Lapin(_) => lapin(stand, events.len()).await,
-            Contender::Python(peer) => peer.drain(stand, python, events.len()).await,
-            Contender::Worker(_) | Contender::Copy => worker(stand, queue, events.len()).await,
+            Contender::Lapin(_) => lapin(env, events.len()).await,
+            Contender::Python(peer) => peer.drain(env, python, events.len()).await,
+            Contender::Worker(_) | Contender::Copy => worker(env, queue, events.len()).await,
         };
-        stand.remove_queues().await;
+        env.remove_queues().await;
         drained
     }
 }
 
 /// Every contender's figures: medians of all rounds, and how they stand beside COPY in each of them.
-pub async fn measure(stand: &Stand, options: &Options) -> Value {
+pub async fn measure(env: &BenchEnv, options: &Options) -> Value {
     let mut contenders = vec![Contender::Copy];
     contenders.extend(options.queue.iter().map(|queue| Contender::Worker(*queue)));
     contenders.extend(options.queue.iter().map(|queue| Contender::Lapin(*queue)));
@@ -68,11 +68,11 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
     let python = python.unwrap_or_default();
     let mut rounds: Vec<Vec<Drain>> = Vec::new();
     for round in 0..options.rounds {
-        let events: Vec<Event> = (0..options.events).map(Event::number).collect();
+        let events: Vec<BenchEvent> = (0..options.events).map(BenchEvent::number).collect();
         let mut drains: Vec<Option<Drain>> = contenders.iter().map(|_| None).collect();
         for turn in 0..contenders.len() {
             let place = (turn + round) % contenders.len();
-            let drain = contenders[place].drain(stand, &python, &events).await;
+            let drain = contenders[place].drain(env, &python, &events).await;
             options.say(&format!(
                 "drain, round {}: {:<40} {:>7.0} events/s",
                 round + 1,

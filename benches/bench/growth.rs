@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::bench_env::{BenchEnv, BenchEvent, QueueKind};
 use crate::contenders::{copy_rows, worker};
-use crate::stand::{Event, Queue, Stand, connect};
+use crate::env::connect;
 use crate::{Options, spread};
 
 /// Events that are made, copied or published at once: what this benchmark has in memory.
@@ -13,42 +14,42 @@ const CHUNK: usize = 100_000;
 const ROUNDS: usize = 3;
 
 /// Drain speed by rows in the table, and by messages in the queue, with the worker's peak memory.
-pub async fn measure(stand: &Stand, options: &Options) -> Value {
+pub async fn measure(env: &BenchEnv, options: &Options) -> Value {
     let rounds = options.rounds.min(ROUNDS);
     let mut table = Vec::new();
     let mut next = 0;
-    stand.empty().await;
+    env.truncate().await;
     for rows in &options.rows {
         while next < *rows {
             let until = (next + CHUNK).min(*rows);
-            let events: Vec<Event> = (next..until).map(Event::number).collect();
-            copy_rows(stand, &events).await;
+            let events: Vec<BenchEvent> = (next..until).map(BenchEvent::number).collect();
+            copy_rows(env, &events).await;
             next = until;
         }
         let mut speeds = Vec::new();
         for _ in 0..rounds {
             if *rows == 0 {
-                stand.empty().await;
+                env.truncate().await;
             }
-            let client = connect(&stand.database).await;
+            let client = connect(&env.database_url).await;
             for set_up in ["vacuum analyze enrichment_events", "checkpoint"] {
                 client.batch_execute(set_up).await.unwrap();
             }
-            let drain = full(stand, next, options.events, options.events).await;
+            let drain = full(env, next, options.events, options.events).await;
             next += options.events;
             speeds.push(drain.per_s);
             options.say(&format!("growth: {rows} rows in the table: {:.0} events/s", drain.per_s));
         }
         if *rows == 0 {
-            stand.empty().await;
+            env.truncate().await;
             next = 0;
         }
         table.push(json!({ "rows": rows, "events_per_second": spread(&speeds) }));
     }
     let mut queue = Vec::new();
     for messages in &options.messages {
-        stand.empty().await;
-        let drain = full(stand, 0, *messages, options.events.min(*messages)).await;
+        env.truncate().await;
+        let drain = full(env, 0, *messages, options.events.min(*messages)).await;
         options.say(&format!(
             "growth: {messages} messages in the queue: {:.0} events/s, worker's peak {:.0} MiB",
             drain.per_s, drain.peak_mib
@@ -61,14 +62,15 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
 }
 
 /// A quorum queue with so many messages, and a worker until it has stored the first `events` of them.
-async fn full(stand: &Stand, first: usize, messages: usize, events: usize) -> crate::contenders::Drain {
-    stand.declare(Queue::Quorum).await;
-    let (_connection, channel) = stand.channel().await.unwrap();
+async fn full(env: &BenchEnv, first: usize, messages: usize, events: usize) -> crate::contenders::Drain {
+    env.declare(QueueKind::Quorum).await;
+    let (_connection, channel) = env.channel().await.unwrap();
     for from in (first..first + messages).step_by(CHUNK) {
-        let chunk: Vec<Event> = (from..(from + CHUNK).min(first + messages)).map(Event::number).collect();
-        stand.fill(&channel, &chunk).await;
+        let chunk: Vec<BenchEvent> =
+            (from..(from + CHUNK).min(first + messages)).map(BenchEvent::number).collect();
+        env.fill(&channel, &chunk).await;
     }
-    let drain = worker(stand, Queue::Quorum, events).await;
-    stand.remove_queues().await;
+    let drain = worker(env, QueueKind::Quorum, events).await;
+    env.remove_queues().await;
     drain
 }

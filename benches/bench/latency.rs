@@ -7,7 +7,8 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::stand::{Event, Queue, Stand, connect, figure};
+use crate::bench_env::{BenchEnv, BenchEvent, QueueKind, STORED, stop, wait_for};
+use crate::env::{connect, metric_in};
 use crate::{Options, spread};
 
 /// What a worker that has just started does not show yet: the first batches settle its prefetch.
@@ -17,14 +18,14 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 
 /// For each kind of queue and each rate, quantiles in milliseconds.
-pub async fn measure(stand: &Stand, options: &Options) -> Value {
+pub async fn measure(env: &BenchEnv, options: &Options) -> Value {
     let mut queues = Map::new();
     for queue in &options.queue {
         let mut rates = Map::new();
         for rate in &options.rates {
             let mut quantiles: [Vec<f64>; 3] = Default::default();
             for round in 1..=options.rounds.min(ROUNDS) {
-                let measured = at(stand, options, *queue, *rate).await;
+                let measured = at(env, options, *queue, *rate).await;
                 options.say(&format!(
                     "latency, round {round}: {:>5} events/s, {}: p50 {:.2}, p99 {:.2}, p99.9 {:.2} ms",
                     rate,
@@ -44,11 +45,11 @@ pub async fn measure(stand: &Stand, options: &Options) -> Value {
 }
 
 /// Publishes at a rate, and asks the database when it had each event: p50, p99 and p99.9 in milliseconds.
-async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64; 3] {
-    stand.empty().await;
-    let mut worker = stand.worker(queue, 1, &stand.worker_database);
-    worker.wait_for("/readyz", |text| text.contains("true")).await;
-    let (_connection, channel) = stand.channel().await.unwrap();
+async fn at(env: &BenchEnv, options: &Options, queue: QueueKind, rate: usize) -> [f64; 3] {
+    env.truncate().await;
+    let mut worker = env.worker(queue, &env.worker_database_url);
+    wait_for(&mut worker, "/readyz", |text| text.contains("true")).await;
+    let (_connection, channel) = env.channel().await.unwrap();
     let confirms = lapin::options::ConfirmSelectOptions::default();
     channel.confirm_select(confirms).await.unwrap();
 
@@ -62,7 +63,7 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
         if due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
         }
-        pending.push(stand.publish(&channel, &Event::number(number).now()).await);
+        pending.push(env.publish(&channel, &BenchEvent::number(number).now()).await);
         if pending.len() == 1000 {
             let confirmed = std::mem::take(&mut pending);
             tokio::spawn(async move {
@@ -72,13 +73,9 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
             });
         }
     }
-    worker
-        .wait_for("/metrics", |text| {
-            figure(text, r#"cns_events_stored_total{event_type="enrichment_progress"}"#) >= total.floor()
-        })
-        .await;
-    worker.stop();
-    let row = connect(&stand.database)
+    wait_for(&mut worker, "/metrics", |text| metric_in(text, STORED) >= total.floor()).await;
+    stop(&mut worker);
+    let row = connect(&env.database_url)
         .await
         .query_one(
             "select percentile_cont(array[0.5, 0.99, 0.999]) within group \
@@ -88,7 +85,7 @@ async fn at(stand: &Stand, options: &Options, queue: Queue, rate: usize) -> [f64
         )
         .await
         .unwrap();
-    stand.remove_queues().await;
+    env.remove_queues().await;
     let quantiles: Vec<f64> = row.get(0);
     [quantiles[0], quantiles[1], quantiles[2]]
 }

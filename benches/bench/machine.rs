@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::stand::{Stand, connect};
+use crate::bench_env::BenchEnv;
+use crate::env::connect;
 
 /// Settings of the database that decide about speed or durability.
 const SETTINGS: [&str; 10] = [
@@ -20,8 +21,8 @@ const SETTINGS: [&str; 10] = [
     "gin_pending_list_limit",
 ];
 
-pub async fn describe(stand: &Stand) -> Value {
-    let client = connect(&stand.database).await;
+pub async fn describe(env: &BenchEnv) -> Value {
+    let client = connect(&env.database_url).await;
     let mut settings = serde_json::Map::new();
     for name in SETTINGS {
         let value: String = client.query_one(&format!("show {name}"), &[]).await.unwrap().get(0);

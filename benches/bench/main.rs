@@ -10,22 +10,25 @@
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../bench_env/mod.rs"]
+mod bench_env;
 mod contenders;
 mod drain;
+#[path = "../../tests/env/mod.rs"]
+mod env;
 mod growth;
 mod latency;
 mod machine;
 mod plot;
 mod publisher;
 mod report;
-#[path = "../stand/mod.rs"]
-mod stand;
 
 use std::path::{Path, PathBuf};
 
+use bench_env::{BenchEnv, QueueKind};
 use clap::{Parser, ValueEnum};
+use env::{amqp_url, connect};
 use serde_json::{Map, Value, json};
-use stand::{Queue, Stand, connect};
 
 /// Speed of the worker, beside the servers' limits and beside Python
 #[derive(Parser)]
@@ -34,8 +37,8 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Growth])]
     only: Vec<Part>,
     /// The kinds of queue
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Queue::Quorum, Queue::Classic, Queue::Priority])]
-    queue: Vec<Queue>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [QueueKind::Quorum, QueueKind::Classic, QueueKind::Priority])]
+    queue: Vec<QueueKind>,
     /// Events to drain
     #[arg(long, default_value_t = 200_000)]
     events: usize,
@@ -83,7 +86,7 @@ impl Options {
     /// Small enough for a continuous integration.
     fn smoked(self) -> Options {
         Options {
-            queue: vec![Queue::Quorum],
+            queue: vec![QueueKind::Quorum],
             events: 5_000,
             rounds: 1,
             rates: vec![1000],
@@ -108,16 +111,16 @@ async fn main() {
     if options.smoke {
         options = options.smoked();
     }
-    let stand = Stand::build("bench").await;
-    calm(&stand).await;
+    let env = BenchEnv::new("bench").await;
+    calm(&env).await;
     let mut results = Map::new();
-    results.insert("machine".into(), machine::describe(&stand).await);
+    results.insert("machine".into(), machine::describe(&env).await);
     for part in &options.only {
         let (name, figures) = match part {
-            Part::Drain => ("drain", drain::measure(&stand, &options).await),
-            Part::Latency => ("latency", latency::measure(&stand, &options).await),
-            Part::Growth => ("growth", growth::measure(&stand, &options).await),
-            Part::Publisher => ("publisher", publisher::measure(&stand.amqp, &options).await),
+            Part::Drain => ("drain", drain::measure(&env, &options).await),
+            Part::Latency => ("latency", latency::measure(&env, &options).await),
+            Part::Growth => ("growth", growth::measure(&env, &options).await),
+            Part::Publisher => ("publisher", publisher::measure(&amqp_url(), &options).await),
         };
         results.insert(name.into(), figures);
         // After each part: what has been measured is not lost with what comes next.
@@ -125,7 +128,7 @@ async fn main() {
             write(&Value::Object(results.clone()), folder);
         }
     }
-    stand.tear_down().await;
+    env.tear_down().await;
     let results = Value::Object(results);
     if options.json {
         println!("{results:#}");
@@ -143,8 +146,8 @@ fn write(results: &Value, folder: &Path) {
 
 /// The database's own clocks would decide whose seconds a checkpoint or a vacuum falls into. Both are asked for between the
 /// measurements instead; nothing of durability is touched.
-async fn calm(stand: &Stand) {
-    let client = connect(&stand.database).await;
+async fn calm(env: &BenchEnv) {
+    let client = connect(&env.database_url).await;
     for setting in [
         "alter system set checkpoint_timeout = '1h'",
         "alter system set max_wal_size = '8GB'",
@@ -160,6 +163,6 @@ fn spread(values: &[f64]) -> Value {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     json!({
-        "median": stand::median(sorted.clone()), "min": sorted.first(), "max": sorted.last(),
+        "median": bench_env::median(sorted.clone()), "min": sorted.first(), "max": sorted.last(),
     })
 }

@@ -68,7 +68,11 @@ pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
 
 /// Returns the value of a metric, 0 where it is absent.
 pub fn metric_value(address: SocketAddr, name: &str) -> f64 {
-    let text = get(address, "/metrics").map(|(_, text)| text).unwrap_or_default();
+    get(address, "/metrics").map_or(0.0, |(_, text)| metric_in(&text, name))
+}
+
+/// Returns the value of a metric in Prometheus' text format, 0 where it is absent.
+pub fn metric_in(text: &str, name: &str) -> f64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or_default()
 }

@@ -26,7 +26,7 @@ mod wait;
 
 pub use broker::depth_of;
 pub use database::connect;
-pub use http::{get, metric_value};
+pub use http::{get, metric_in, metric_value};
 pub use messages::{event, header, header_bytes, header_of};
 pub use process::{Launcher, Worker};
 pub use services::{amqp_url, database_url, servers_are_private};

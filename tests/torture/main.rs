@@ -17,8 +17,8 @@
 #[path = "../env/mod.rs"]
 mod env;
 
-mod books;
 mod faults;
+mod ledger;
 mod outage;
 mod pool;
 mod producers;
@@ -102,7 +102,7 @@ async fn torture() -> bool {
     let orderly = pool.stop().await;
 
     println!("\n{}", plan.table());
-    let verdict = books::balance(&env, &ledger).await;
+    let verdict = ledger::balance(&env, &ledger).await;
     println!("{}", verdict.figures(took, pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());
@@ -126,7 +126,7 @@ async fn torture() -> bool {
 async fn settled(env: &TestEnv, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
-        // Asked on a connection of its own: the stand's is long gone.
+        // Over a connection of its own: the environment's is long closed.
         if env::depth_of(&env.queue()).await == Some(0) {
             return true;
         }

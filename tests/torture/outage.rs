@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::books;
+use crate::ledger;
 use crate::env::{TestEnv, depth_of, eventually};
 use crate::pool::Pool;
 use crate::producers::Producers;
@@ -64,7 +64,7 @@ pub async fn run(lasts: Duration) -> bool {
     );
     watch.abort();
     let orderly = pool.stop().await;
-    let verdict = books::balance(&env, &ledger).await;
+    let verdict = ledger::balance(&env, &ledger).await;
     println!("{}", verdict.figures(started.elapsed(), pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());

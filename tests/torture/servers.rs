@@ -5,45 +5,30 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::env::relay::Relay;
+use crate::env::services::{FOLDER_VARIABLE, Services};
 use crate::env::{TestEnv, amqp_url};
 
-/// Names the folder of the servers to `scripts/services`.
-const OWN: &str = "CNS_EVENTS_SERVICES_DIR";
-
-/// Set in the environment of the run that has servers of its own.
+/// Environment variable that marks the run that has servers of its own.
 pub const AGAIN: &str = "CNS_EVENTS_TORTURE";
 
 /// Starts a pair of servers, runs this program again with their URLs, and stops them. Returns its exit code.
 pub fn with_own() -> i32 {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("torture-servers");
     let _ = std::fs::remove_dir_all(&folder);
-    let services = |action: &str| {
-        let mut command = Command::new("scripts/services");
-        command.arg(action).env(OWN, &folder).env_remove("AMQP_URL").env_remove("DATABASE_URL");
-        command
-    };
-    if !services("start").status().unwrap().success() {
-        eprintln!("torture: there are no servers to torture");
-        return 1;
-    }
-    let lines = String::from_utf8(services("env").output().unwrap().stdout).unwrap();
+    let services = Services::start(folder.clone(), None);
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.env(OWN, &folder).env(AGAIN, "1");
-    for line in lines.lines() {
-        let (name, value) = line.trim_start_matches("export ").split_once('=').unwrap();
-        again.env(name, value.replace('\\', ""));
-    }
+    again.env(FOLDER_VARIABLE, &folder).env(AGAIN, "1").envs(services.urls());
     let code = again.status().unwrap().code().unwrap_or(1);
-    let _ = services("stop").status();
+    drop(services);
     if code == 0 {
         let _ = std::fs::remove_dir_all(&folder);
     }
     code
 }
 
-/// The servers, as faults want them.
+/// The servers of this run, and the relays in front of them.
 pub struct Servers {
-    folder: PathBuf,
+    services: Services,
     pub broker: Arc<Relay>,
     pub database: Arc<Relay>,
 }
@@ -53,17 +38,18 @@ impl Servers {
         let (broker, database) = (Relay::before(&amqp_url()).await, Relay::before(&env.database_url).await);
         broker.open().await;
         database.open().await;
-        Servers { folder: std::env::var_os(OWN).unwrap().into(), broker, database }
+        let folder = std::env::var_os(FOLDER_VARIABLE).expect("this run has servers of its own");
+        Servers { services: Services::running(folder.into()), broker, database }
     }
 
     /// Sends a signal to PostgreSQL's postmaster.
     pub fn signal_database(&self, signal: &str) {
-        kill(signal, &self.folder.join("postgres/postmaster.pid"));
+        kill(signal, self.services.database_pid().unwrap());
     }
 
     /// Sends a signal to RabbitMQ.
     pub fn signal_broker(&self, signal: &str) {
-        kill(signal, &self.folder.join("rabbitmq/pid"));
+        kill(signal, self.services.broker_pid().unwrap());
     }
 
     /// Starts what does not run, and waits until both answer.
@@ -76,25 +62,21 @@ impl Servers {
     }
 
     async fn script(&self, arguments: &[&str]) {
-        let mut command = Command::new("scripts/services");
-        command.args(arguments).env(OWN, &self.folder).env_remove("AMQP_URL").env_remove("DATABASE_URL");
-        command.stdout(Stdio::null());
+        let mut command = self.services.script(arguments[0]);
+        command.args(&arguments[1..]).stdout(Stdio::null());
         let status = tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap();
         assert!(status.success(), "scripts/services {arguments:?}");
     }
 }
 
-/// Ends when the process has: a signal is not an end.
-fn kill(signal: &str, pid_file: &std::path::Path) {
-    let text = std::fs::read_to_string(pid_file).unwrap();
-    let pid = text.lines().next().unwrap().trim().to_owned();
-    Command::new("kill").args([signal, &pid]).status().unwrap();
-    let running = || std::path::Path::new("/proc").join(&pid).join("stat").exists();
-    while running() && !zombie(&pid) {
+/// Sends a signal and waits until the process has ended: a signal is not an end.
+fn kill(signal: &str, pid: u32) {
+    Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+    let running = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while running() {
         std::thread::yield_now();
     }
-}
-
-fn zombie(pid: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }

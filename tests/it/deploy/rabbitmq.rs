@@ -1,8 +1,6 @@
 //! What RabbitMQ's operators would make of k8s/components/rabbitmq-operator, made by hand on a real broker: a worker finds what it
 //! expects, its user may do what it has to and nothing else, and KEDA's user can read the length of the queue.
 
-use std::process::Command;
-
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
@@ -10,12 +8,12 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::Value;
 
-use super::{renderings, root, yaml};
+use super::{renderings, yaml};
+use crate::env::services::Services;
 use crate::env::{TestEnv, amqp_url, event, eventually, servers_are_private};
 
 fn rabbitmqctl(arguments: &[&str]) {
-    let mut command = Command::new(root("scripts/services"));
-    let output = command.arg("rabbitmqctl").args(arguments).env_remove("AMQP_URL").output().unwrap();
+    let output = Services::private().script("rabbitmqctl").args(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
