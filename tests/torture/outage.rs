@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ledger;
 use crate::env::{TestEnv, depth_of, eventually};
+use crate::ledger;
 use crate::pool::Pool;
 use crate::producers::Producers;
 use crate::servers::Servers;
