@@ -57,7 +57,7 @@ impl Drop for Alarm {
 /// The worker goes on under an alarm: it stores and acknowledges, because only what publishes is blocked. A dead letter is
 /// held, its lane waits with it, and the worker says why, until the alarm is over.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_goes_on_under_an_alarm() {
+async fn a_worker_stores_during_a_memory_alarm() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let env = TestEnv::new("alarmed").await;
     env.declare().await;
@@ -109,7 +109,7 @@ async fn a_worker_goes_on_under_an_alarm() {
 /// A memory alarm is an outage like any other: events are kept, and sent when it is over. It needs the private broker's own
 /// tool; against another broker there is nothing to show.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alarm_is_an_outage() {
+async fn a_memory_alarm_is_an_outage_for_the_publisher() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let env = TestEnv::empty("alarm").await;
     env.declare_foreign_queue().await;

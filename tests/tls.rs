@@ -129,7 +129,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn both_servers_are_verified_and_ask_for_a_certificate() {
+fn tls_to_both_servers_is_verified_with_client_certificates() {
     if !env::servers_are_private() {
         eprintln!(
             "TLS needs servers of its own, which `scripts/services` starts where AMQP_URL is unset: nothing was shown"

@@ -19,7 +19,7 @@ use crate::env::{TestEnv, eventually};
 
 /// Large headers, bodies, half a request and nonsense: none of them holds up the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn oddly_shaped_requests_are_bounded() {
+async fn oversized_requests_are_rejected() {
     let env = TestEnv::new("bounds").await;
     let (tenant, served) = (Uuid::new_v4(), ApiServer::start(&env, |_| {}).await);
     fill(&env, tenant, 10).await;
@@ -91,7 +91,7 @@ async fn idle_connections_and_slow_readers_are_closed() {
 
 /// One tenant's flood is that tenant's own trouble.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_tenant_has_its_own_rate() {
+async fn each_tenant_has_its_own_rate_limit() {
     let env = TestEnv::new("rate").await;
     let served = ApiServer::start(&env, |command| {
         command.env("CNS_EVENTS__API__RATE_LIMIT", "5");
@@ -115,7 +115,7 @@ async fn each_tenant_has_its_own_rate() {
 
 /// A database that does not answer in time is a 503, and a caller who goes away in the middle leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_answers_and_callers_who_leave() {
+async fn slow_requests_time_out_and_disconnected_callers_are_dropped() {
     let env = TestEnv::new("slowapi").await;
     let (mine, other) = (Uuid::new_v4(), Uuid::new_v4());
     fill(&env, mine, 10).await;
@@ -152,7 +152,7 @@ async fn slow_answers_and_callers_who_leave() {
 
 /// A tenant with many readers who take nothing of large answers: memory stays bounded, and another tenant notices nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_readers_of_one_tenant_are_its_own_trouble() {
+async fn slow_readers_of_one_tenant_do_not_block_another() {
     const MIB: u64 = 1024 * 1024;
     let env = TestEnv::new("slowreaders").await;
     let (crowd, other) = (Uuid::new_v4(), Uuid::new_v4());

@@ -11,7 +11,7 @@ use crate::env::python::python_with;
 use crate::env::tokens::token;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_answers_as_its_document_says() {
+async fn responses_match_the_openapi_document() {
     let env = TestEnv::new("document").await;
     let tenant = Uuid::new_v4();
     // Of the shapes that events have: with and without everything that may be missing.

@@ -24,7 +24,7 @@ pub async fn fill(env: &TestEnv, tenant: Uuid, rows: i32) -> Uuid {
 
 /// An event goes in by the broker and comes out by HTTP with all of its columns.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_published_is_read() {
+async fn published_events_are_read_over_http() {
     let env = TestEnv::new("api").await;
     let _worker = env.worker().await;
     env.publish(event("read-me").as_bytes()).await;
@@ -63,7 +63,7 @@ async fn what_was_published_is_read() {
 
 /// What cannot be asked is a 400 that names it, and never a 500.
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_questions_are_told_apart() {
+async fn invalid_requests_have_problems_of_their_own() {
     let env = TestEnv::new("questions").await;
     let (tenant, served) = (Uuid::new_v4(), ApiServer::start(&env, |_| {}).await);
     let bom = fill(&env, tenant, 30).await;
@@ -142,7 +142,7 @@ async fn bad_questions_are_told_apart() {
 
 /// Replicas behind a balancer need nothing of each other: each understands the cursors of the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_go_on_where_another_ended() {
+async fn cursors_are_valid_on_every_replica() {
     let env = TestEnv::new("replicas").await;
     let tenant = Uuid::new_v4();
     let bom = fill(&env, tenant, 30).await;
@@ -160,7 +160,7 @@ async fn replicas_go_on_where_another_ended() {
 
 /// A request has an id, a caller's own where it is fit for a log; the answer to a stranger says what is missing.
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_and_challenges() {
+async fn responses_carry_request_ids_and_challenges() {
     let env = TestEnv::new("ids").await;
     let served = ApiServer::start(&env, |_| {}).await;
     let own = served.request("GET", "/v1/errors", &[("x-request-id", "from-the-balancer-1")]);
@@ -189,7 +189,7 @@ async fn ids_and_challenges() {
 
 /// gzip for who takes it, CORS for whom the configuration names.
 #[tokio::test(flavor = "multi_thread")]
-async fn gzip_and_cors() {
+async fn responses_are_compressed_and_cors_is_configured() {
     let env = TestEnv::new("cors").await;
     let tenant = Uuid::new_v4();
     let served = ApiServer::start(&env, |command| {
@@ -232,7 +232,7 @@ async fn gzip_and_cors() {
 
 /// The database goes and comes: 503 with a pause, not ready, and then all is well without a restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_said_and_over_when_it_is_over() {
+async fn a_database_outage_is_a_503_until_it_ends() {
     let env = TestEnv::new("apiout").await;
     let tenant = Uuid::new_v4();
     fill(&env, tenant, 10).await;
@@ -260,7 +260,7 @@ async fn an_outage_is_said_and_over_when_it_is_over() {
 
 /// SIGTERM: what was asked is answered, what comes then is refused, and the exit code is 0.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_answers_what_was_asked() {
+async fn sigterm_completes_running_requests() {
     let env = TestEnv::new("apistop").await;
     let tenant = Uuid::new_v4();
     fill(&env, tenant, 10).await;
@@ -289,7 +289,7 @@ async fn a_stop_answers_what_was_asked() {
 
 /// Keys are turned without a restart: a new one is taken, an old one is given up, and a broken file changes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_turn() {
+async fn tokens_signed_with_rotated_keys_are_accepted() {
     let env = TestEnv::new("keys").await;
     let (old, new) = (Issuer::new(), Issuer::new());
     let file = env.logs().join("jwks.json");
@@ -329,7 +329,7 @@ async fn keys_turn() {
 
 /// What cannot work is refused at the start, with what would do.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_does_not_start_without_keys() {
+async fn serve_refuses_to_start_without_keys() {
     let env = TestEnv::new("apiconfig").await;
     let file = env.logs().join("set.json");
     let secret = json!({"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s"}]});
@@ -355,7 +355,7 @@ async fn it_does_not_start_without_keys() {
 
 /// Neither tokens nor secrets nor what events hold stand in a log, at the most talkative level.
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_keep_their_mouth_shut() {
+async fn logs_hold_no_tokens_secrets_or_events() {
     let env = TestEnv::new("apilogs").await;
     let (tenant, issuer) = (Uuid::new_v4(), Issuer::new());
     fill(&env, tenant, 10).await;
@@ -386,7 +386,7 @@ async fn logs_keep_their_mouth_shut() {
 
 /// Prometheus' own checker has nothing to say about the metrics. It runs where promtool is installed.
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_finds_nothing_to_say() {
+async fn metrics_of_serve_pass_promtool() {
     let env = TestEnv::new("apiprom").await;
     let served = ApiServer::start(&env, |_| {}).await;
     assert_eq!(served.get("/v1/errors", &token(Uuid::new_v4())).status, 200);

@@ -57,7 +57,7 @@ impl Rows {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_shows_another_tenants_rows() {
+async fn no_request_returns_another_tenants_rows() {
     let env = TestEnv::new("matrix").await;
     let rows = Rows::fill(&env).await;
     let (login, url) = env.login("in role authenticated").await;
@@ -247,7 +247,7 @@ fn bad_tokens(issuer: &Issuer, tenant: Uuid, good: &dyn Fn(Uuid) -> Value) -> Ve
 /// On a table that was there before, with policies that trust what users write themselves and a role of the issuer's: the API
 /// shows the token's tenant all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_tables_policies_do_not_widen_the_api() {
+async fn policies_of_an_existing_table_do_not_widen_the_api() {
     let env = TestEnv::empty("oldpolicies").await;
     env.sql.batch_execute(include_str!("../../env/seed.sql")).await.unwrap();
     assert!(env.command().arg("migrate").output().unwrap().status.success());

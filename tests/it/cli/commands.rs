@@ -13,7 +13,7 @@ fn text(output: &Output) -> String {
 
 /// The demo proves itself: exit 0 only if every event is stored once and the queue is empty.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_ends_well() {
+async fn the_demo_stores_every_event_once() {
     let env = TestEnv::new("demo").await;
     let worker = env.worker().await;
     let output = env.command().arg("demo").output().unwrap();
@@ -43,7 +43,7 @@ async fn the_demo_ends_well() {
 
 /// Any BOM will do, and one without part numbers says what it has.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_takes_a_bom() {
+async fn the_demo_reads_a_bom_file() {
     let env = TestEnv::new("bom").await;
     let _worker = env.worker().await;
     let folder = tempfile::tempdir().unwrap();
@@ -60,7 +60,7 @@ async fn the_demo_takes_a_bom() {
 
 /// One event from flags; JSON lines where a bad line is told by number and does not stop the rest.
 #[tokio::test(flavor = "multi_thread")]
-async fn publish_from_flags_and_lines() {
+async fn publish_reads_flags_and_json_lines() {
     let env = TestEnv::new("publish").await;
     let _worker = env.worker().await;
     let flags = [
@@ -104,7 +104,7 @@ async fn publish_from_flags_and_lines() {
 
 /// Secrets are masked, problems are one line each, and each kind of failure has its exit code.
 #[tokio::test(flavor = "multi_thread")]
-async fn configuration_is_shown_and_checked() {
+async fn config_shows_and_checks_the_configuration() {
     let env = TestEnv::empty("config").await;
     let output = env
         .command()
@@ -131,7 +131,7 @@ async fn configuration_is_shown_and_checked() {
 
 /// Prometheus' own checker has nothing to say about the metrics. It runs where promtool is installed.
 #[tokio::test(flavor = "multi_thread")]
-async fn promtool_finds_nothing_to_say() {
+async fn metrics_of_a_worker_pass_promtool() {
     let env = TestEnv::new("promtool").await;
     let worker = env.worker().await;
     let (status, metrics) = worker.get("/metrics").unwrap();

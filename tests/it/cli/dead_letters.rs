@@ -40,7 +40,7 @@ async fn with_three_letters(test: &str) -> TestEnv {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_are_listed_shown_and_exported_and_stay() {
+async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
     let env = with_three_letters("dlqlist").await;
     let table = text(&env.dlq(&["list"]).stdout);
     for word in ["invalid_field", "bom_id", "unstorable", "payload", "malformed_json", "cache_hit"] {
@@ -93,7 +93,7 @@ async fn letters_are_listed_shown_and_exported_and_stay() {
 
 /// What was mended is stored; what was not comes back with a count. Nothing is dead-lettered or lost by a replay.
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_are_replayed() {
+async fn dead_letters_are_replayed() {
     let env = with_three_letters("dlqreplay").await;
     let planned = env.dlq_json(&["replay", "--dry-run"]);
     assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
@@ -127,7 +127,7 @@ async fn letters_are_replayed() {
 
 /// A good message that the broker had dead-lettered is stored under its own key after a replay.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_mended_is_stored() {
+async fn corrected_dead_letters_are_stored() {
     let env = TestEnv::new("dlqmended").await;
     let refuse = "alter table enrichment_events add constraint no_poison check (event_id <> 'p')";
     env.sql.batch_execute(refuse).await.unwrap();
@@ -145,7 +145,7 @@ async fn what_was_mended_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn purging_asks_first() {
+async fn purging_dead_letters_needs_a_confirmation() {
     let env = with_three_letters("dlqpurge").await;
     for (arguments, said) in [
         (&["purge", "--all"][..], "--yes does it without asking"),
@@ -169,7 +169,7 @@ async fn purging_asks_first() {
 
 /// Letters that no careful client would write: texts that are no UTF-8, keys that no queue takes.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_in_the_queue_stops_it() {
+async fn foreign_messages_in_the_queue_do_not_stop_the_dlq_commands() {
     let env = TestEnv::new("dlqodd").await;
     let missing = env.dlq(&["list"]);
     assert_eq!(missing.status.code(), Some(1));
@@ -210,7 +210,7 @@ async fn nothing_in_the_queue_stops_it() {
 
 /// What the worker moved out of the way is said in the letter, and not in the way of a replay.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expiration_does_not_come_back() {
+async fn a_replayed_dead_letter_has_no_expiration() {
     let env = TestEnv::new("dlqexpire").await;
     let mut worker = env.worker().await;
     let user = url::Url::parse(&amqp_url()).unwrap().username().to_owned();

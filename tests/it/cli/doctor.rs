@@ -26,7 +26,7 @@ fn with(checks: &[Value], status: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sound_pool_has_nothing_wrong() {
+async fn doctor_finds_nothing_wrong_with_a_sound_pool() {
     let env = TestEnv::new("sound").await;
     let (login, url) = env.login("in role service_role").await;
     let as_worker = |command: &mut Command| {
@@ -52,7 +52,7 @@ async fn a_sound_pool_has_nothing_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_is_found_and_its_mend_works() {
+async fn doctor_finds_each_fault_and_its_fix_works() {
     let env = TestEnv::empty("sick").await;
     let (code, checks) = doctor(&env, |_| {});
     let wrong = with(&checks, "wrong").join("\n");
@@ -103,7 +103,7 @@ async fn each_fault_is_found_and_its_mend_works() {
 
 /// `doctor serve` looks at what the read API stands on: keys, login, both roles, and whether a stranger sees anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_read_apis_faults_are_found_too() {
+async fn doctor_finds_the_read_apis_faults() {
     let env = TestEnv::new("sickapi").await;
     let (login, url) = env.login("in role authenticated").await;
     let look = |secret: &str| {
@@ -151,7 +151,7 @@ async fn the_read_apis_faults_are_found_too() {
 
 /// A login without privileges, servers that are away, and a configuration that cannot work.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_reached_is_said() {
+async fn doctor_reports_unreachable_servers() {
     let env = TestEnv::new("unreached").await;
     env.declare().await;
     let (login, url) = env.login("").await;

@@ -20,7 +20,7 @@ fn said(output: &Output) -> (String, String) {
 
 /// A whole workflow in words, page by page, as JSON, and its state at the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflow_is_told() {
+async fn query_workflow_shows_a_workflow() {
     let env = TestEnv::new("told").await;
     let _worker = env.worker().await;
     let demo = env.command().args(["demo", "--json"]).output().unwrap();
@@ -64,7 +64,7 @@ async fn a_workflow_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_asked_is_said() {
+async fn query_refuses_invalid_arguments() {
     let env = TestEnv::new("unasked").await;
     for (arguments, code, words) in [
         (&["errors"][..], 2, "--tenant <UUID>|--organization <ID>|--all-tenants"),
@@ -103,7 +103,7 @@ async fn what_cannot_be_asked_is_said() {
 
 /// `--follow` shows what is there and then what comes, survives an outage of the database, and ends by Ctrl-C.
 #[tokio::test(flavor = "multi_thread")]
-async fn following_shows_what_comes() {
+async fn query_follow_shows_new_events() {
     let env = TestEnv::new("follow").await;
     let _worker = env.worker().await;
     env.publish(event("first").as_bytes()).await;

@@ -19,7 +19,7 @@ fn both(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_is_said_holds_a_secret() {
+async fn outputs_and_logs_hold_no_secrets() {
     let env = TestEnv::new("secrets").await;
     env.declare().await;
     let (login, _) = env.login("in role service_role").await;

@@ -12,7 +12,7 @@ fn said(output: &Output) -> String {
 /// Where there is an engine, the image is built and run as it is meant to be; elsewhere hadolint judges the Dockerfile. Needs an
 /// engine, or python3 and an index.
 #[test]
-fn the_image_is_small_and_has_no_root() {
+fn the_image_has_no_root_user_and_no_shell_tools() {
     let engine = ["docker", "podman"]
         .into_iter()
         .find(|engine| Command::new(engine).arg("info").output().is_ok_and(|output| output.status.success()));
@@ -63,7 +63,7 @@ fn the_image_is_small_and_has_no_root() {
 
 /// `systemd-analyze verify` has nothing to say of the units, and finds little that they could do.
 #[test]
-fn the_units_are_sound() {
+fn the_systemd_units_are_valid() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         eprintln!("systemd-analyze is not installed: the units were not judged");
         return;
@@ -114,7 +114,7 @@ fn the_units_are_sound() {
 
 /// `--version` and the metrics name the revision, which is git's where nothing else is said.
 #[test]
-fn the_revision_is_told() {
+fn the_version_names_the_revision() {
     let output = Command::new(env!("CARGO_BIN_EXE_cns-events")).arg("--version").output().unwrap();
     let version = said(&output);
     let (name, revision) = version.trim().split_once(" (").unwrap();
@@ -128,7 +128,7 @@ fn the_revision_is_told() {
 
 /// A release is tested first, is built for both kinds of machine, and says what is in it.
 #[test]
-fn the_release_is_whole() {
+fn the_release_workflow_builds_every_artifact() {
     let workflow = super::yaml(&read(".github/workflows/release.yaml")).remove(0);
     let ci = read(".github/workflows/ci.yaml");
     assert!(ci.contains("run: bash .ci/run"));

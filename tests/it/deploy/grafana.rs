@@ -16,7 +16,7 @@ fn filled(expression: &str) -> String {
 }
 
 #[test]
-fn every_query_asks_for_metrics_that_are_exported() {
+fn dashboard_queries_name_exported_metrics() {
     let dashboard = dashboard();
     let (mut queries, mut shown) = (0, BTreeSet::new());
     for panel in dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row") {
@@ -53,7 +53,7 @@ fn every_query_asks_for_metrics_that_are_exported() {
 }
 
 #[test]
-fn panels_have_ids_of_their_own_and_do_not_overlap() {
+fn dashboard_panels_have_unique_ids_and_do_not_overlap() {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
     let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();

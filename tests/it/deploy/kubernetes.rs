@@ -18,7 +18,7 @@ const VERSION: &str = "1.32";
 
 /// Every field is one that the schema knows and of its type. Needs python3 and an index; without them there is nothing to show.
 #[test]
-fn every_object_is_of_its_schema() {
+fn kubernetes_objects_match_their_schemas() {
     let packages = [
         "kubernetes-validate==1.37.0",
         "cloudcoil-models-keda==2.16.1.0",
@@ -83,7 +83,7 @@ fn every_object_is_of_its_schema() {
 }
 
 #[test]
-fn every_pod_is_restricted() {
+fn pods_meet_the_restricted_security_standard() {
     for (name, text) in renderings() {
         let pods = pods(&yaml(&text));
         assert!(pods.len() >= 3, "{name}");
@@ -96,7 +96,7 @@ fn every_pod_is_restricted() {
 /// Each container's command, with its environment, its configuration files and its secrets: the program takes them, listens on the
 /// ports that the objects name, and stops within the time that it is given.
 #[test]
-fn the_program_takes_what_the_objects_give_it() {
+fn the_program_accepts_the_configuration_of_the_objects() {
     let examples = yaml(&read("k8s/overlays/development/secrets.example.yaml"));
     for (name, text) in renderings() {
         let objects = yaml(&text);
@@ -195,7 +195,7 @@ fn effective(container: &Value, folder: &Path) -> BTreeMap<String, String> {
 
 /// Probes ask for paths that the program answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_are_answered() {
+async fn probes_of_the_pods_succeed() {
     let env = TestEnv::new("probes").await;
     let worker = env.worker().await;
     let served = ApiServer::start(&env, |_| {}).await;
@@ -221,7 +221,7 @@ async fn probes_are_answered() {
 
 /// What names another object names one that there is.
 #[test]
-fn what_is_named_exists() {
+fn names_in_kubernetes_objects_exist() {
     for (name, text) in renderings() {
         let objects = yaml(&text);
         let pods = pods(&objects);

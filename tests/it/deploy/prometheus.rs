@@ -19,7 +19,7 @@ fn there_is(program: &str) -> bool {
 }
 
 #[test]
-fn the_rules_pass_their_own_tests() {
+fn alert_rules_pass_their_tests() {
     if !there_is("promtool") {
         return;
     }
@@ -34,7 +34,7 @@ fn the_rules_pass_their_own_tests() {
 
 /// No alert waits for a metric that nobody exports, each has a test, and each has an entry in the runbook.
 #[test]
-fn every_alert_is_of_this_program_tested_and_explained() {
+fn every_alert_names_exported_metrics_and_has_a_test_and_a_runbook() {
     let (tests, runbook) = (read(&format!("{MONITORING}/rules_test.yaml")), read("docs/operations.md"));
     let mut alerts = 0;
     for rule in rules() {
@@ -58,7 +58,7 @@ fn every_alert_is_of_this_program_tested_and_explained() {
 
 /// The operator's object holds the same rules.
 #[test]
-fn the_operators_rules_are_the_same() {
+fn the_prometheus_operators_rules_are_the_same() {
     let object = yaml(&read(&format!("{MONITORING}/prometheusrule.yaml"))).remove(0);
     let plain = yaml(&read(&format!("{MONITORING}/rules.yaml"))).remove(0);
     assert_eq!(object["spec"], plain, "make rules writes prometheusrule.yaml anew");
@@ -67,7 +67,7 @@ fn the_operators_rules_are_the_same() {
 /// A worker and a read API at work, scraped by a Prometheus with these rules: the recording rules give what was done, and the pages'
 /// format has nothing that promtool would complain of.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prometheus_scrapes_the_pool() {
+async fn prometheus_scrapes_every_worker() {
     if !there_is("prometheus") || !there_is("promtool") {
         return;
     }

@@ -176,7 +176,7 @@ impl Drop for VirtualHost {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_lives_with_what_the_operators_make() {
+async fn a_worker_uses_the_topology_of_the_messaging_operators() {
     if !servers_are_private() {
         eprintln!("AMQP_URL names a broker that is not private: no users are made there");
         return;

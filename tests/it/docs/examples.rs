@@ -29,7 +29,7 @@ fn example(env: &TestEnv, name: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plain_producer() {
+async fn the_producer_example_publishes() {
     let env = TestEnv::new("producer").await;
     let _worker = env.worker().await;
     let output = example(&env, "producer").arg("500").output().unwrap();
@@ -39,7 +39,7 @@ async fn a_plain_producer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workflows_whole_life() {
+async fn the_workflow_example_publishes_a_whole_workflow() {
     let env = TestEnv::new("workflow").await;
     let _worker = env.worker().await;
     let output = example(&env, "workflow").output().unwrap();
@@ -50,7 +50,7 @@ async fn a_workflows_whole_life() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_axum_handler() {
+async fn the_axum_example_publishes_from_a_handler() {
     let env = TestEnv::new("axum").await;
     let _worker = env.worker().await;
     let mut service = example(&env, "axum_handler").arg("127.0.0.1:0").spawn().unwrap();

@@ -34,7 +34,7 @@ async fn the_python_example_publishes() {
 
 /// The tables of failures in the documentation are those of the code.
 #[test]
-fn the_tables_of_failures_are_the_codes() {
+fn failure_tables_in_the_docs_match_the_code() {
     use cns_events::broker::failure::REPLY_CODES;
     use cns_events::store::{FailureClass, SQLSTATES};
     let document = read("docs/reliability.md");
@@ -57,7 +57,7 @@ fn the_tables_of_failures_are_the_codes() {
 
 /// What the documentation says a test shows, a test of that name shows.
 #[test]
-fn the_tests_that_are_named_exist() {
+fn tests_named_in_the_docs_exist() {
     let document = read("docs/reliability.md");
     let named: Vec<&str> = document
         .split('`')
@@ -82,7 +82,7 @@ fn the_tests_that_are_named_exist() {
 
 /// Every key of the configuration stands in the README's or the file's own words, and every file linked exists.
 #[test]
-fn links_lead_somewhere() {
+fn links_in_the_docs_resolve() {
     for document in [
         "README.md",
         "CONTRIBUTING.md",
@@ -134,7 +134,7 @@ fn the_publisher_feature_is_light() {
 
 /// The queries and the roles that the documentation shows work as they stand.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_queries_and_roles_of_the_docs_work() {
+async fn queries_and_roles_of_the_docs_work() {
     let env = TestEnv::new("docs").await;
     let binary = Path::new(env!("CARGO_BIN_EXE_cns-events"));
     let mut asked = 0;

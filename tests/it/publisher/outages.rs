@@ -12,7 +12,7 @@ use crate::publisher::workflow::{log_numbered, workflow};
 
 /// The broker is away when the producer starts, comes, goes again and comes back: every event arrives, in order.
 #[tokio::test(flavor = "multi_thread")]
-async fn outages_are_waited_out_in_order() {
+async fn events_of_an_outage_arrive_in_order() {
     let env = TestEnv::empty("outage").await;
     env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
@@ -38,7 +38,7 @@ async fn outages_are_waited_out_in_order() {
 
 /// A producer that was deployed before the first worker: no queue takes its messages yet.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_queue_takes_is_kept_and_sent_again() {
+async fn unroutable_events_are_parked_and_sent_again() {
     let env = TestEnv::new("unroutable").await;
     let publisher = env.publisher();
     log_numbered(&workflow(&publisher), 0..200);
@@ -54,7 +54,7 @@ async fn what_no_queue_takes_is_kept_and_sent_again() {
 
 /// Among messages that a queue takes, those that none takes are told apart, however the broker puts its confirms together.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_unroutable_key_does_not_hold_up_the_others() {
+async fn an_unroutable_key_does_not_block_others() {
     let env = TestEnv::empty("mixed").await;
     env.declare_foreign_queue().await;
     let unbind = env.channel.queue_unbind(
@@ -98,7 +98,7 @@ async fn one_unroutable_key_does_not_hold_up_the_others() {
 
 /// A queue that refuses messages (nack) gets them again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_refuses_is_sent_again() {
+async fn nacked_events_are_sent_again() {
     let env = TestEnv::empty("nack").await;
     let publisher = env.publisher();
     eventually("the exchange is there", async || publisher.stats().connected).await;

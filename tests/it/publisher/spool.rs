@@ -13,7 +13,7 @@ use crate::publisher::workflow::{log_numbered, workflow};
 
 /// Closing in an outage says what is lost, and with a spool nothing is: the next publisher on the folder sends it.
 #[tokio::test(flavor = "multi_thread")]
-async fn closing_says_what_is_left() {
+async fn closing_reports_the_events_left_in_the_spool() {
     let env = TestEnv::empty("closing").await;
     env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
@@ -39,7 +39,7 @@ async fn closing_says_what_is_left() {
 /// A producer is killed with -9 in the middle of an outage and started again: every event that was accepted into the spool
 /// arrives, and is stored once. It is the example of a plain producer, as a process of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_nine_in_an_outage_loses_nothing_that_was_spooled() {
+async fn sigkill_in_an_outage_loses_no_spooled_event() {
     let env = TestEnv::new("spool").await;
     let relay = Relay::before(&amqp_url()).await;
     let folder = tempfile::tempdir().unwrap();
@@ -82,7 +82,7 @@ async fn kill_nine_in_an_outage_loses_nothing_that_was_spooled() {
 
 /// Every event goes to the disk before it is sent, where that is wanted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spool_can_take_every_event_first() {
+async fn a_spool_can_hold_every_event_before_it_is_sent() {
     let env = TestEnv::empty("always").await;
     env.declare_foreign_queue().await;
     let folder = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ async fn a_spool_can_take_every_event_first() {
 
 /// The connection breaks while there are events in flight, on disk and in memory: their order stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn order_is_kept_through_the_spool() {
+async fn the_spool_keeps_the_order_of_events() {
     let env = TestEnv::empty("order").await;
     env.declare_foreign_queue().await;
     let relay = Relay::before(&amqp_url()).await;
@@ -136,7 +136,7 @@ async fn order_is_kept_through_the_spool() {
 
 /// A message in the spool that no queue takes does not hold up what comes after it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misrouted_event_in_the_spool_is_put_aside() {
+async fn an_unroutable_spooled_event_is_parked() {
     let env = TestEnv::empty("misrouted").await;
     env.declare_foreign_queue().await;
     let options = FieldTable::default();

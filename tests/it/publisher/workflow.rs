@@ -141,7 +141,7 @@ async fn a_workflows_whole_life_is_stored() {
 
 /// On the wire: persistent, with the priority of its type, and the trace it belongs to.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_has_the_properties_of_the_contract() {
+async fn messages_have_the_properties_of_the_contract() {
     let env = TestEnv::empty("properties").await;
     env.declare_foreign_queue().await;
     let publisher = env.publisher();
@@ -191,7 +191,7 @@ async fn dropping_the_last_handle_does_not_hang() {
 
 /// What cannot work is said at the start, and without the password.
 #[test]
-fn what_cannot_work_is_said_at_the_start() {
+fn a_configuration_that_cannot_work_is_refused_at_start() {
     let error = |config| Publisher::start(config).unwrap_err().to_string();
     assert!(error(PublisherConfig::new("http://u:hunter2@h", "a")).contains("amqp://"));
     assert!(!error(PublisherConfig::new("http://u:hunter2@h", "a")).contains("hunter2"));

@@ -18,7 +18,7 @@ fn folder() -> std::path::PathBuf {
 
 /// Ten starting pods migrate one database, and another migrates its own: roles belong to the whole cluster.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_can_race() {
+async fn concurrent_migrations_do_not_fail() {
     let envs = [TestEnv::empty("race1").await, TestEnv::empty("race2").await];
     let mut children = Vec::new();
     for _ in 0..5 {
@@ -36,7 +36,7 @@ async fn many_can_race() {
 
 /// Every migration can be taken back, in order, and run again: as the diesel CLI does it.
 #[tokio::test(flavor = "multi_thread")]
-async fn down_and_up_again() {
+async fn migrations_can_be_reverted_and_run_again() {
     let env = TestEnv::new("down").await;
     let mut names: Vec<_> = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
@@ -164,7 +164,7 @@ async fn an_existing_table_is_migrated_in_place_with_a_writer_at_work() {
 
 /// A login that owns its table but is no superuser migrates, works and reads, all in one.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_login_that_is_no_superuser_can_do_it_all() {
+async fn a_login_without_superuser_can_migrate() {
     let env = TestEnv::empty("owner").await;
     let login = format!("{}_login", env.name);
     env.sql.batch_execute(&format!("create role {login} login password 'p' createrole; alter database {} owner to {login}; grant all on schema public to {login}", env.name)).await.unwrap();
@@ -195,7 +195,7 @@ async fn one_login_that_is_no_superuser_can_do_it_all() {
 
 /// A new table where default privileges give away everything, as on Supabase: the roles have what the contract says.
 #[tokio::test(flavor = "multi_thread")]
-async fn default_privileges_are_taken_back() {
+async fn default_privileges_are_revoked() {
     let env = TestEnv::empty("defaults").await;
     let generous = "do $$ begin create role anon nologin; exception when duplicate_object or unique_violation then null; end $$; \
                     do $$ begin create role service_role nologin; exception when duplicate_object or unique_violation then null; end $$; \
@@ -211,7 +211,7 @@ async fn default_privileges_are_taken_back() {
 
 /// An index whose building was cut short is built again, whichever it is.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_built_indexes_are_built_again() {
+async fn invalid_indexes_are_built_again() {
     let env = TestEnv::new("halfbuilt").await;
     let indexes = std::fs::read_dir(folder()).unwrap().filter_map(|entry| {
         let up = std::fs::read_to_string(entry.unwrap().path().join("up.sql")).unwrap();

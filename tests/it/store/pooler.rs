@@ -59,7 +59,7 @@ impl Drop for Pooler {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_share_the_poolers_connections() {
+async fn workers_run_behind_pgbouncer() {
     const EVENTS: usize = 3000;
     let env = TestEnv::new("pooler").await;
     let Some(pooler) = Pooler::start(&env) else {
@@ -106,7 +106,7 @@ async fn workers_share_the_poolers_connections() {
 
 /// Readers of two tenants share the pooler's two connections, and each sees its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_share_the_poolers_connections() {
+async fn readers_run_behind_pgbouncer() {
     let env = TestEnv::new("poolread").await;
     let Some(pooler) = Pooler::start(&env) else {
         eprintln!("pgbouncer is not installed: `scripts/services install pgbouncer`; nothing was shown");

@@ -28,7 +28,7 @@ async fn fill(env: &TestEnv, bom: Uuid, tenant: Uuid, of: &str, rows: i32) {
 
 /// Page by page, newest first, with many events of the same moment: every event once, in order, whatever the page's size.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_have_every_event_once() {
+async fn pages_return_every_event_once() {
     let env = TestEnv::new("pages").await;
     let (tenant, other, bom) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     fill(&env, bom, tenant, "w", 250).await;
@@ -91,7 +91,7 @@ async fn a_page_is_bounded_in_bytes() {
 
 /// Times that only SQL by hand can have put there are shown as the nearest that can be written.
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_times_do_not_hide_a_bom() {
+async fn times_outside_of_rfc_3339_do_not_hide_a_bom() {
     let env = TestEnv::new("times").await;
     let (tenant, bom) = (Uuid::new_v4(), Uuid::new_v4());
     let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source, created_at) select at, 'x', $1, $2, 'customer', at::timestamptz \
@@ -109,7 +109,7 @@ async fn impossible_times_do_not_hide_a_bom() {
 
 /// What is committed is told, once: also what is older by its own account, and what took long to be committed.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_new_is_told_once() {
+async fn new_events_are_returned_once() {
     let env = TestEnv::new("newer").await;
     let (tenant, bom) = (Uuid::new_v4(), Uuid::new_v4());
     fill(&env, bom, tenant, "before", 20).await;
@@ -221,7 +221,7 @@ async fn a_read_is_one_round_trip() {
 
 /// One connection, two tenants, and readers who go away at any moment: nobody is ever shown somebody else's.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_one_carries_no_claims_over() {
+async fn pooled_connections_carry_no_claims_over() {
     const READS: usize = 400;
     let env = TestEnv::new("carry").await;
     let (tenants, bom) = ([Uuid::new_v4(), Uuid::new_v4()], Uuid::new_v4());
@@ -283,7 +283,7 @@ async fn a_pool_of_one_carries_no_claims_over() {
 
 /// What a login may not, it is told, and nothing is shown.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_reads_as_what_it_is() {
+async fn a_login_reads_with_its_own_privileges() {
     let env = TestEnv::new("logins").await;
     let (tenant, bom) = (Uuid::new_v4(), Uuid::new_v4());
     fill(&env, bom, tenant, "w", 3).await;

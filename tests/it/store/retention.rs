@@ -29,7 +29,7 @@ fn said(output: &Output) -> String {
 
 /// A login with nothing but the role deletes what is older, to the row, and may do nothing else.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_older_goes_and_nothing_else() {
+async fn prune_deletes_older_events_only() {
     let env = TestEnv::new("prune").await;
     fill(&env, 1500, &[400, 91]).await;
     fill(&env, 700, &[89, 0]).await;
@@ -75,7 +75,7 @@ async fn what_is_older_goes_and_nothing_else() {
 
 /// Who may not is told what to do, and what cannot be meant is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_the_way_is_named() {
+async fn prune_names_what_prevents_it() {
     let env = TestEnv::new("pruneno").await;
     let (login, url) = env.login("in role service_role").await;
     let output = env
@@ -130,7 +130,7 @@ fn slow_prune(env: &TestEnv, url: &str) -> (Child, std::net::SocketAddr) {
 
 /// Beside a worker that stores: what it stores stays, a lost connection is tried again, and the metrics tell.
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_worker_and_through_an_outage() {
+async fn prune_runs_beside_a_worker_and_through_an_outage() {
     let env = TestEnv::new("prunebeside").await;
     fill(&env, 4000, &[100]).await;
     let _worker = env.worker().await;
@@ -164,7 +164,7 @@ async fn beside_a_worker_and_through_an_outage() {
 
 /// A stop ends it after the batch in hand, says so, and the same command goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_is_said_and_goes_on_later() {
+async fn a_stopped_prune_continues_later() {
     let env = TestEnv::new("prunestop").await;
     fill(&env, 5000, &[100]).await;
     let (child, _) = slow_prune(&env, &env.database_url);

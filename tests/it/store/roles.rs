@@ -10,7 +10,7 @@ use crate::env::{TestEnv, connect, event, eventually};
 
 /// As `authenticated`, with whatever claims a connection may set.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_sql_shows_another_tenants_rows() {
+async fn no_sql_returns_another_tenants_rows() {
     let env = TestEnv::new("sqlmatrix").await;
     let rows = Rows::fill(&env).await;
     env.sql.batch_execute("analyze enrichment_events").await.unwrap();
@@ -160,7 +160,7 @@ async fn nothing_else(client: &Client) -> usize {
 
 /// The worker inserts and asks about event_ids that it names, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_cannot_read() {
+async fn a_worker_login_cannot_read_events() {
     let env = TestEnv::new("workerrole").await;
     Rows::fill(&env).await;
     let (login, url) = env.login("in role service_role").await;
@@ -193,7 +193,7 @@ async fn a_worker_cannot_read() {
 
 /// The worker's login needs to be a member of service_role and nothing else, and can read nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_workers_login_needs_the_insert_and_the_lookup_only() {
+async fn a_worker_login_needs_insert_and_lookup_only() {
     let env = TestEnv::new("least").await;
     let (login, url) = env.login("in role service_role").await;
     let worker = env.start(|command| {
@@ -220,7 +220,7 @@ async fn the_workers_login_needs_the_insert_and_the_lookup_only() {
 
 /// Tenants are kept apart by the database: with claims, with none, and with empty ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_sees_its_own_rows_only() {
+async fn tenants_see_their_own_rows_only() {
     let env = TestEnv::new("tenants").await;
     let worker = env.worker().await;
     let (a, b) = ("6f9619ff-8b86-4d01-b42d-00cf4fc964aa", "6f9619ff-8b86-4d01-b42d-00cf4fc964bb");

@@ -47,7 +47,7 @@ fn corpus() -> Vec<Nasty> {
 }
 
 #[test]
-fn each_file_is_decoded_as_its_folder_says() {
+fn corpus_files_are_decoded_as_their_folder_says() {
     for Nasty { name, end, field, body } in corpus() {
         let incoming = ReceivedMessage {
             body: &body,
@@ -70,7 +70,7 @@ fn each_file_is_decoded_as_its_folder_says() {
 
 /// All of them through a real worker: what is stored can be read again, and each letter is its message byte for byte.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_file_ends_as_its_folder_says() {
+async fn corpus_files_are_stored_or_dead_lettered_as_their_folder_says() {
     let env = TestEnv::new("corpus").await;
     let worker = env.start(|command| {
         command.env("CNS_EVENTS__WORKER__MAX_MESSAGE_BYTES", MAX_BYTES.to_string());
@@ -103,7 +103,7 @@ async fn each_file_ends_as_its_folder_says() {
 
 /// What stands in properties and routing keys is checked like the body.
 #[tokio::test(flavor = "multi_thread")]
-async fn properties_are_checked_like_the_body() {
+async fn message_properties_are_checked_like_the_body() {
     let env = TestEnv::new("properties").await;
     let worker = env.worker().await;
     let without = |name: &str, text: &str| event(name).replace(text, "");

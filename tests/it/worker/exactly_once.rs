@@ -12,7 +12,7 @@ pub(super) fn shuffled(count: usize, step: usize) -> Vec<String> {
 /// Three workers share what a plain AMQP client publishes twice, shuffled: each event is one row and one
 /// duplicate, and nothing is left in the queue, ready or unacknowledged.
 #[tokio::test(flavor = "multi_thread")]
-async fn three_workers_store_20_000_events_published_twice() {
+async fn three_workers_store_20_000_events_published_twice_once_each() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("twice").await;
     let mut workers = [env.worker().await, env.worker().await, env.worker().await];
@@ -51,7 +51,7 @@ async fn three_workers_store_20_000_events_published_twice() {
 /// After many events without a duplicate an insert is one that a duplicate fails: nobody but the database notices when one
 /// comes all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_duplicate_after_20_000_events_without_one() {
+async fn a_duplicate_after_20_000_new_events_is_counted() {
     const NEW: usize = 20_000;
     let env = TestEnv::new("rare").await;
     let worker = env.start(|command| {
@@ -82,7 +82,7 @@ async fn a_duplicate_after_20_000_events_without_one() {
 /// With a backlog the merge of the payload index's pending list is put off; the next event that comes alone does it, on the same
 /// connection: the settings are the statement's only.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_puts_off_the_merge_of_the_payloads_index() {
+async fn a_backlog_defers_the_merge_of_the_gin_pending_list() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("pending").await;
     env.sql.batch_execute("create extension pgstattuple").await.unwrap();
@@ -109,7 +109,7 @@ async fn a_backlog_puts_off_the_merge_of_the_payloads_index() {
 
 /// A table that leaves a row out for a reason of its own loses no event: it becomes a dead letter, and its neighbours are stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_the_table_leaves_out_is_dead_lettered() {
+async fn a_row_that_a_trigger_suppresses_is_dead_lettered() {
     let env = TestEnv::new("leftout").await;
     env.sql.batch_execute("create unique index on enrichment_events (project_id)").await.unwrap();
     let of_project = |id: &str| {
@@ -129,7 +129,7 @@ async fn a_row_that_the_table_leaves_out_is_dead_lettered() {
 
 /// kill -9 in full flight, ten times: what was committed but not acknowledged comes again and is a duplicate.
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_nine_ten_times_loses_nothing() {
+async fn sigkill_loses_and_repeats_nothing() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("kill").await;
     env.declare().await;
@@ -159,7 +159,7 @@ async fn kill_nine_ten_times_loses_nothing() {
 
 /// SIGTERM under load: what is in hand is stored and acknowledged, the rest is back in the queue at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_is_graceful() {
+async fn sigterm_settles_the_batch_and_requeues_the_rest() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("stop").await;
     env.declare().await;
@@ -186,7 +186,7 @@ async fn a_stop_is_graceful() {
 
 /// The second signal does not wait.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_worker_at_once() {
     let env = TestEnv::new("second").await;
     let mut worker = env.worker().await;
     worker.signal("-INT");
@@ -197,7 +197,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 /// The same event_id with other data: the stored event stays, and both digests are told.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_is_counted_and_told() {
+async fn conflicts_are_counted_and_logged() {
     let env = TestEnv::new("conflict").await;
     let worker = env.worker().await;
     env.publish(event("same").as_bytes()).await;
@@ -227,7 +227,7 @@ async fn a_conflict_is_counted_and_told() {
 
 /// A classic queue with priorities is another set of arguments, and the same worker.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_classic_queue_serves_too() {
+async fn a_classic_queue_with_priorities_is_consumed() {
     let env = TestEnv::new("classic").await;
     let mut worker = env.start(|command| {
         command.env("CNS_EVENTS__AMQP__QUEUE_TYPE", "classic");

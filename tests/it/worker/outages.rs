@@ -5,7 +5,7 @@ use crate::env::{TestEnv, amqp_url, event, eventually};
 
 /// The database comes up after the worker: it waits, says so, takes nothing from the queue, and goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_started_after_the_worker() {
+async fn the_worker_waits_for_a_database_that_starts_later() {
     let env = TestEnv::new("latedb").await;
     env.declare().await;
     env.publish(event("a").as_bytes()).await;
@@ -29,7 +29,7 @@ async fn the_database_started_after_the_worker() {
 
 /// The broker comes up after the worker.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_started_after_the_worker() {
+async fn the_worker_waits_for_a_broker_that_starts_later() {
     let env = TestEnv::new("latemq").await;
     let relay = Relay::before(&amqp_url()).await;
     let worker = env.start(|command| {
@@ -49,7 +49,7 @@ async fn the_broker_started_after_the_worker() {
 
 /// The table is not there yet: the operator's fault, so that nothing is dead-lettered for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn migrations_run_after_the_worker() {
+async fn the_worker_waits_for_migrations() {
     let env = TestEnv::empty("latemig").await;
     let worker = env.start(|_| {});
     eventually("it says what is missing", async || {
@@ -65,7 +65,7 @@ async fn migrations_run_after_the_worker() {
 /// The database goes in full flight: batches are held, then given back; nothing is dead-lettered, nothing is
 /// requeued in a loop, and the backlog is worked off when it is back.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_database_goes_and_comes_back() {
+async fn a_database_outage_loses_and_repeats_nothing() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("dbcut").await;
     env.declare().await;
@@ -114,7 +114,7 @@ async fn the_database_goes_and_comes_back() {
 /// The broker's connection is cut in full flight: a new session, and what was committed but not acknowledged is
 /// a duplicate.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_brokers_connection_is_cut() {
+async fn a_cut_broker_connection_loses_and_repeats_nothing() {
     const EVENTS: usize = 20_000;
     let env = TestEnv::new("mqcut").await;
     env.declare().await;
@@ -147,7 +147,7 @@ async fn the_brokers_connection_is_cut() {
 
 /// SIGTERM while the database is away ends in time, and everything is in the queue.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_during_an_outage() {
+async fn sigterm_during_a_database_outage_requeues_and_exits_0() {
     let env = TestEnv::new("stopout").await;
     env.declare().await;
     let relay = Relay::before(&env.database_url).await;
@@ -199,7 +199,7 @@ async fn a_missing_privilege_is_held() {
 /// When the hold is over, what is missing for dead letters is declared anew, and nothing is consumed before a
 /// letter was taken: no delivery is spent on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_dead_letter_queues_are_declared_anew() {
+async fn missing_dead_letter_queues_are_declared_again() {
     let env = TestEnv::new("redeclare").await;
     let worker = env.start(|command| {
         command.env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
@@ -227,7 +227,7 @@ async fn missing_dead_letter_queues_are_declared_anew() {
 
 /// Dead letters that no queue takes are held, and the message is not acknowledged.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_that_no_queue_takes_is_held() {
+async fn a_delivery_whose_dead_letter_is_returned_is_held() {
     let env = TestEnv::new("nodead").await;
     let worker = env.worker().await;
     env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_server_that_cannot_store_is_held() {
 
 /// A real deadlock with another writer, in which the worker is the victim: tried again, nothing is dead-lettered.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadlock_is_tried_again() {
+async fn deadlocks_are_retried() {
     let env = TestEnv::new("deadlock").await;
     // After the first event the lane waits until a batch is full: the three that matter come together.
     let worker = env.start(|command| {
@@ -350,7 +350,7 @@ async fn acks_on_a_dead_channel_are_counted_as_lost() {
 
 /// Somebody deletes the queue: the broker ends the consumer, which is a fault and not an end. The queue is declared anew.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_queue_is_declared_anew() {
+async fn a_deleted_queue_is_declared_again() {
     let env = TestEnv::new("deleted").await;
     let worker = env.worker().await;
     env.channel.queue_delete(env.queue().into(), Default::default()).await.unwrap();

@@ -7,7 +7,7 @@ use crate::env::{TestEnv, event, eventually};
 
 /// Memory is bounded by bytes: a lane that may hold 4 MiB consumes 400 messages of 256 KiB a few at a time.
 #[tokio::test(flavor = "multi_thread")]
-async fn large_messages_are_taken_a_few_at_a_time() {
+async fn large_messages_shrink_the_prefetch() {
     let env = TestEnv::new("large").await;
     env.declare().await;
     let filler = "x".repeat(256 * 1024);
@@ -30,7 +30,7 @@ async fn large_messages_are_taken_a_few_at_a_time() {
 /// Messages sixteen times as large as one may be, and as many on their way as the prefetch allows: what comes while the lane
 /// turns to a smaller one is bounded too.
 #[tokio::test(flavor = "multi_thread")]
-async fn far_too_large_messages_do_not_fill_the_memory() {
+async fn oversized_messages_do_not_grow_the_memory() {
     const MIB: u64 = 1024 * 1024;
     let env = TestEnv::new("huge").await;
     env.declare().await;

@@ -164,7 +164,7 @@ fn bad(rng: &mut Rng, good: &Good) -> (Vec<u8>, &'static str, Option<&'static st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_messages_end_as_they_should() {
+async fn ten_thousand_random_messages_are_stored_or_dead_lettered_correctly() {
     let seed = fastrand::u64(..1_000_000);
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);

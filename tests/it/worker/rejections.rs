@@ -7,7 +7,7 @@ use crate::env::{TestEnv, event, eventually, header};
 
 /// Everything that can be wrong with a message, each among good neighbours.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_bad_message_is_a_dead_letter_with_its_reason() {
+async fn invalid_messages_are_dead_lettered_with_their_reason() {
     let env = TestEnv::new("bad").await;
     let worker = env.worker().await;
     let good = event("x");
@@ -59,7 +59,7 @@ async fn each_bad_message_is_a_dead_letter_with_its_reason() {
 
 /// A letter keeps its properties, save the two that the broker would act on, and headers too large for a frame.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_letter_keeps_its_properties() {
+async fn dead_letters_keep_the_properties_of_the_message() {
     let env = TestEnv::new("letter").await;
     let _worker = env.worker().await;
     let mut headers = FieldTable::default();
@@ -88,7 +88,7 @@ async fn a_letter_keeps_its_properties() {
 /// What only the database refuses is found by halving: one bad row costs its neighbours nothing. An error that
 /// nobody knows is the row's own fault where a probe can be stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_the_database_refuses_does_not_cost_its_neighbours() {
+async fn a_row_that_the_database_rejects_is_dead_lettered_alone() {
     let env = TestEnv::new("halving").await;
     env
         .sql
@@ -121,7 +121,7 @@ async fn a_row_that_the_database_refuses_does_not_cost_its_neighbours() {
 
 /// An error of the data's class is the table's fault where no row can be stored: nothing is dead-lettered for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_takes_no_row_is_not_the_datas_fault() {
+async fn a_constraint_that_rejects_every_row_is_held_before_dead_lettering() {
     let env = TestEnv::new("newcolumn").await;
     let worker = env.worker().await;
     env.sql.batch_execute("alter table enrichment_events add column x int not null").await.unwrap();
@@ -135,7 +135,7 @@ async fn a_table_that_takes_no_row_is_not_the_datas_fault() {
 
 /// A row that waits for somebody's lock does not hold its neighbours, and is stored when the lock goes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_row_does_not_hold_its_neighbours() {
+async fn a_locked_row_is_held_alone() {
     let env = TestEnv::new("locked").await;
     let insert = "insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) \
                   values ('e7', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')";
@@ -166,7 +166,7 @@ async fn a_locked_row_does_not_hold_its_neighbours() {
 
 /// Numbers that take little here and much when written out: compared by their hashes, and bounded.
 #[tokio::test(flavor = "multi_thread")]
-async fn huge_numbers_can_come_twice() {
+async fn duplicates_with_huge_numbers_are_no_conflicts() {
     let env = TestEnv::new("huge").await;
     let worker = env.worker().await;
     let huge = |count: usize| {
@@ -182,7 +182,7 @@ async fn huge_numbers_can_come_twice() {
 
 /// `validation.payload = "reject"` makes a broken payload a dead letter; the default stores and counts it.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_payload_policy_is_the_operators() {
+async fn validation_payload_decides_about_schema_violations() {
     let env = TestEnv::new("policy").await;
     let broken = event("p").replace(r#""key":"p""#, r#""other":1"#);
     let worker = env.worker().await;

@@ -20,7 +20,7 @@ async fn a_queue_with_other_arguments_is_a_configuration_error() {
 
 /// A user without configure permission may say that everything is there already.
 #[tokio::test(flavor = "multi_thread")]
-async fn passive_takes_what_is_there() {
+async fn passive_declare_uses_the_existing_topology() {
     let env = TestEnv::new("passive").await;
     let passive = |command: &mut Command| {
         command.env("CNS_EVENTS__AMQP__DECLARE", "passive");

@@ -87,19 +87,19 @@ async fn is_set_aside(queue_type: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_cannot_be_read_is_set_aside() {
+async fn messages_that_lapin_cannot_read_are_dead_lettered() {
     is_set_aside("quorum").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn also_on_a_classic_queue() {
+async fn messages_that_lapin_cannot_read_are_dead_lettered_from_a_classic_queue() {
     is_set_aside("classic").await;
 }
 
 /// While its letter is not taken it is held, and its neighbours are stored. When it was held for too long, what the letter needs
 /// is declared anew.
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_held_until_its_letter_is_taken() {
+async fn an_unreadable_message_is_held_until_its_dead_letter_is_confirmed() {
     let env = TestEnv::new("unbound").await;
     env.declare().await;
     let dlx = format!("{}.dlx", env.name);
@@ -126,7 +126,7 @@ async fn it_is_held_until_its_letter_is_taken() {
 /// frame that was agreed. A good message is stored like any other, a bad one becomes a letter that says what it had to
 /// leave out, and `dlq` can look at it as often as it likes.
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_outgrow_a_frame_are_read() {
+async fn headers_larger_than_a_frame_are_read() {
     let env = TestEnv::new("outgrown").await;
     env.declare().await;
     let large = BasicProperties::default().with_delivery_mode(2).with_headers({
@@ -211,7 +211,7 @@ async fn headers_of_any_depth_are_read() {
 
 /// What the broker returns is told apart from what it takes, message by message.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_published_message_has_its_own_outcome() {
+async fn each_raw_publish_has_its_own_outcome() {
     let env = TestEnv::new("wire").await;
     env.declare().await;
     let mut wire = wire().await;
