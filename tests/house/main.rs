@@ -9,6 +9,7 @@
 mod allowed;
 mod borders;
 mod comments;
+mod contract_map;
 mod functions;
 mod imports;
 mod markdown;
@@ -69,4 +70,9 @@ fn lines_of_markdown_are_short() {
 #[test]
 fn three_links_lead_from_the_readme_to_each_goal() {
     check("way", ways::missing("README.md", &read));
+}
+
+#[test]
+fn every_section_of_the_contract_is_mapped_to_tests() {
+    check("contract-map", contract_map::gaps(&read("tests/README.md").unwrap(), &read));
 }

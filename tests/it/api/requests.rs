@@ -392,5 +392,5 @@ async fn metrics_of_serve_pass_promtool() {
     assert_eq!(served.get("/v1/errors", &token(Uuid::new_v4())).status, 200);
     let (status, metrics) = served.process.get("/metrics").unwrap();
     assert_eq!(status, 200);
-    crate::cli::commands::promtool_accepts(&metrics);
+    crate::env::promtool::assert_promtool_accepts(&metrics);
 }

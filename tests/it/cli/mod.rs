@@ -1,7 +1,9 @@
 //! The command line, as an operator or a script uses it.
 
-pub mod commands;
+mod config;
 mod dead_letters;
+mod demo;
 mod doctor;
+mod publish;
 mod query;
 mod secrets;
