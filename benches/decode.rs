@@ -1,4 +1,4 @@
-//! What the worker's pure parts cost for one message: reading it, and the checks within, with their allocations (divan).
+//! Cost of the worker's pure parts for one message: reading it, and the checks within, with their allocations (divan).
 //!
 //!     cargo bench --bench decode
 //!
@@ -62,7 +62,7 @@ fn schema_of_the_payload(bencher: Bencher<'_, '_>) {
     bencher.bench(|| schema::check(EventType::EnrichmentProgress, black_box(payload)));
 }
 
-/// What jsonb can hold: nothing suspicious in it, so that no token is read.
+/// JSON that jsonb can hold, without suspicious bytes, so that no token is read.
 #[divan::bench]
 fn sieve(bencher: Bencher<'_, '_>) {
     let payload = payload(PROGRESS);

@@ -1,10 +1,10 @@
-//! What retention costs a worker: the speed of a worker with a backlog, while `cns-events prune` deletes a million rows from the
+//! Cost of retention for a worker: the speed of a worker with a backlog, while `cns-events prune` deletes a million rows from the
 //! same table, beside its own speed without.
 //!
 //!     make retention                                      # a million old rows, two rounds; some ten minutes
 //!     cargo bench --bench prune -- --rows 100000 --seconds 5 --rounds 1
 //!
-//! The worker is alone, beside prune, and alone again; the mean of the two ends stands for what the middle would have been, with a
+//! The worker is alone, beside prune, and alone again; the mean of the two ends estimates the middle, with a
 //! table that grows. All the time the queue is topped up as fast as it is drained, so that its length is the same throughout. At
 //! the end of each round no old row is left, and every event is there.
 
@@ -33,7 +33,7 @@ struct Options {
     /// Events waiting in the queue, at least
     #[arg(long, default_value_t = 200_000)]
     backlog: usize,
-    /// How long the worker is alone, before and after
+    /// Seconds for which the worker is alone, before and after
     #[arg(long, default_value_t = 15)]
     seconds: u64,
     /// Rounds; medians are printed
@@ -45,7 +45,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -55,7 +55,7 @@ struct Round {
     before: f64,
     beside: f64,
     after: f64,
-    /// How long retention took.
+    /// Duration of the retention run.
     seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! How fast the read API answers: 1,000,000 rows, 200 requests a second, each endpoint alone and all of them together.
+//! Latency of the read API: 1,000,000 rows, 200 requests a second, each endpoint alone and all of them together.
 //!
 //!     make reading                                             # about three minutes, most of them for the rows
 //!     cargo bench --bench read -- --rows 100000 --seconds 5 --json
@@ -45,13 +45,13 @@ struct Options {
     /// Requests a second
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// How long each endpoint is asked, in seconds
+    /// Seconds of load on each endpoint
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -126,7 +126,7 @@ async fn main() {
     }
 }
 
-/// What came of one load.
+/// Figures of one load.
 struct Figures {
     name: &'static str,
     requests: usize,
@@ -213,7 +213,7 @@ impl ReadEnv {
         }
         let (start, period) = (Instant::now(), Duration::from_secs(1) / options.rate);
         for n in 0..options.rate * options.seconds {
-            tokio::time::sleep_until(start + period * n).await;
+            tokio::time::sleep_until(start + period * n).await; // the rate of the load
             due.send((start + period * n, n)).await.unwrap();
         }
         drop(due);

@@ -1,4 +1,4 @@
-//! How much faster four workers drain a queue than one, when the database is far away: behind a relay that makes a round trip
+//! Speed of four workers beside one, with a distant database: behind a relay that makes a round trip
 //! take 300 ms.
 //!
 //!     make scaling                                        # 200,000 events, three rounds, one worker and four
@@ -31,7 +31,7 @@ struct Options {
     /// Rounds; medians are printed
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How many workers, in turn
+    /// Numbers of workers, in turn
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4])]
     workers: Vec<u16>,
     /// Round trip between worker and database
@@ -43,7 +43,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }

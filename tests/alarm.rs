@@ -1,4 +1,4 @@
-//! A memory alarm of the real broker. It stands apart because it stops every other publisher of that broker.
+//! A memory alarm of the real broker. A program of its own, because it blocks every other publisher of that broker.
 
 #![allow(
     unreachable_pub,

@@ -42,7 +42,7 @@ impl Servers {
         let ca = authority("cns-events test");
         let write = |name: &str, text: String| std::fs::write(tls.join(name), text).unwrap();
         write("ca.pem", ca.pem());
-        write("other-ca.pem", authority("somebody else").pem());
+        write("other-ca.pem", authority("another authority").pem());
         for (name, subject) in [("server", "localhost"), ("client", "worker.example")] {
             let key = KeyPair::generate().unwrap();
             let certificate =
@@ -89,7 +89,7 @@ impl Servers {
         command
     }
 
-    /// What `doctor` finds of a server: `not reached: …`, or how it is reached.
+    /// Returns `doctor`'s finding about a server: `not reached: …`, or the way it is reached.
     fn found(&self, check: &str, amqp: &str, postgres: &str) -> String {
         let output = self.command(amqp, postgres).args(["doctor", "--json"]).output().unwrap();
         let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -114,12 +114,13 @@ impl Drop for Running {
     }
 }
 
-/// Asks until it is so. The processes that are asked send no signal.
+/// Waits until a condition holds. It is about other processes, which send no signal.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         #[allow(clippy::disallowed_methods)] // no runtime here
+        // Other processes send no signal.
         std::thread::sleep(Duration::from_millis(100));
     }
 }

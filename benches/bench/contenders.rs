@@ -1,4 +1,4 @@
-//! Who takes part in a drain: each from a queue that is full, into a table that is not touched by anybody else.
+//! The contenders of a drain: each from a full queue, into a table that no other program uses.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +21,7 @@ use crate::env::{amqp_url, connect, metric_in};
 /// Rows of a COPY, messages of an ack: what the worker's batches have.
 const CHUNK: usize = 1000;
 
-/// What one drain measured.
+/// Figures of one drain.
 pub struct Drain {
     pub per_s: f64,
     /// Processor time for each event, in microseconds: the contender's own, the broker's, the database's.
@@ -125,7 +125,7 @@ pub async fn lapin(env: &BenchEnv, events: usize) -> Drain {
     let (taken, last) = (left.0 + right.0, left.1.max(right.1));
     assert_eq!(taken, events, "every message is taken once");
     let own = cpu_us(std::process::id()) - own;
-    // Its channels close by themselves when their consumers are dropped: whoever is first.
+    // Its channels close by themselves when their consumers are dropped, so that this may fail.
     let _ = connection.close(200, "done".into()).await;
     Drain {
         per_s: events as f64 / (last - started).as_secs_f64(),

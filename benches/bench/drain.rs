@@ -11,7 +11,7 @@ use crate::{Options, spread};
 /// One event at a time takes so much longer that it gets a fiftieth of the events.
 const FEWER: usize = 50;
 
-/// Who drains, and from what.
+/// A contender, and the queue that it drains.
 #[derive(Clone, Copy)]
 enum Contender {
     Copy,
@@ -54,7 +54,7 @@ impl Contender {
     }
 }
 
-/// Every contender's figures: medians of all rounds, and how they stand beside COPY in each of them.
+/// Every contender's figures: medians of all rounds, and their ratio to COPY in each of them.
 pub async fn measure(env: &BenchEnv, options: &Options) -> Value {
     let mut contenders = vec![Contender::Copy];
     contenders.extend(options.queue.iter().map(|queue| Contender::Worker(*queue)));

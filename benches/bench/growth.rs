@@ -1,4 +1,4 @@
-//! What a table that has grown and a queue that has grown do to the speed.
+//! Speed with a large table and with a long queue.
 
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use crate::bench_env::{BenchEnv, BenchEvent, QueueKind, STORED, stop, wait_for};
 use crate::env::{connect, metric_in};
 use crate::{Options, spread};
 
-/// What a worker that has just started does not show yet: the first batches settle its prefetch.
+/// Time before the measurement: the first batches settle the worker's prefetch.
 const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Rounds of each rate.
@@ -61,7 +61,7 @@ async fn at(env: &BenchEnv, options: &Options, queue: QueueKind, rate: usize) ->
         let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
         // The timer ticks in milliseconds: what is due within one is published together.
         if due > Instant::now() {
-            tokio::time::sleep_until(due.into()).await;
+            tokio::time::sleep_until(due.into()).await; // the rate of the load
         }
         pending.push(env.publish(&channel, &BenchEvent::number(number).now()).await);
         if pending.len() == 1000 {

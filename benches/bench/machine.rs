@@ -1,4 +1,4 @@
-//! What it was measured on: figures of other machines cannot be compared with these.
+//! The machine and the servers of the measurement: figures of other machines cannot be compared with these.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! How fast the worker is, beside what the servers allow and beside workers in Python: everything in one run, on servers of its own.
+//! Speed of the worker, beside the servers' limits and beside workers in Python: everything in one run, on servers of its own.
 //!
 //!     make bench                                              # all of it: about an hour; writes docs/benchmarks
 //!     make bench BENCH="--only drain --queue quorum --rounds 3"
@@ -51,7 +51,7 @@ struct Options {
     /// Events a second whose latency is measured
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1000, 5000])]
     rates: Vec<usize>,
-    /// How long at each of them
+    /// Seconds at each rate
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// Rows in the table before a drain
@@ -60,7 +60,7 @@ struct Options {
     /// Messages in the queue before a drain
     #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 5_000_000])]
     messages: Vec<usize>,
-    /// Where results.json, results.md and results.svg go; nowhere where it is not given
+    /// Folder for results.json, results.md and results.svg; none without it
     #[arg(long)]
     out: Option<PathBuf>,
     /// A little of everything, in under a minute
@@ -69,7 +69,7 @@ struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,4 +1,4 @@
-//! What publishing costs the caller, and how fast one publisher is, beside bare lapin with the same confirms.
+//! Cost of publishing for the caller, and the speed of one publisher, beside bare lapin with the same confirms.
 //!
 //! Three things, each on a quorum queue of its own:
 //!
@@ -35,7 +35,7 @@ const EVENTS: usize = 100_000;
 /// Between two calls of a busy caller: 10,000 a second.
 const PACE: Duration = Duration::from_micros(100);
 
-/// A port that nobody listens on.
+/// A port without a listener.
 const AWAY: &str = "amqp://guest:guest@127.0.0.1:9/%2f";
 
 /// Figures of calls, of confirmed events and of memory.
@@ -105,7 +105,7 @@ fn log(workflow: &WorkflowPublisher, details: &Value) {
         .match_details(details);
 }
 
-/// What brings the body to about 760 bytes.
+/// Text that brings the body to about 760 bytes.
 fn details() -> Value {
     json!({
         "manufacturer": "Murata", "description": "Capacitor 100 nF 16 V X7R, automotive grade", "lifecycle": "active",
@@ -122,7 +122,7 @@ async fn until_settled(publisher: &Publisher, there: bool) {
     };
     while !settled() {
         assert!(Instant::now() < deadline, "the broker is not as it should be: {:?}", publisher.outage());
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await; // the publisher has no signal for it
     }
     // An outage that spools begins after a second.
     tokio::time::sleep(Duration::from_millis(if there { 0 } else { 1200 })).await;

@@ -1,4 +1,4 @@
-//! A server that goes and comes, as far as its clients can tell.
+//! A TCP relay in front of a server, to cut or delay its connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub struct Relay {
     turns: Arc<Turns>,
 }
 
-/// How often the near end spoke after the far one.
+/// Number of times that the near end spoke after the far end.
 #[derive(Default)]
 struct Turns {
     near_speaks: AtomicBool,
@@ -35,7 +35,7 @@ impl Turns {
 }
 
 impl Relay {
-    /// A closed relay: connecting to it is refused.
+    /// Creates a closed relay, which refuses connections.
     pub async fn before(url: &str) -> Arc<Relay> {
         let url = url::Url::parse(url).unwrap();
         let default = if url.scheme().starts_with("amqp") { 5672 } else { 5432 };
@@ -50,7 +50,7 @@ impl Relay {
         })
     }
 
-    /// The URL of the server, by way of this relay.
+    /// Returns the URL of the server through this relay.
     pub fn url(&self, url: &str) -> String {
         let mut url = url::Url::parse(url).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
@@ -58,12 +58,13 @@ impl Relay {
         url.to_string()
     }
 
+    /// Opens it: accepts connections and relays them.
     pub async fn open(self: &Arc<Self>) {
         let mut bound = TcpListener::bind(("127.0.0.1", self.port)).await;
         let deadline = std::time::Instant::now() + crate::env::TIMEOUT;
-        // The last listener may not be gone yet, or somebody's connection may have the port for a moment.
+        // The last listener may not be closed yet, or a client's connection may have the port for a moment.
         while bound.is_err() && std::time::Instant::now() < deadline {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(crate::env::POLL_INTERVAL).await; // a port sends no signal
             bound = TcpListener::bind(("127.0.0.1", self.port)).await;
         }
         let listener = bound.unwrap();
@@ -90,14 +91,12 @@ impl Relay {
         }));
     }
 
-    /// From now on everything takes so much longer, in each direction; connections keep their bandwidth.
-    #[allow(dead_code)] // not every test is slow
+    /// Delays every byte by this time in each direction; the bandwidth stays.
     pub fn slow(&self, delay: Duration) {
         self.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// How often the near end spoke after the far one: with a delay, the round trips.
-    #[allow(dead_code)] // not every test counts
+    /// Returns how many times the near end spoke after the far end: with a delay, the number of round trips.
     pub fn turns(&self) -> u64 {
         self.turns.count.load(Ordering::Relaxed)
     }
@@ -130,7 +129,7 @@ async fn carry(
     };
     let writing = async move {
         while let Some((due, bytes)) = far_end.recv().await {
-            tokio::time::sleep_until(due).await;
+            tokio::time::sleep_until(due).await; // the delay that the test asks for
             if to.write_all(&bytes).await.is_err() {
                 return;
             }

@@ -14,6 +14,7 @@ mod functions;
 mod imports;
 mod markdown;
 mod sizes;
+mod sleeps;
 mod source;
 mod tokens;
 mod ways;
@@ -75,4 +76,13 @@ fn three_links_lead_from_the_readme_to_each_goal() {
 #[test]
 fn every_section_of_the_contract_is_mapped_to_tests() {
     check("contract-map", contract_map::gaps(&read("tests/README.md").unwrap(), &read));
+}
+
+#[test]
+fn sleeps_in_tests_have_a_reason() {
+    let all = ["tests", "benches"]
+        .iter()
+        .flat_map(|folder| files(folder, ".rs"))
+        .filter(|file| !file.path.starts_with("tests/house/"));
+    check("sleep", sleeps::without_reason(&all.collect::<Vec<_>>()));
 }

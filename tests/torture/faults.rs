@@ -1,4 +1,4 @@
-//! What can go wrong, and a plan of it that a seed repeats.
+//! The faults, and a plan of them that a seed repeats.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +34,7 @@ pub enum EventType {
     Duplicates,
 }
 
-/// How often each kind comes, relative to the others: what takes long comes less often.
+/// Relative frequency of each kind: faults that take long come less often.
 const WEIGHTS: [(EventType, u32); 17] = [
     (EventType::KillWorker, 8),
     (EventType::StopWorker, 6),
@@ -119,7 +119,7 @@ impl EventType {
             EventType::SlowDatabase => "100 ms more to the database",
             EventType::SlowBroker => "100 ms more to the broker",
             EventType::TerminateBackends => "pg_terminate_backend of all workers",
-            EventType::LockTable => "table locked by somebody",
+            EventType::LockTable => "table locked by another session",
             EventType::CloseConnections => "broker closes every connection",
             EventType::MemoryAlarm => "memory alarm of the broker",
             EventType::Poison => "burst of poison messages",
@@ -147,7 +147,7 @@ impl fmt::Display for Fault {
 
 impl Fault {
     pub async fn happen(&self, env: &TestEnv, servers: &Servers, pool: &Pool, producers: &Producers) {
-        let lasts = || tokio::time::sleep(self.lasts);
+        let lasts = || tokio::time::sleep(self.lasts); // the plan fixes the time of each fault
         match self.kind {
             EventType::KillWorker => pool.kill(self.worker).await,
             EventType::StopWorker => pool.restart(self.worker).await,

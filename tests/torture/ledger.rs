@@ -1,4 +1,4 @@
-//! The balance: what was confirmed against what is there.
+//! The ledger of a run: every confirmed event against the table and the dead letters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl Verdict {
         )
     }
 
-    /// What does not add up.
+    /// Returns the differences between what was confirmed and what is there.
     pub fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut check = |what: &str, ids: Vec<&String>| {

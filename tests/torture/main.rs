@@ -1,5 +1,5 @@
-//! Everything that can go wrong, at random, under load; then the books are balanced: every event that the broker confirmed is
-//! a row or a dead letter, none is both, and no worker ended by itself.
+//! Random faults under load. Afterwards every event that the broker confirmed is a row or a dead letter, none is both, and no
+//! worker ended by itself.
 //!
 //! `make torture` (FAULTS=200 SEED=7), `make outage` (SECONDS=600 SERVER=database). It kills servers, so it has a pair of its
 //! own: this program starts them, runs itself with their URLs, and stops them. A short run is part of `make test`.
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// SIGKILL: it is listed then, and confirms nothing. That is not what is tested.
 const BEFORE: Duration = Duration::from_secs(8);
 
-/// How long the pool may take to work off what is left when the last fault is over.
+/// Upper bound for working off the queue after the last fault.
 const SETTLE: Duration = Duration::from_secs(240);
 
 fn main() {
@@ -86,7 +86,7 @@ async fn torture() -> bool {
     let pool = Arc::new(Pool::start(&env, &servers, 3).await);
     let watch = pool.clone().watch();
     let producers = Producers::start(&env, seed, 2, PAUSE);
-    tokio::time::sleep(BEFORE).await;
+    tokio::time::sleep(BEFORE).await; // load before the first fault, for a fixed time
     assert!(producers.confirmed() > 0, "nothing is confirmed before the first fault");
     let started = Instant::now();
     for (number, fault) in plan.faults.iter().enumerate() {
@@ -122,9 +122,9 @@ async fn torture() -> bool {
     wrong.is_empty()
 }
 
-/// Whether everything was worked off in time.
-async fn settled(env: &TestEnv, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
+/// Returns true if the queue was empty in time.
+async fn settled(env: &TestEnv, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         // Over a connection of its own: the environment's is long closed.
         if env::depth_of(&env.queue()).await == Some(0) {

@@ -14,7 +14,7 @@ const BEFORE: Duration = Duration::from_secs(10);
 /// Between two windows of a producer: some 500 events a second from both.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// How long the backlog may take.
+/// Upper bound for working off the backlog.
 const BACKLOG: Duration = Duration::from_secs(600);
 
 /// Between two lines of the log.
@@ -30,7 +30,7 @@ pub async fn run(lasts: Duration) -> bool {
     let pool = std::sync::Arc::new(Pool::start(&env, &servers, WORKERS).await);
     let watch = pool.clone().watch();
     let producers = Producers::start(&env, 1, 2, PAUSE);
-    tokio::time::sleep(BEFORE).await;
+    tokio::time::sleep(BEFORE).await; // load before the outage, for a fixed time
     println!("outage of {} for {lasts:?}, {WORKERS} workers", if broker { "RabbitMQ" } else { "PostgreSQL" });
     say(&pool, &producers, "before");
     let memory: Vec<u64> = (0..WORKERS).map(|number| pool.memory(number)).collect();
@@ -42,6 +42,7 @@ pub async fn run(lasts: Duration) -> bool {
     }
     let started = Instant::now();
     while started.elapsed() < lasts {
+        // The outage lasts for a fixed time.
         tokio::time::sleep(EVERY.min(lasts.saturating_sub(started.elapsed()))).await;
         say(&pool, &producers, &format!("{:.0} s", started.elapsed().as_secs_f64()));
     }

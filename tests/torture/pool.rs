@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use crate::env::{TestEnv, Worker, amqp_url};
 use crate::servers::Servers;
 
-/// How long a graceful stop may take before it counts as none: `worker.shutdown_seconds`, and some.
+/// Upper bound for a graceful stop: `worker.shutdown_seconds`, and a margin.
 const STOP: Duration = Duration::from_secs(40);
 
 pub struct Pool {
@@ -84,15 +84,15 @@ impl Pool {
     }
 
     /// Waits until nothing is in flight in any of them: a batch that is held would go back to the queue at a stop.
-    pub async fn idle(&self, patience: Duration) -> bool {
-        let deadline = std::time::Instant::now() + patience;
+    pub async fn idle(&self, limit: Duration) -> bool {
+        let deadline = std::time::Instant::now() + limit;
         let in_flight =
             || (0..self.workers.len()).any(|number| self.metric_value(number, "cns_events_in_flight") > 0.0);
         while in_flight() {
             if std::time::Instant::now() > deadline {
                 return false;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await; // other processes are asked
+            tokio::time::sleep(Duration::from_millis(100)).await; // other processes send no signal
         }
         true
     }

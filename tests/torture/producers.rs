@@ -16,10 +16,10 @@ use crate::env::{TestEnv, amqp_url, event};
 /// Messages on their way at the same time.
 const WINDOW: usize = 100;
 
-/// How long the broker may take to confirm a window before the connection is given up.
+/// Upper bound for the confirms of a window; after it the producer reconnects.
 const CONFIRM: Duration = Duration::from_secs(10);
 
-/// What was published and confirmed.
+/// Ids of the events that were published and confirmed.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// Events that have to be rows.
@@ -43,7 +43,7 @@ impl Ledger {
 #[derive(Default)]
 struct Shared {
     ledger: Mutex<Ledger>,
-    /// What is to be published next, beside the steady flow.
+    /// Bodies to publish next, besides the steady flow.
     extra: Mutex<VecDeque<Message>>,
     numbers: Mutex<u64>,
 }
@@ -86,7 +86,7 @@ impl Producers {
         self.shared.extra.lock().unwrap().extend(again.into_iter().map(good));
     }
 
-    /// The id of a message that somebody else publishes, and that has to be a dead letter.
+    /// Returns the id of a message that another client publishes, and that has to be a dead letter.
     pub fn note_unreadable(&self) -> String {
         let id = poison(self.number()).id;
         self.shared.ledger.lock().unwrap().bad.insert(id.clone());

@@ -1,4 +1,4 @@
-//! What the read API bears: odd requests, floods, slow readers, a database that does not answer, and that each is nobody else's
+//! Limits of the read API: oversized requests, floods, slow readers, a slow database; none of them is another tenant's
 //! trouble.
 
 use std::io::{Read, Write};

@@ -61,7 +61,7 @@ async fn published_events_are_read_over_http() {
     assert_eq!(page.header("cache-control"), "no-store");
 }
 
-/// What cannot be asked is a 400 that names it, and never a 500.
+/// An invalid request is a 400 that names the parameter, never a 500.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_requests_have_problems_of_their_own() {
     let env = TestEnv::new("questions").await;
@@ -140,7 +140,7 @@ async fn invalid_requests_have_problems_of_their_own() {
     );
 }
 
-/// Replicas behind a balancer need nothing of each other: each understands the cursors of the others.
+/// Replicas behind a balancer share nothing: each accepts the cursors of the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn cursors_are_valid_on_every_replica() {
     let env = TestEnv::new("replicas").await;
@@ -227,7 +227,7 @@ async fn responses_are_compressed_and_cors_is_configured() {
     }
     let closed = ApiServer::start(&env, |_| {}).await;
     let asked = closed.request("GET", "/livez", &[("origin", "https://app.example.org")]);
-    assert_eq!(asked.header("access-control-allow-origin"), "", "nobody, unless said otherwise");
+    assert_eq!(asked.header("access-control-allow-origin"), "", "no origin by default");
 }
 
 /// The database goes and comes: 503 with a pause, not ready, and then all is well without a restart.
@@ -280,7 +280,7 @@ async fn sigterm_completes_running_requests() {
         .await;
     let signalled = std::time::Instant::now();
     served.process.signal("-TERM");
-    eventually("nobody else is let in", async || TcpStream::connect(served.address).is_err()).await;
+    eventually("new connections are refused", async || TcpStream::connect(served.address).is_err()).await;
     lock.batch_execute("rollback").await.unwrap();
     assert_eq!(read_response(stream).events().len(), 5);
     assert!(served.process.ended().await.success());
@@ -327,7 +327,7 @@ async fn tokens_signed_with_rotated_keys_are_accepted() {
     assert_eq!(status(&by_new), 200);
 }
 
-/// What cannot work is refused at the start, with what would do.
+/// A configuration without keys is refused at start, with the fix.
 #[tokio::test(flavor = "multi_thread")]
 async fn serve_refuses_to_start_without_keys() {
     let env = TestEnv::new("apiconfig").await;
@@ -353,7 +353,7 @@ async fn serve_refuses_to_start_without_keys() {
     }
 }
 
-/// Neither tokens nor secrets nor what events hold stand in a log, at the most talkative level.
+/// Logs hold no tokens, secrets or event contents, at the most verbose level.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_hold_no_tokens_secrets_or_events() {
     let env = TestEnv::new("apilogs").await;

@@ -8,7 +8,7 @@ use crate::env::TestEnv;
 use crate::env::api_server::ApiServer;
 use crate::env::tokens::{How, Issuer, SECRET, claims};
 
-/// What three tenants have: a BOM and a workflow of their own each, and one of each that all of them share by its id.
+/// Rows of three tenants: a BOM and a workflow of each, and one of each whose id all of them use.
 pub struct Rows {
     pub tenants: [Uuid; 3],
     pub boms: [Uuid; 4],
@@ -35,7 +35,7 @@ impl Rows {
         rows
     }
 
-    /// Every question about everybody's things.
+    /// Returns every request about every tenant's rows.
     fn questions(&self) -> Vec<String> {
         let boms = self.boms.iter().map(|bom| format!("/v1/boms/{bom}/events?"));
         let some = self.boms.iter().map(|bom| format!("/v1/boms/{bom}/events?type=error,cache_hit&"));
@@ -43,7 +43,7 @@ impl Rows {
         boms.chain(some).chain(workflows).chain(["/v1/errors?hours=8760&".to_owned()]).collect()
     }
 
-    /// Whether this tenant has rows that answer the question.
+    /// Returns true if this tenant has rows that match the request.
     fn has(&self, tenant: usize, question: &str) -> bool {
         let own = [
             &self.boms[tenant].to_string(),
@@ -171,10 +171,7 @@ fn bad_tokens(issuer: &Issuer, tenant: Uuid, good: &dyn Fn(Uuid) -> Value) -> Ve
     );
     add("RS256 by the key for ES256", issuer.sign(How::Rsa, &json!({"alg": "RS256", "kid": "ec"}), &claims));
     add("ES256 by the key for RS256", issuer.sign(How::Ec, &json!({"alg": "ES256", "kid": "rsa"}), &claims));
-    add(
-        "a key id that nobody has",
-        issuer.sign(How::Rsa, &json!({"alg": "RS256", "kid": "../../etc"}), &claims),
-    );
+    add("an unknown key id", issuer.sign(How::Rsa, &json!({"alg": "RS256", "kid": "../../etc"}), &claims));
     let stranger = Issuer::new();
     add("a stranger's ES256", stranger.sign(How::Ec, &json!({"alg": "ES256", "kid": "ec"}), &claims));
     let own = stranger.jwks()["keys"][1].clone();

@@ -14,7 +14,7 @@ impl TestEnv {
         self.command().arg("dlq").args(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// What a `dlq` command prints with `--json`.
+    /// Returns the output of a `dlq` command with `--json`.
     fn dlq_json(&self, arguments: &[&str]) -> Value {
         let output = self.dlq(&[arguments, &["--json"]].concat());
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
@@ -91,7 +91,7 @@ async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
     assert_eq!(again, list, "looking costs nothing");
 }
 
-/// What was mended is stored; what was not comes back with a count. Nothing is dead-lettered or lost by a replay.
+/// Corrected dead letters are stored; the others come back with a count. A replay loses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed() {
     let env = with_three_letters("dlqreplay").await;
@@ -208,7 +208,7 @@ async fn foreign_messages_in_the_queue_do_not_stop_the_dlq_commands() {
     eventually("1 are in it", async || env.depth(&env.queue()).await.0 == 1).await;
 }
 
-/// What the worker moved out of the way is said in the letter, and not in the way of a replay.
+/// Properties that the worker moved into headers are shown, and do not disturb a replay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_dead_letter_has_no_expiration() {
     let env = TestEnv::new("dlqexpire").await;

@@ -101,7 +101,7 @@ async fn doctor_finds_each_fault_and_its_fix_works() {
     eventually("letters stay", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
 }
 
-/// `doctor serve` looks at what the read API stands on: keys, login, both roles, and whether a stranger sees anything.
+/// `doctor serve` checks what the read API needs: keys, login, both roles, and that a login without claims sees nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_finds_the_read_apis_faults() {
     let env = TestEnv::new("sickapi").await;

@@ -1,5 +1,5 @@
-//! Planted secrets: passwords, a token's key and what stands in events. Everything that can be made to fail is made to fail, at
-//! the most talkative log level, and none of it may quote one of them.
+//! Planted secrets: passwords, a token's key and the contents of events. Every failure that can be caused is caused, at the
+//! most verbose log level, and no output may quote a secret.
 
 use std::process::{Command, Output};
 

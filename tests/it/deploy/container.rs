@@ -9,7 +9,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Where there is an engine, the image is built and run as it is meant to be; elsewhere hadolint judges the Dockerfile. Needs an
+/// Builds and runs the image if a container engine is present; otherwise hadolint checks the Dockerfile. Needs an
 /// engine, or python3 and an index.
 #[test]
 fn the_image_has_no_root_user_and_no_shell_tools() {

@@ -10,7 +10,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&read(&format!("{MONITORING}/dashboard.json"))).unwrap()
 }
 
-/// What Grafana would ask, with its own variables filled in.
+/// Returns the queries that Grafana would send, with its variables filled in.
 fn filled(expression: &str) -> String {
     expression.replace("$__rate_interval", "1m").replace("$namespace", ".*").replace("$instance", ".*")
 }

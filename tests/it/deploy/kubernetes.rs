@@ -219,7 +219,7 @@ async fn probes_of_the_pods_succeed() {
     assert_eq!(asked, 3 * 4, "liveness and readiness of two programs");
 }
 
-/// What names another object names one that there is.
+/// References between objects lead to objects that exist.
 #[test]
 fn names_in_kubernetes_objects_exist() {
     for (name, text) in renderings() {
@@ -251,7 +251,7 @@ fn names_in_kubernetes_objects_exist() {
         }
         for deployment in of("Deployment") {
             let pods = selected(&deployment["spec"]["selector"]["matchLabels"]);
-            assert_eq!(pods.len(), 1, "{name}: a deployment's pods are nobody else's");
+            assert_eq!(pods.len(), 1, "{name}: another deployment has the same pods");
             for spread in pods[0].spec["topologySpreadConstraints"].as_array().unwrap() {
                 assert_eq!(selected(&spread["labelSelector"]["matchLabels"])[0].name, pods[0].name);
             }
@@ -281,7 +281,7 @@ fn names_in_kubernetes_objects_exist() {
                 for port in rule["ports"].as_array().unwrap() {
                     assert!(
                         pods.iter().any(|pod| has_port(pod, &port["port"])),
-                        "{name}: nobody has the port {port}"
+                        "{name}: no container has the port {port}"
                     );
                 }
             }

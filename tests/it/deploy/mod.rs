@@ -1,4 +1,4 @@
-//! What runs this elsewhere is true of the program: Kubernetes' objects, Prometheus' rules, Grafana's dashboard, the image.
+//! Deployment files, checked against the program: Kubernetes objects, Prometheus rules, the Grafana dashboard, the image.
 
 mod container;
 mod grafana;

@@ -46,7 +46,7 @@ impl Pod {
         containers.remove(0)
     }
 
-    /// What keeps it from the restricted standard of Kubernetes' Pod Security Standards.
+    /// Returns the violations of the restricted level of Kubernetes' Pod Security Standards.
     pub fn unrestricted(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let pod = &self.spec["securityContext"];

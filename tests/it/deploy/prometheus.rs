@@ -32,7 +32,7 @@ fn alert_rules_pass_their_tests() {
     }
 }
 
-/// No alert waits for a metric that nobody exports, each has a test, and each has an entry in the runbook.
+/// Every alert is about an exported metric, has a test, and has an entry in the runbook.
 #[test]
 fn every_alert_names_exported_metrics_and_has_a_test_and_a_runbook() {
     let (tests, runbook) = (read(&format!("{MONITORING}/rules_test.yaml")), read("docs/operations.md"));

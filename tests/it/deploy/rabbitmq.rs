@@ -1,4 +1,4 @@
-//! What RabbitMQ's operators would make of k8s/components/rabbitmq-operator, made by hand on a real broker: a worker finds what it
+//! The objects of k8s/components/rabbitmq-operator, created by hand on a real broker as RabbitMQ's operators would: a worker finds what it
 //! expects, its user may do what it has to and nothing else, and KEDA's user can read the length of the queue.
 
 use lapin::options::{
@@ -154,7 +154,7 @@ impl VirtualHost {
         channel
     }
 
-    /// Whether the broker takes a message of this user's.
+    /// Returns true if the broker accepts a message of this user.
     async fn takes(&self, user: &str, exchange: &str, key: &str, body: &[u8]) -> bool {
         let channel = self.channel(&self.user(user), Some("p")).await;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };

@@ -9,7 +9,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use crate::env::{TestEnv, amqp_url, event, eventually};
 
-/// What a stopping worker may take at most, on a machine busy with other tests: Kubernetes gives 30 seconds.
+/// Upper bound for a worker's stop on a machine busy with other tests; Kubernetes allows 30 seconds.
 const QUICK: Duration = Duration::from_secs(15);
 
 /// Three workers, each restarted twice while events come without a pause: each ends with 0 and quickly, what it had not

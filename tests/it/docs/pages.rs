@@ -1,4 +1,4 @@
-//! What the documentation says is so.
+//! The documentation, checked against the program.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The README's Python producer runs as it stands, and its event is stored. Needs python3 with venv and an index
+/// The README's Python producer runs unchanged, and its event is stored. Needs python3 with venv and an index
 /// to install pika from; without them there is nothing to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_example_publishes() {
@@ -55,7 +55,7 @@ fn failure_tables_in_the_docs_match_the_code() {
     assert!(document.contains(&codes), "docs/reliability.md has to have:\n{codes}");
 }
 
-/// What the documentation says a test shows, a test of that name shows.
+/// Tests that the documentation names exist.
 #[test]
 fn tests_named_in_the_docs_exist() {
     let document = read("docs/reliability.md");
@@ -80,7 +80,7 @@ fn tests_named_in_the_docs_exist() {
     }
 }
 
-/// Every key of the configuration stands in the README's or the file's own words, and every file linked exists.
+/// Every file that a page links to exists.
 #[test]
 fn links_in_the_docs_resolve() {
     for document in [
@@ -132,7 +132,7 @@ fn the_publisher_feature_is_light() {
     }
 }
 
-/// The queries and the roles that the documentation shows work as they stand.
+/// The queries and the roles that the documentation shows work unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_and_roles_of_the_docs_work() {
     let env = TestEnv::new("docs").await;

@@ -125,7 +125,7 @@ async fn nacked_events_are_sent_again() {
                 arrived.push(number);
             }
         }
-        tokio::time::sleep(Duration::from_millis(20)).await; // the broker is asked, which sends no signal
+        tokio::time::sleep(crate::env::POLL_INTERVAL).await; // the broker sends no signal
     }
     assert_eq!(publisher.flush(TIMEOUT).await.confirmed, 30);
     let stats = publisher.stats();

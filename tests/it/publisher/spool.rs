@@ -1,4 +1,4 @@
-//! What the publisher keeps on disk: through an outage, a kill and a restart.
+//! The publisher's spool on disk: through an outage, a kill and a restart.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,7 +95,8 @@ async fn a_spool_can_hold_every_event_before_it_is_sent() {
     assert_eq!(env.drained().await, (0..2000).collect::<Vec<_>>());
     // And one by one, when nothing has happened for a while.
     for number in 0..3 {
-        tokio::time::sleep(Duration::from_millis(200)).await; // until everybody sleeps
+        // An idle publisher sends no signal: long enough for its thread to have gone to sleep.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         log_numbered(&workflow(&publisher), number..number + 1);
         assert_eq!(publisher.flush(Duration::from_secs(20)).await.left, 0, "{:?}", publisher.stats());
     }

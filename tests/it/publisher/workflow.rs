@@ -189,7 +189,7 @@ async fn dropping_the_last_handle_does_not_hang() {
     eventually("they are in the queue", async || env.depth(&env.queue()).await.0 == 1000).await;
 }
 
-/// What cannot work is said at the start, and without the password.
+/// An invalid configuration is reported at start, without the password.
 #[test]
 fn a_configuration_that_cannot_work_is_refused_at_start() {
     let error = |config| Publisher::start(config).unwrap_err().to_string();

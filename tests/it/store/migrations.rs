@@ -168,7 +168,7 @@ async fn a_login_without_superuser_can_migrate() {
     let env = TestEnv::empty("owner").await;
     let login = format!("{}_login", env.name);
     env.sql.batch_execute(&format!("create role {login} login password 'p' createrole; alter database {} owner to {login}; grant all on schema public to {login}", env.name)).await.unwrap();
-    // Roles of the cluster may be there already, made by somebody else: then an administrator grants them.
+    // Roles of the cluster may exist already: then an administrator grants them.
     env.sql.batch_execute(&format!("do $$ begin grant service_role, authenticated to {login}; exception when undefined_object then null; end $$")).await.unwrap();
     let mut url = url::Url::parse(&env.database_url).unwrap();
     url.set_username(&login).unwrap();

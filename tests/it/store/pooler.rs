@@ -18,7 +18,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// In front of the stand's database, with two server connections for everybody.
+    /// Starts PgBouncer in front of the test's database, with two server connections in all.
     fn start(env: &TestEnv) -> Option<Pooler> {
         let folder = tempfile::tempdir().unwrap();
         let server = url::Url::parse(&env.database_url).unwrap();

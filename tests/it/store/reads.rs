@@ -1,4 +1,4 @@
-//! Reads from Rust: pages, streams, what is new, plans, round trips, and a pool that carries nobody's claims to anybody else.
+//! Reads from Rust: pages, streams, new events, plans, round trips, and a pool that carries no claims over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,7 +107,7 @@ async fn times_outside_of_rfc_3339_do_not_hide_a_bom() {
     assert_eq!(years, ["9999", "9999", "2026", "0000", "0000"]);
 }
 
-/// What is committed is told, once: also what is older by its own account, and what took long to be committed.
+/// Every committed event is returned once: also one with an older `created_at`, and one with a slow commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn new_events_are_returned_once() {
     let env = TestEnv::new("newer").await;
@@ -219,7 +219,7 @@ async fn a_read_is_one_round_trip() {
     assert_eq!(relay.turns() - before, 3);
 }
 
-/// One connection, two tenants, and readers who go away at any moment: nobody is ever shown somebody else's.
+/// One connection, two tenants, and readers that disconnect at any moment: no tenant is shown another's events.
 #[tokio::test(flavor = "multi_thread")]
 async fn pooled_connections_carry_no_claims_over() {
     const READS: usize = 400;
@@ -243,8 +243,8 @@ async fn pooled_connections_carry_no_claims_over() {
             let query = Query::events_by_bom(bom, [""; 0], Some(1000)).unwrap();
             for _ in 0..READS / 4 {
                 let hasty = fastrand::bool();
-                let patience = if hasty { Duration::from_micros(fastrand::u64(0..20_000)) } else { TIMEOUT };
-                match tokio::time::timeout(patience, reader.page(&scope, &query)).await {
+                let limit = if hasty { Duration::from_micros(fastrand::u64(0..20_000)) } else { TIMEOUT };
+                match tokio::time::timeout(limit, reader.page(&scope, &query)).await {
                     Ok(page) => {
                         let page = page.unwrap();
                         assert_eq!(page.events.len(), 60);
@@ -281,7 +281,7 @@ async fn pooled_connections_carry_no_claims_over() {
     env.drop_login(&login).await;
 }
 
-/// What a login may not, it is told, and nothing is shown.
+/// A login without privileges is refused with the reason, and reads nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_reads_with_its_own_privileges() {
     let env = TestEnv::new("logins").await;

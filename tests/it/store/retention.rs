@@ -1,4 +1,4 @@
-//! `cns-events prune`: what is old enough goes, nothing else does, and nobody is disturbed.
+//! `cns-events prune`: it deletes old events only, and disturbs no worker.
 
 use std::net::TcpListener;
 use std::process::{Child, Output, Stdio};
@@ -73,7 +73,7 @@ async fn prune_deletes_older_events_only() {
     env.drop_login(&login).await;
 }
 
-/// Who may not is told what to do, and what cannot be meant is refused.
+/// A login without privileges is told the fix, and invalid arguments are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn prune_names_what_prevents_it() {
     let env = TestEnv::new("pruneno").await;
@@ -113,7 +113,7 @@ async fn prune_names_what_prevents_it() {
     assert_eq!(env.command().arg("prune").output().unwrap().status.code(), Some(2), "no age, no pruning");
 }
 
-/// A port that nobody listens on, and the process that is to.
+/// Starts a prune that can be stopped midway; returns the process and its address.
 fn slow_prune(env: &TestEnv, url: &str) -> (Child, std::net::SocketAddr) {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = env

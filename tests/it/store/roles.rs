@@ -1,4 +1,4 @@
-//! What each role may do by SQL: readers see their tenant's rows and do nothing else, workers insert and see nothing.
+//! Privileges of each role in SQL: readers see their tenant's rows and do nothing else, workers insert and see nothing.
 
 use serde_json::json;
 use tokio_postgres::Client;
@@ -17,7 +17,7 @@ async fn no_sql_returns_another_tenants_rows() {
     let (login, url) = env.login("in role authenticated").await;
     let client = connect(&url).await;
     let [a, b, _] = rows.tenants;
-    let everybody: Vec<(Option<String>, Option<Uuid>)> = rows
+    let known: Vec<(Option<String>, Option<Uuid>)> = rows
         .tenants
         .iter()
         .flat_map(|tenant| {
@@ -29,7 +29,7 @@ async fn no_sql_returns_another_tenants_rows() {
             .map(|claims| (Some(claims.to_string()), Some(*tenant)))
         })
         .collect();
-    let nobody = [
+    let unknown = [
         None,
         Some(String::new()),
         Some("{}".to_owned()),
@@ -44,8 +44,8 @@ async fn no_sql_returns_another_tenants_rows() {
         Some(json!({"user_metadata": {"tenant_id": a}}).to_string()),
         Some("no json".to_owned()),
     ];
-    let mut claims = everybody;
-    claims.extend(nobody.map(|claims| (claims, None)));
+    let mut claims = known;
+    claims.extend(unknown.map(|claims| (claims, None)));
 
     // A function that tells what it was called with: it must not be called for rows that are not to be seen.
     client
@@ -121,7 +121,7 @@ async fn no_sql_returns_another_tenants_rows() {
     let after = client.query("select 1 from enrichment_events", &[]).await.unwrap();
     assert!(after.is_empty());
     println!(
-        "{tried} statements as authenticated with {} kinds of claims: nobody saw another tenant's rows",
+        "{tried} statements as authenticated with {} kinds of claims: no statement returned another tenant's rows",
         claims.len()
     );
     drop(client);
@@ -236,13 +236,13 @@ async fn tenants_see_their_own_rows_only() {
     };
     assert_eq!(ids(&format!(r#"{{"tenant_id":"{a}"}}"#)).await, ["a"]);
     assert_eq!(ids(&format!(r#"{{"app_metadata":{{"tenant_id":"{b}"}}}}"#)).await, ["b"]);
-    for nobody in [
+    for unknown in [
         "",
         "{}",
         r#"{"tenant_id":""}"#,
         r#"{"tenant_id":"*"}"#,
         r#"{"user_metadata":{"tenant_id":"6f9619ff-8b86-4d01-b42d-00cf4fc964aa"}}"#,
     ] {
-        assert_eq!(ids(nobody).await, Vec::<String>::new(), "{nobody}");
+        assert_eq!(ids(unknown).await, Vec::<String>::new(), "{unknown}");
     }
 }

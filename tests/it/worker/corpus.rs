@@ -101,7 +101,7 @@ async fn corpus_files_are_stored_or_dead_lettered_as_their_folder_says() {
     assert_eq!(worker.metric_value("cns_events_store_retries_total{reason=\"unknown\"}"), 0.0);
 }
 
-/// What stands in properties and routing keys is checked like the body.
+/// Values from properties and routing keys are checked like those of the body.
 #[tokio::test(flavor = "multi_thread")]
 async fn message_properties_are_checked_like_the_body() {
     let env = TestEnv::new("properties").await;

@@ -48,7 +48,7 @@ async fn three_workers_store_20_000_events_published_twice_once_each() {
     assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
-/// After many events without a duplicate an insert is one that a duplicate fails: nobody but the database notices when one
+/// After many events without a duplicate the insert omits `on conflict`: only the database notices when one
 /// comes all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_after_20_000_new_events_is_counted() {
@@ -154,7 +154,7 @@ async fn sigkill_loses_and_repeats_nothing() {
     let ids: BTreeSet<String> = ids.iter().map(|row| row.get(0)).collect();
     let published: BTreeSet<String> = (0..EVENTS).map(|number| format!("e{number:06}")).collect();
     assert_eq!(ids, published);
-    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0, "a crash is nobody's data's fault");
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0, "a crash dead-letters nothing");
 }
 
 /// SIGTERM under load: what is in hand is stored and acknowledged, the rest is back in the queue at once.

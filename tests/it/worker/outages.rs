@@ -88,7 +88,7 @@ async fn a_database_outage_loses_and_repeats_nothing() {
         worker.metric_value(r#"cns_events_store_retries_total{reason="connection"}"#) > 0.0
     })
     .await;
-    // Past hold_seconds everything is returned, and nobody consumes.
+    // Past hold_seconds everything is requeued, and no worker consumes.
     eventually("it lets go", async || env.depth(&env.queue()).await.1 == 0).await;
     let ready = i64::from(env.depth(&env.queue()).await.0);
     // Each of the two lanes may have committed one batch whose answer the cut took away.
@@ -245,7 +245,7 @@ async fn a_delivery_whose_dead_letter_is_returned_is_held() {
     eventually("it is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
 }
 
-/// What the server says of itself by a SQLSTATE: read-only, out of connections. Held, said, and over when it is over.
+/// SQLSTATEs about the server itself (read-only, out of connections): the batch is held and reported until the state ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_cannot_store_is_held() {
     let env = TestEnv::new("cannot").await;

@@ -9,7 +9,7 @@ use crate::env::{TestEnv, eventually, header};
 
 const MESSAGES: usize = 10_000;
 
-/// What a worker's memory may grow by while it works, in bytes: the allocator's own ups and downs.
+/// Bound for the growth of a worker's memory in bytes: the allocator's own variation.
 const FLAT: u64 = 24 * 1024 * 1024;
 
 struct Good {

@@ -85,8 +85,8 @@ async fn dead_letters_keep_the_properties_of_the_message() {
     assert_eq!(letter.routing_key.as_str(), "cns.some.key");
 }
 
-/// What only the database refuses is found by halving: one bad row costs its neighbours nothing. An error that
-/// nobody knows is the row's own fault where a probe can be stored.
+/// A row that only the database rejects is found by halving; its neighbours are stored. An error that
+/// without a known class is about the row where a probe can be stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_the_database_rejects_is_dead_lettered_alone() {
     let env = TestEnv::new("halving").await;
@@ -133,7 +133,7 @@ async fn a_constraint_that_rejects_every_row_is_held_before_dead_lettering() {
     assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
 }
 
-/// A row that waits for somebody's lock does not hold its neighbours, and is stored when the lock goes.
+/// A row that waits for another session's lock is held alone, and is stored after the lock's end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_row_is_held_alone() {
     let env = TestEnv::new("locked").await;

@@ -1,4 +1,4 @@
-//! What exists on the broker, and what the worker says when it is something else.
+//! Topology that exists on the broker, and the worker's error where its arguments differ.
 
 use std::process::Command;
 

@@ -161,13 +161,13 @@ async fn headers_larger_than_a_frame_are_read() {
     wire.close().await.unwrap();
 }
 
-/// Headers nested as deep as a frame has room for, which whoever reads them has to follow: an event like any other, and
+/// Headers nested as deep as a frame has room for, which the worker has to follow: an event like any other, and
 /// a letter like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_any_depth_are_read() {
     let env = TestEnv::new("deep").await;
     let mut worker = env.worker().await;
-    // Arrays in arrays, and tables in tables: `head` is what stands before the length of each.
+    // Arrays in arrays, and tables in tables: `head` are the bytes before the length of each.
     let nested = |head: &[u8], levels: usize| {
         let mut lengths = Vec::new();
         let each = head.len() + 4;
@@ -209,7 +209,7 @@ async fn headers_of_any_depth_are_read() {
     assert!(worker.terminate().await.success());
 }
 
-/// What the broker returns is told apart from what it takes, message by message.
+/// Returned and confirmed messages are told apart, message by message.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_raw_publish_has_its_own_outcome() {
     let env = TestEnv::new("wire").await;
