@@ -39,6 +39,7 @@ pub mod health;
 pub mod message;
 #[cfg(feature = "service")]
 pub mod metrics;
+mod named;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "service")]

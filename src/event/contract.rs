@@ -1,20 +1,22 @@
-//! The contract for machines: a JSON Schema of each event type, and an `AsyncAPI` document, made from the types.
+//! The machine-readable contract: a JSON Schema of each event type, and an `AsyncAPI` document, generated from the types.
 //!
-//! The documents are checked in under `docs/contract`; a test says when they are not current.
+//! The documents are checked in under `docs/contract`; a test fails if they are out of date.
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::event_type::EventType;
+use super::envelope::Event;
+use super::event_type::{EventType, Payload, PayloadFunction};
+use super::headers;
 use super::payload::Object;
-use super::schema::with_type;
-use super::{Event, WorkflowState};
+use super::state::WorkflowState;
 
-/// The exchange that producers publish to, unless it is configured otherwise.
+/// Default of `amqp.exchange`.
 const EXCHANGE: &str = "cns.events";
 
-/// Every document, by its file's name.
+/// Returns every document, by file name.
 #[must_use]
 pub fn documents() -> Vec<(String, Value)> {
     let mut documents = vec![
@@ -22,12 +24,15 @@ pub fn documents() -> Vec<(String, Value)> {
         ("event.schema.json".to_owned(), event_schema(None)),
         ("workflow_state.schema.json".to_owned(), schema_of::<WorkflowState<'_>>().to_value()),
     ];
-    documents.extend(EventType::ALL.map(|kind| (format!("{kind}.schema.json"), event_schema(Some(kind)))));
+    documents.extend(
+        EventType::ALL
+            .map(|event_type| (format!("{event_type}.schema.json"), event_schema(Some(event_type)))),
+    );
     documents.iter_mut().for_each(|(_, document)| plain_words(document));
     documents
 }
 
-/// Descriptions come from the types' documentation, whose links mean nothing here.
+/// Removes the links from descriptions, which are doc comments of the types.
 fn plain_words(document: &mut Value) {
     match document {
         Value::String(text) => *text = text.replace("[`", "`").replace("`]", "`"),
@@ -37,13 +42,13 @@ fn plain_words(document: &mut Value) {
     }
 }
 
-/// The JSON Schema (2020-12) of a message's body: of a type, or of any type.
+/// Returns the JSON Schema (2020-12) of a message's body, for one event type or for any.
 ///
-/// It describes what is stored without a dead letter and without a schema violation. What the AMQP properties may say in
-/// its place (`message_id`, `type`, `timestamp`) is not required in it; a `null` is as good as an absent field. A `source`
-/// that it does not allow is corrected, and counted, all the same.
+/// A valid body is stored without a schema violation. Fields that an AMQP property can replace (`message_id`, `type`,
+/// `timestamp`) are not required; `null` is allowed for absent fields. The worker corrects, and counts, a `source` that the
+/// schema does not allow.
 #[must_use]
-pub fn event_schema(kind: Option<EventType>) -> Value {
+pub fn event_schema(event_type: Option<EventType>) -> Value {
     let mut schema = schema_of::<Event<'_, Object<'_>>>().to_value();
     if let Some(fields) = schema["properties"].as_object_mut() {
         for (_, field) in fields.iter_mut().filter(|(name, _)| *name != "bom_id") {
@@ -52,34 +57,42 @@ pub fn event_schema(kind: Option<EventType>) -> Value {
                 *field = json!({ "anyOf": [plain, { "type": "null" }] });
             }
         }
-        if let Some(kind) = kind {
-            fields
-                .insert("event_type".to_owned(), json!({ "const": kind.name(), "description": "The type." }));
-            fields.insert("payload".to_owned(), payload_schema(kind));
+        if let Some(event_type) = event_type {
+            fields.insert(
+                "event_type".to_owned(),
+                json!({ "const": event_type.name(), "description": "Type of the event." }),
+            );
+            fields.insert("payload".to_owned(), payload_schema(event_type));
         }
     }
     let required =
-        if kind.is_some() { json!(["bom_id", "event_type", "payload"]) } else { json!(["bom_id"]) };
+        if event_type.is_some() { json!(["bom_id", "event_type", "payload"]) } else { json!(["bom_id"]) };
     schema["required"] = required;
     let named = |field: &str| json!({ "required": [field], "properties": { field: { "type": "string", "minLength": 1 } } });
     schema["anyOf"] = json!([named("tenant_id"), named("organization_id")]);
-    schema["title"] = json!(kind.map_or("event", EventType::name));
+    schema["title"] = json!(event_type.map_or("event", EventType::name));
     schema["description"] = json!("The body of a message: one event.");
     schema
 }
 
-/// The JSON Schema of the payload of a type. More fields than it names are welcome.
+/// Returns the JSON Schema of the payload of a type. Further fields are allowed.
 #[must_use]
-pub fn payload_schema(kind: EventType) -> Value {
-    let mut schema = with_type!(kind, (), schema_for);
+pub fn payload_schema(event_type: EventType) -> Value {
+    let mut schema = event_type.with_payload_type(PayloadSchema);
     for word in ["$schema", "title"] {
         schema.remove(word);
     }
     schema.to_value()
 }
 
-fn schema_for<T: JsonSchema>((): ()) -> Schema {
-    schema_of::<T>()
+struct PayloadSchema;
+
+impl<'a> PayloadFunction<'a> for PayloadSchema {
+    type Output = Schema;
+
+    fn call<T: Payload + Deserialize<'a> + JsonSchema>(self) -> Schema {
+        schema_of::<T>()
+    }
 }
 
 fn schema_of<T: JsonSchema>() -> Schema {
@@ -89,39 +102,21 @@ fn schema_of<T: JsonSchema>() -> Schema {
         .into_root_schema_for::<T>()
 }
 
-/// The routing key of a type, with what an event's payload fills in as a parameter.
-const fn address(kind: EventType) -> &'static str {
-    match kind {
-        EventType::ProcessingStarted => "cns.processing.started",
-        EventType::StageStarted => "cns.stage.{stage}.started",
-        EventType::StageCompleted => "cns.stage.{stage}.completed",
-        EventType::EnrichmentProgress => "cns.enrichment.progress",
-        EventType::RiskAlert => "cns.risk.alert.{severity}",
-        EventType::WorkflowPaused => "cns.workflow.paused",
-        EventType::WorkflowResumed => "cns.workflow.resumed",
-        EventType::Error => "cns.error",
-        EventType::ComponentMatched => "cns.component.matched",
-        EventType::ApiCallMade => "cns.api.call",
-        EventType::CacheHit => "cns.cache.hit",
-        EventType::CacheMiss => "cns.cache.miss",
-    }
-}
-
-/// The `AsyncAPI` 3.1 document: what producers send.
+/// Returns the `AsyncAPI` 3.1 document: the messages that producers send.
 #[must_use]
 pub fn asyncapi() -> Value {
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
-    for kind in EventType::ALL {
-        channels.insert(kind.name().to_owned(), channel(kind));
-        operations.insert(format!("log_{kind}"), operation(kind));
-        messages.insert(kind.name().to_owned(), message(kind));
+    for event_type in EventType::ALL {
+        channels.insert(event_type.name().to_owned(), channel(event_type));
+        operations.insert(format!("log_{event_type}"), operation(event_type));
+        messages.insert(event_type.name().to_owned(), message(event_type));
     }
     json!({
         "asyncapi": "3.1.0",
         "info": {
             "title": "CNS events",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What happens to a bill of materials, published by workflows and stored once each. Any other event type under `cns.#` is stored as well.",
+            "description": "Events that workflows publish while they process a bill of materials. Each is stored once. Events of any other type with a routing key under `cns.#` are stored as well.",
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "defaultContentType": "application/json",
@@ -134,11 +129,11 @@ pub fn asyncapi() -> Value {
     })
 }
 
-fn channel(kind: EventType) -> Value {
-    let address = address(kind);
+fn channel(event_type: EventType) -> Value {
+    let address = event_type.key_pattern();
     let mut channel = json!({
         "address": address,
-        "messages": { kind.name(): { "$ref": format!("#/components/messages/{kind}") } },
+        "messages": { event_type.name(): { "$ref": format!("#/components/messages/{event_type}") } },
         "bindings": { "amqp": {
             "is": "routingKey",
             "exchange": { "name": EXCHANGE, "type": "topic", "durable": true, "autoDelete": false },
@@ -152,30 +147,30 @@ fn channel(kind: EventType) -> Value {
     channel
 }
 
-fn operation(kind: EventType) -> Value {
+fn operation(event_type: EventType) -> Value {
     json!({
         "action": "send",
-        "channel": { "$ref": format!("#/channels/{kind}") },
-        "messages": [{ "$ref": format!("#/channels/{kind}/messages/{kind}") }],
+        "channel": { "$ref": format!("#/channels/{event_type}") },
+        "messages": [{ "$ref": format!("#/channels/{event_type}/messages/{event_type}") }],
         "bindings": { "amqp": {
-            "deliveryMode": 2, "mandatory": true, "timestamp": true, "priority": kind.priority(address(kind)), "bindingVersion": "0.3.0",
+            "deliveryMode": 2, "mandatory": true, "timestamp": true, "priority": event_type.priority(event_type.key_pattern()), "bindingVersion": "0.3.0",
         } },
     })
 }
 
-fn message(kind: EventType) -> Value {
-    let mut body = event_schema(Some(kind));
+fn message(event_type: EventType) -> Value {
+    let mut body = event_schema(Some(event_type));
     if let Some(body) = body.as_object_mut() {
         body.remove("$schema");
     }
     json!({
-        "name": kind.name(),
+        "name": event_type.name(),
         "contentType": "application/json",
         "headers": { "type": "object", "properties": {
-            "traceparent": { "type": "string", "description": "The trace it belongs to (W3C Trace Context)." },
+            headers::TRACEPARENT: { "type": "string", "description": "Trace that the event belongs to (W3C Trace Context)." },
         } },
         "payload": body,
-        "bindings": { "amqp": { "messageType": kind.name(), "bindingVersion": "0.3.0" } },
+        "bindings": { "amqp": { "messageType": event_type.name(), "bindingVersion": "0.3.0" } },
     })
 }
 

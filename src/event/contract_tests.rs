@@ -1,9 +1,9 @@
 use super::*;
 use crate::event::{PayloadPolicy, ReceivedMessage, Rules, decode, schema};
 
-/// The documents under docs/contract are those of the code. `CNS_EVENTS_WRITE_CONTRACT=1` writes them.
+/// Compares docs/contract with the code. `CNS_EVENTS_WRITE_CONTRACT=1` writes the documents.
 #[test]
-fn the_documents_are_current() {
+fn the_documents_are_up_to_date() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/contract");
     for (name, document) in documents() {
         let (path, text) = (folder.join(&name), format!("{document:#}\n"));
@@ -12,14 +12,14 @@ fn the_documents_are_current() {
             std::fs::write(&path, &text).unwrap();
         }
         let current = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(current == text, "docs/contract/{name} is not current: run `make contract`");
+        assert!(current == text, "docs/contract/{name} is out of date: run `make contract`");
     }
 }
 
 #[test]
-fn addresses_are_the_keys_that_events_are_published_under() {
-    for kind in EventType::ALL {
-        let payload = match kind {
+fn key_patterns_agree_with_the_routing_keys_of_payloads() {
+    for event_type in EventType::ALL {
+        let payload = match event_type {
             EventType::StageStarted => r#"{"stage":"{stage}"}"#,
             EventType::StageCompleted => r#"{"stage":"{stage}","duration_ms":1}"#,
             EventType::RiskAlert => r#"{"component_id":"c","risk_score":1,"severity":"medium"}"#,
@@ -31,13 +31,16 @@ fn addresses_are_the_keys_that_events_are_published_under() {
             EventType::ApiCallMade => r#"{"supplier":"x","endpoint":"y"}"#,
             EventType::CacheHit | EventType::CacheMiss => r#"{"cache":"x","key":"y"}"#,
         };
-        assert_eq!(address(kind).replace("{severity}", "medium"), schema::routing_key(kind.name(), payload));
+        assert_eq!(
+            event_type.key_pattern().replace("{severity}", "medium"),
+            schema::routing_key(event_type.name(), payload)
+        );
     }
 }
 
-/// A JSON Schema and the worker agree about every one of these, field by field.
+/// A JSON Schema and the worker agree about each of these changes to a valid event.
 #[test]
-fn the_schemas_say_what_the_worker_does() {
+fn the_json_schemas_agree_with_the_worker() {
     let good = json!({
         "event_id": "e", "event_type": "enrichment_progress", "bom_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
         "organization_id": "org", "source": "staff", "workflow_id": "w", "state": { "percent": 1 },
@@ -102,14 +105,14 @@ fn the_schemas_say_what_the_worker_does() {
     }
 }
 
-/// Each type's schema knows its required fields, and takes what a producer of ours writes.
+/// Each schema is valid, and requires fields that the worker requires too.
 #[test]
-fn every_schema_is_one() {
-    for kind in EventType::ALL {
-        jsonschema::meta::validate(&event_schema(Some(kind))).unwrap();
-        assert!(!payload_schema(kind)["required"].as_array().unwrap().is_empty(), "{kind}");
-        let validator = jsonschema::validator_for(&payload_schema(kind)).unwrap();
-        assert!(!validator.is_valid(&json!({})), "{kind}");
-        assert!(schema::check(kind, "{}").is_err(), "{kind}");
+fn every_schema_is_valid_and_requires_fields() {
+    for event_type in EventType::ALL {
+        jsonschema::meta::validate(&event_schema(Some(event_type))).unwrap();
+        assert!(!payload_schema(event_type)["required"].as_array().unwrap().is_empty(), "{event_type}");
+        let validator = jsonschema::validator_for(&payload_schema(event_type)).unwrap();
+        assert!(!validator.is_valid(&json!({})), "{event_type}");
+        assert!(schema::check(event_type, "{}").is_err(), "{event_type}");
     }
 }

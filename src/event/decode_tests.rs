@@ -1,3 +1,5 @@
+use chrono::DateTime;
+
 use super::*;
 
 const BOM: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
@@ -18,18 +20,18 @@ fn read(body: &str) -> Result<Decoded<'_>, Rejection> {
     decode(&incoming(body.as_bytes()), &RULES)
 }
 
-/// A good body with one more field in front.
+/// Returns a valid body with one more field in front.
 fn with(field: &str) -> String {
     format!(r#"{{{field},"event_id":"e","event_type":"t","bom_id":"{BOM}","organization_id":"o"}}"#)
 }
 
-fn refused(body: &str) -> (Reason, Option<String>) {
+fn rejection_of(body: &str) -> (Reason, Option<String>) {
     let rejection = read(body).expect_err(body);
     (rejection.reason, rejection.field.map(Cow::into_owned))
 }
 
 #[test]
-fn a_whole_event_is_borrowed_from_the_body() {
+fn a_complete_event_borrows_from_the_body() {
     let body = format!(
         r#"{{"event_id":"e1","event_type":"cache_hit","bom_id":"{BOM}","tenant_id":"{BOM}","organization_id":"org-1",
         "project_id":null,"user_id":"{BOM}","source":"staff","workflow_id":"w","state":{{"a": 1.50}},
@@ -48,7 +50,7 @@ fn a_whole_event_is_borrowed_from_the_body() {
 }
 
 #[test]
-fn an_event_survives_the_way_out_and_back() {
+fn an_encoded_event_decodes_to_itself() {
     let body = with(r#""state":{"x":"\u00e9"},"payload":{"n":[1e3]}"#);
     let first = read(&body).unwrap().event;
     let encoded = first.to_json().unwrap();
@@ -57,7 +59,7 @@ fn an_event_survives_the_way_out_and_back() {
 }
 
 #[test]
-fn properties_serve_where_the_body_is_silent() {
+fn properties_are_defaults_of_absent_fields() {
     let body = format!(r#"{{"bom_id":"{BOM}","organization_id":"{BOM}"}}"#);
     let mut message = incoming(body.as_bytes());
     assert_eq!(decode(&message, &RULES).unwrap_err().reason, Reason::MissingField);
@@ -76,7 +78,7 @@ fn properties_serve_where_the_body_is_silent() {
 }
 
 #[test]
-fn source_is_corrected_not_refused() {
+fn an_unknown_source_is_corrected() {
     for (source, corrected) in [
         ("\"customer\"", false),
         ("\"st\\u0061ff\"", false),
@@ -92,7 +94,7 @@ fn source_is_corrected_not_refused() {
 }
 
 #[test]
-fn null_is_absent() {
+fn null_counts_as_absent() {
     let body = with(r#""tenant_id":null,"workflow_id":null,"state":null,"payload":null,"created_at":null"#);
     let event = read(&body).unwrap().event;
     assert_eq!((event.state.get(), event.payload.get()), ("{}", "{}"));
@@ -100,7 +102,7 @@ fn null_is_absent() {
 }
 
 #[test]
-fn every_refusal_has_its_reason_and_field() {
+fn every_rejection_has_its_reason_and_field() {
     use Reason::{
         InvalidField as Invalid, MalformedJson as Malformed, MissingField as Missing, Unstorable as Bad,
     };
@@ -143,39 +145,39 @@ fn every_refusal_has_its_reason_and_field() {
         (with(&format!(r#""workflow_id":"{}""#, "w".repeat(256))), Invalid, Some("workflow_id")),
     ];
     for (body, reason, field) in cases {
-        assert_eq!(refused(&body), (reason, field.map(str::to_owned)), "{body}");
+        assert_eq!(rejection_of(&body), (reason, field.map(str::to_owned)), "{body}");
     }
     assert_eq!(decode(&incoming(b"\xff{}"), &RULES).unwrap_err().reason, Malformed);
 }
 
 #[test]
-fn lengths_count_characters() {
+fn lengths_are_counted_in_characters() {
     let id = "é".repeat(255);
     let body = format!(r#"{{"event_id":"{id}","event_type":"t","bom_id":"{BOM}","organization_id":"o"}}"#);
     assert_eq!(read(&body).unwrap().event.event_id, id);
 }
 
 #[test]
-fn what_is_not_stored_may_hold_anything() {
+fn unknown_fields_may_have_any_value() {
     let deep = format!(r#""x":{}{}"#, "[".repeat(5000), "]".repeat(5000));
     assert_eq!(read(&with(&deep)).unwrap().ignored_fields, 1);
     assert_eq!(read(&with(r#""x":"\u0000""#)).unwrap().ignored_fields, 1);
 }
 
 #[test]
-fn a_hundred_thousand_unknown_fields_are_counted_in_no_time() {
+fn a_hundred_thousand_unknown_fields_are_counted_quickly() {
     let keys: Vec<String> = (0..100_000).map(|number| format!(r#""{number:x}":0"#)).collect();
     assert_eq!(read(&with(&keys.join(","))).unwrap().ignored_fields, 100_000);
 }
 
 #[test]
-fn a_large_body_is_not_even_read() {
+fn an_oversized_body_is_not_parsed() {
     let rules = Rules { max_message_bytes: 10, ..RULES };
     assert_eq!(decode(&incoming(b"not json at all"), &rules).unwrap_err().reason, Reason::TooLarge);
 }
 
 #[test]
-fn the_payload_policy_decides() {
+fn the_payload_policy_decides_about_violations() {
     let body = with(r#""payload":{"cache":"c"}"#).replace("\"t\"", "\"cache_hit\"");
     assert_eq!(read(&body).unwrap().schema_violation.unwrap(), "payload: missing field `key`");
     let reject = Rules { payload: PayloadPolicy::Reject, ..RULES };
@@ -194,8 +196,8 @@ fn a_rejection_never_quotes_the_body() {
     }
 }
 
-/// What holds of every message, whatever is in it.
-fn holds(body: &[u8]) {
+/// Asserts the invariants of decoding for any body.
+fn assert_invariants(body: &[u8]) {
     match decode(&incoming(body), &RULES) {
         Ok(Decoded { event, .. }) => {
             assert!((1..=MAX_ID_CHARS).contains(&event.event_id.chars().count()));
@@ -203,7 +205,7 @@ fn holds(body: &[u8]) {
             for text in [event.event_id.as_ref(), event.workflow_id.as_deref().unwrap_or_default()] {
                 assert!(!text.contains('\0'));
             }
-            // What is stored can be read back, and is the same event again.
+            // A stored event decodes to itself.
             let again = event.to_json().unwrap();
             let second = decode(&incoming(&again), &RULES).unwrap().event;
             assert_eq!(format!("{event:?}"), format!("{second:?}"));
@@ -214,18 +216,18 @@ fn holds(body: &[u8]) {
 
 proptest::proptest! {
     #[test]
-    fn any_bytes_have_an_end(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-        holds(&body);
+    fn any_bytes_are_decoded_or_rejected(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        assert_invariants(&body);
     }
 
-    /// A good body with something else in place of a part of it.
+    /// Replaces a part of a valid body.
     #[test]
-    fn a_damaged_body_has_an_end(at in 0_usize..400, length in 0_usize..40, instead in r#"[\[\]{}",:\\u0dD89eE+-.a-f\x00-\x7fé]{0,12}"#) {
+    fn a_damaged_body_is_decoded_or_rejected(at in 0_usize..400, length in 0_usize..40, instead in r#"[\[\]{}",:\\u0dD89eE+-.a-f\x00-\x7fé]{0,12}"#) {
         let body = with(
             r#""state":{"a":[1.5e3,"\u00e9"]},"payload":{"cache":"c","n":-0.1},"created_at":"2026-01-02T03:04:05Z","source":"staff""#,
         );
         let at = at.min(body.len());
         let end = (at + length).min(body.len());
-        holds(&[&body.as_bytes()[..at], instead.as_bytes(), &body.as_bytes()[end..]].concat());
+        assert_invariants(&[&body.as_bytes()[..at], instead.as_bytes(), &body.as_bytes()[end..]].concat());
     }
 }

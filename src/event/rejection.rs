@@ -1,51 +1,28 @@
-//! Why an event is dead-lettered.
+//! Rejections: the reasons for which a message is dead-lettered.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The reasons of the contract's section 5, as they stand in `x-cns-reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The body is not one UTF-8 JSON object.
-    MalformedJson,
-    /// A required field is absent.
-    MissingField,
-    /// A field holds what it must not.
-    InvalidField,
-    /// The payload does not match its type's schema, and `validation.payload` is `reject`.
-    PayloadSchema,
-    /// `PostgreSQL` cannot hold a value.
-    Unstorable,
-    /// The body is larger than `worker.max_message_bytes`.
-    TooLarge,
-    /// The database refused the row.
-    DatabaseRejected,
-}
+use crate::named::named_enum;
 
-impl Reason {
-    /// Every reason, in the contract's order.
-    pub const ALL: [Reason; 7] = [
-        Reason::MalformedJson,
-        Reason::MissingField,
-        Reason::InvalidField,
-        Reason::PayloadSchema,
-        Reason::Unstorable,
-        Reason::TooLarge,
-        Reason::DatabaseRejected,
-    ];
-
-    /// As it stands in the header and in the metric's label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Reason::MalformedJson => "malformed_json",
-            Reason::MissingField => "missing_field",
-            Reason::InvalidField => "invalid_field",
-            Reason::PayloadSchema => "payload_schema",
-            Reason::Unstorable => "unstorable",
-            Reason::TooLarge => "too_large",
-            Reason::DatabaseRejected => "database_rejected",
-        }
+named_enum! {
+    /// A reason of section 5 of the contract, the value of the header [`x-cns-reason`](super::headers::REASON).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Reason {
+        /// The body is not one UTF-8 JSON object.
+        MalformedJson = "malformed_json",
+        /// A required field is absent.
+        MissingField = "missing_field",
+        /// A field has a value that its rule does not allow.
+        InvalidField = "invalid_field",
+        /// The payload does not match its type's schema, and `validation.payload` is `reject`.
+        PayloadSchema = "payload_schema",
+        /// `PostgreSQL` cannot store a value.
+        Unstorable = "unstorable",
+        /// The body is larger than `worker.max_message_bytes`.
+        TooLarge = "too_large",
+        /// The database rejected the row.
+        DatabaseRejected = "database_rejected",
     }
 }
 
@@ -55,18 +32,18 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An event that cannot be stored because of its data.
+/// The reason for which a message cannot be stored because of its data.
 ///
-/// `detail` is one line for a person and never quotes the body: it goes to logs and to headers.
+/// `detail` is one line for the operator and never quotes the body: it goes to logs and to headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The class.
+    /// Class of the problem.
     pub reason: Reason,
-    /// The field at fault, where one is.
+    /// Field at fault, when the problem is about one field.
     pub field: Option<Cow<'static, str>>,
-    /// What is wrong, in words.
+    /// Description of the problem.
     pub detail: String,
-    /// What the database answered, where it was asked.
+    /// SQLSTATE of the database's answer, when the database rejected the row.
     pub sqlstate: Option<String>,
 }
 

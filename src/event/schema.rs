@@ -1,80 +1,53 @@
-//! A payload against the schema of its type: it is read as the type that a producer would have written.
+//! The check of a payload against the schema of its event type: it is deserialized as the type that a producer writes.
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::event_type::EventType;
-use super::payload::Payload;
-
-/// Calls a function that is generic over the payload's type with the type that belongs to a kind.
-macro_rules! with_type {
-    ($kind:expr, $payload:expr, $function:ident) => {
-        match $kind {
-            $crate::event::EventType::ProcessingStarted => {
-                $function::<$crate::event::payload::ProcessingStarted<'_>>($payload)
-            }
-            $crate::event::EventType::StageStarted => {
-                $function::<$crate::event::payload::StageStarted<'_>>($payload)
-            }
-            $crate::event::EventType::StageCompleted => {
-                $function::<$crate::event::payload::StageCompleted<'_>>($payload)
-            }
-            $crate::event::EventType::EnrichmentProgress => {
-                $function::<$crate::event::payload::EnrichmentProgress<'_>>($payload)
-            }
-            $crate::event::EventType::RiskAlert => {
-                $function::<$crate::event::payload::RiskAlert<'_>>($payload)
-            }
-            $crate::event::EventType::WorkflowPaused => {
-                $function::<$crate::event::payload::WorkflowPaused<'_>>($payload)
-            }
-            $crate::event::EventType::WorkflowResumed => {
-                $function::<$crate::event::payload::WorkflowResumed<'_>>($payload)
-            }
-            $crate::event::EventType::Error => $function::<$crate::event::payload::ErrorRaised<'_>>($payload),
-            $crate::event::EventType::ComponentMatched => {
-                $function::<$crate::event::payload::ComponentMatched<'_>>($payload)
-            }
-            $crate::event::EventType::ApiCallMade => {
-                $function::<$crate::event::payload::ApiCallMade<'_>>($payload)
-            }
-            $crate::event::EventType::CacheHit => $function::<$crate::event::payload::CacheHit<'_>>($payload),
-            $crate::event::EventType::CacheMiss => {
-                $function::<$crate::event::payload::CacheMiss<'_>>($payload)
-            }
-        }
-    };
-}
-pub(super) use with_type;
+use super::event_type::{EventType, Payload, PayloadFunction};
 
 /// Checks a received payload against the schema of its type.
 ///
 /// # Errors
-/// One line for a person, which names the field and never quotes the payload.
-pub fn check(kind: EventType, payload: &str) -> Result<(), String> {
-    fn read<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<(), String> {
-        match serde_json::from_str::<T>(payload) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(explain::<T>(payload)),
-        }
-    }
-    with_type!(kind, payload, read)
+/// One line for the operator, which names the field and never quotes the payload.
+pub fn check(event_type: EventType, payload: &str) -> Result<(), String> {
+    event_type.with_payload_type(Check(payload))
 }
 
-/// The key under which an event is published whose producer names none: that of its type, read from the payload
-/// where it says more; for a type that the contract does not know, its words under `cns.`
+struct Check<'a>(&'a str);
+
+impl<'a> PayloadFunction<'a> for Check<'a> {
+    type Output = Result<(), String>;
+
+    fn call<T: Payload + Deserialize<'a> + JsonSchema>(self) -> Self::Output {
+        match serde_json::from_str::<T>(self.0) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(explain::<T>(self.0)),
+        }
+    }
+}
+
+/// Returns the routing key for an event whose producer names none: the key of its type, filled from the payload. For an
+/// unknown type it is the type's name, with dots in place of underscores, behind `cns.`.
 #[must_use]
 pub fn routing_key(event_type: &str, payload: &str) -> Cow<'static, str> {
-    fn read<'a, T: Deserialize<'a> + Payload>(payload: &'a str) -> Option<Cow<'static, str>> {
-        serde_json::from_str::<T>(payload).ok().map(|payload| payload.routing_key())
-    }
     EventType::from_name(event_type)
-        .and_then(|kind| with_type!(kind, payload, read))
+        .and_then(|known| known.with_payload_type(RoutingKey(payload)))
         .unwrap_or_else(|| Cow::Owned(format!("cns.{}", event_type.replace('_', "."))))
 }
 
-/// Reads the payload once more to say which field is wrong; only a failed check comes here.
+struct RoutingKey<'a>(&'a str);
+
+impl<'a> PayloadFunction<'a> for RoutingKey<'a> {
+    type Output = Option<Cow<'static, str>>;
+
+    fn call<T: Payload + Deserialize<'a> + JsonSchema>(self) -> Self::Output {
+        serde_json::from_str::<T>(self.0).ok().map(|payload| payload.routing_key())
+    }
+}
+
+/// Returns the line about a failed check. Deserializes the payload once more to find the field.
 fn explain<'a, T: Deserialize<'a>>(payload: &'a str) -> String {
     let mut reader = serde_json::Deserializer::from_str(payload);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
@@ -85,7 +58,8 @@ fn explain<'a, T: Deserialize<'a>>(payload: &'a str) -> String {
         path => format!("payload.{path}"),
     };
     let message = error.inner().to_string();
-    // serde writes the offending value before ", expected": what stands after it comes from the schema alone.
+    // serde writes the offending value before ", expected": the text behind it comes from the schema alone. A test of this
+    // file fails if serde changes its messages.
     let message = match message.rsplit_once(", expected ") {
         Some((_, expected)) => format!("expected {expected}"),
         None => message,
@@ -99,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_the_contract_names_and_more() {
+    fn named_and_further_fields_are_accepted() {
         let payload =
             r#"{"mpn":"LM358","status":"no_match","confidence":0.5,"supplier":null,"extra":[1,{"a":2}]}"#;
         assert_eq!(check(EventType::EnrichmentProgress, payload), Ok(()));
     }
 
     #[test]
-    fn names_the_field_and_never_the_value() {
+    fn a_violation_names_the_field_and_never_the_value() {
         let missing = check(EventType::EnrichmentProgress, r#"{"status":"matched"}"#).unwrap_err();
         assert_eq!(missing, "payload: missing field `mpn`");
         let range = check(EventType::RiskAlert, r#"{"component_id":"c","risk_score":120,"severity":"high"}"#)
@@ -119,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_has_a_key() {
+    fn every_type_has_a_routing_key() {
         let alert = r#"{"component_id":"c","risk_score":91,"severity":"critical"}"#;
         assert_eq!(routing_key("risk_alert", alert), "cns.risk.alert.critical");
         assert_eq!(routing_key("risk_alert", "{}"), "cns.risk.alert");
@@ -127,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_extra_field_is_no_violation() {
+    fn a_deeply_nested_further_field_is_accepted() {
         let deep = format!(r#"{{"stage":"x","deep":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
         assert_eq!(check(EventType::StageStarted, &deep), Ok(()));
     }

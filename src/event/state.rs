@@ -1,31 +1,31 @@
-//! A workflow's state as its producer knows it.
+//! The state of a workflow, as its producer knows it.
 
 use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The `state` of an event, in the words that the contract has for it. Any other JSON object is a state too.
+/// The `state` of an event, with the fields that the contract names. Any other JSON object is accepted as a state too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WorkflowState<'a> {
-    /// How the workflow stands: `running`, `paused`, `completed`, `failed` or another word.
+    /// Status of the workflow: `running`, `paused`, `completed`, `failed` or another word.
     pub status: Cow<'a, str>,
-    /// The stage it is in.
+    /// Current stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_stage: Option<Cow<'a, str>>,
-    /// Lines of the BOM.
+    /// Number of lines of the BOM.
     pub total_items: u64,
-    /// Lines that are done.
+    /// Number of completed lines.
     pub completed_items: u64,
-    /// Lines that failed.
+    /// Number of failed lines.
     pub failed_items: u64,
-    /// How much of it is done, 0-100.
+    /// Progress in percent, 0-100.
     pub percent: u8,
 }
 
 impl WorkflowState<'_> {
-    /// A state with that many lines, of which some are done and some failed; the percentage follows.
+    /// Returns the state of a running workflow; the percentage is computed from the numbers of lines.
     #[must_use]
     pub fn running(total_items: u64, completed_items: u64, failed_items: u64) -> Self {
         let done = completed_items.saturating_add(failed_items).min(total_items);

@@ -1,83 +1,83 @@
-//! What `PostgreSQL`'s jsonb cannot hold, found before the insert.
+//! The check for values that `PostgreSQL`'s jsonb cannot store, made before the insert.
 //!
-//! The text given is valid JSON already. A sieve over the raw bytes lets nearly every document pass without
-//! looking at a token; only what could be a problem is read token by token.
+//! The input is valid JSON. A search over the raw bytes accepts nearly every document; only a document with something
+//! suspicious is read token by token.
 
-/// Nesting that the contract allows for `state` and `payload`, their own braces included.
+/// Maximum nesting of `state` and `payload`, including their own braces.
 ///
-/// `PostgreSQL` itself gives up somewhere between 6,500 and 20,000 levels, depending on `max_stack_depth`.
+/// `PostgreSQL` itself fails between 6,500 and 20,000 levels, depending on `max_stack_depth`.
 pub const MAX_NESTING: usize = 512;
 
-/// Digits that `PostgreSQL`'s numeric holds before the decimal point (`NUMERIC_WEIGHT_MAX` in its source).
+/// Digits that `PostgreSQL`'s numeric stores before the decimal point (`NUMERIC_WEIGHT_MAX` in its source).
 const MAX_INTEGER_DIGITS: i64 = 131_072;
 
-/// Digits that `PostgreSQL`'s numeric holds after the decimal point (`NUMERIC_DSCALE_MAX` in its source).
+/// Digits that `PostgreSQL`'s numeric stores after the decimal point (`NUMERIC_DSCALE_MAX` in its source).
 const MAX_SCALE: i64 = 16_383;
 
-/// Digits that the numbers of one document may have altogether when they are written out.
+/// Maximum number of digits that all numbers of a document have together, written without exponents.
 ///
-/// `1e131071` takes eight bytes here and 131,072 when it is read back: a document of some thousand of them is
-/// stored, and can then never be read again, because no text in `PostgreSQL` is longer than 1 GB.
+/// `1e131071` takes eight bytes here and 131,072 bytes when it is read back. `PostgreSQL` stores a document with some thousand
+/// such numbers and cannot return it, because no text in `PostgreSQL` is longer than 1 GB.
 const MAX_WRITTEN_DIGITS: i64 = 16 * 1024 * 1024;
 
-/// `numeric_in` refuses any exponent from here on (`PG_INT32_MAX / 2`), even that of zero.
+/// Smallest exponent that `numeric_in` rejects (`PG_INT32_MAX / 2`), even for zero.
 const MAX_EXPONENT: i64 = 1_073_741_823;
 
-/// Why a document cannot be stored, in words for the dead letter.
+/// The reason why a document cannot be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unstorable {
     /// `\u0000`: `PostgreSQL` text has no NUL.
     Nul,
     /// One half of a UTF-16 surrogate pair.
     LoneSurrogate,
-    /// A number out of numeric's range or scale.
+    /// A number outside numeric's range or scale.
     Number,
     /// Nested deeper than [`MAX_NESTING`].
     Nesting,
 }
 
 impl Unstorable {
-    /// One line for a person.
+    /// Returns the description for the dead letter, which follows the field's name.
     #[must_use]
     pub(super) const fn detail(self) -> &'static str {
         match self {
-            Unstorable::Nul => "holds a NUL (\\u0000), which PostgreSQL cannot store",
-            Unstorable::LoneSurrogate => "holds a lone UTF-16 surrogate, which PostgreSQL cannot store",
+            Unstorable::Nul => "has a NUL (\\u0000), which PostgreSQL cannot store",
+            Unstorable::LoneSurrogate => "has a lone UTF-16 surrogate, which PostgreSQL cannot store",
             Unstorable::Number => {
-                "holds a number, or numbers, out of what PostgreSQL's numeric can hold and give back"
+                "has a number, or numbers, that PostgreSQL's numeric cannot store and return"
             }
             Unstorable::Nesting => "is nested deeper than 512 levels",
         }
     }
 }
 
-/// Checks one valid JSON document for what jsonb cannot hold.
+/// Checks a valid JSON document for values that jsonb cannot store.
 ///
 /// # Errors
-/// The first thing found, in words that follow the document's name.
+/// The first problem, as a text that follows the document's name.
 pub fn storable(json: &str) -> Result<(), &'static str> {
     check(json).map_err(Unstorable::detail)
 }
 
-/// Checks one valid JSON document.
+/// Checks a valid JSON document for values that jsonb cannot store.
 ///
 /// # Errors
-/// The first thing found that jsonb cannot hold.
+/// The first problem.
 pub(super) fn check(json: &str) -> Result<(), Unstorable> {
     if suspicious(json.as_bytes()) { read_tokens(json.as_bytes()) } else { Ok(()) }
 }
 
-/// Whether the document could hold something unstorable. Cheap, and never wrong the other way round.
+/// Returns whether the document could have something that cannot be stored. Cheap; `false` is always right.
 pub(super) fn suspicious(json: &[u8]) -> bool {
-    // Escapes, an exponent (a digit before an e), a long run of anything, or enough brackets to nest too deep.
+    // Escapes, an exponent (a digit before an e), enough bytes for a long number, or enough brackets for deep nesting.
     memchr::memchr(b'\\', json).is_some()
         || json.len() > MAX_SCALE as usize
         || has_exponent(json)
         || json.iter().filter(|&&byte| (byte | 0x20) == b'{').count() > MAX_NESTING
 }
 
-/// Whether a digit stands before an `e` anywhere. Looks at everything, because a loop without an early end is one that the
-/// compiler turns into vector instructions.
+/// Returns whether any digit precedes an `e`. Reads the whole document, because the compiler turns a loop without an early
+/// exit into vector instructions.
 fn has_exponent(json: &[u8]) -> bool {
     let pairs = json.iter().zip(json.iter().skip(1));
     pairs.fold(false, |found, (digit, e)| found | (digit.is_ascii_digit() & ((e | 0x20) == b'e')))
@@ -115,7 +115,7 @@ fn read_tokens(json: &[u8]) -> Result<(), Unstorable> {
     Ok(())
 }
 
-/// Reads a string from behind its opening quote; returns the position behind the closing one.
+/// Reads a string from behind its opening quote. Returns the position behind the closing quote.
 fn read_string(json: &[u8], mut at: usize) -> Result<usize, Unstorable> {
     while let Some(step) = memchr::memchr2(b'"', b'\\', &json[at..]) {
         at += step;
@@ -143,14 +143,14 @@ fn read_string(json: &[u8], mut at: usize) -> Result<usize, Unstorable> {
     Ok(json.len())
 }
 
-/// The four hexadecimal digits of a `\u` escape; the JSON reader has checked that they are there.
+/// Returns the value of the four hexadecimal digits of a `\u` escape; the JSON parser has checked them.
 fn code_unit(json: &[u8], at: usize) -> u32 {
     let digits = json.get(at..at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
     digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
-/// Reads a number; returns the position behind it, and how many digits it has when written out. Follows
-/// `numeric_in` of `PostgreSQL` 15.
+/// Reads a number. Returns the position behind it, and the number of its digits without an exponent. Follows `numeric_in` of
+/// `PostgreSQL` 15.
 fn read_number(json: &[u8], mut at: usize) -> Result<(usize, i64), Unstorable> {
     if json[at] == b'-' {
         at += 1;
@@ -181,7 +181,7 @@ fn read_number(json: &[u8], mut at: usize) -> Result<(usize, i64), Unstorable> {
     }
     let leading_zeros = |digits: &[u8]| digits.iter().take_while(|&&digit| digit == b'0').count() as i64;
     let (whole, part) = (integer.len() as i64, fraction.len() as i64);
-    // Where the first digit that is not zero stands, counted from the decimal point; none at all for zero.
+    // Position of the first digit other than zero, counted from the decimal point; `None` for zero.
     let integer_digits = if leading_zeros(integer) < whole {
         Some(whole - leading_zeros(integer) + exponent)
     } else if leading_zeros(fraction) < part {
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_documents_pass() {
+    fn plain_documents_are_storable() {
         for json in [
             "{}",
             r#"{"a":"é😀","b":[1,-2.5,1e5,0,true,null]}"#,
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nul_and_surrogates() {
+    fn nul_and_lone_surrogates_are_found() {
         assert_eq!(check(r#"{"a":"x\u0000"}"#), Err(Unstorable::Nul));
         assert_eq!(check(r#"{"\u0000":1}"#), Err(Unstorable::Nul));
         assert_eq!(check(r#"{"a":"\\\u0000"}"#), Err(Unstorable::Nul));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_the_edges_of_numeric() {
+    fn numbers_outside_numeric_are_found() {
         for fine in ["1e131071", "0.001e131074", "1e-16383", "0e131072", "1.5e-16382"] {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting() {
+    fn nesting_beyond_the_limit_is_found() {
         let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(check(&nested(512)), Ok(()));
         assert_eq!(check(&nested(513)), Err(Unstorable::Nesting));

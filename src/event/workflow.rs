@@ -1,4 +1,4 @@
-//! What every event of a workflow has in common.
+//! The fields that all events of a workflow share.
 
 use std::borrow::Cow;
 
@@ -6,29 +6,32 @@ use chrono::Utc;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Event, Payload, Source, tenant_of};
+use super::envelope::Event;
+use super::event_type::Payload;
+use super::source::Source;
+use super::tenant::tenant_of;
 
-/// A workflow as a producer knows it: set once, and then left out of every event.
+/// A workflow, as a producer knows it: the fields that all of its events share.
 #[derive(Clone, Debug)]
 pub struct Workflow {
-    /// The BOM it works on.
+    /// BOM that the workflow processes.
     pub bom_id: Uuid,
-    /// Whose it is.
+    /// Tenant that owns the workflow.
     pub tenant_id: Uuid,
-    /// The organization as the producer names it.
+    /// Organization, as the producer names it.
     pub organization_id: String,
-    /// The workflow's own id.
+    /// Id of the workflow.
     pub workflow_id: String,
-    /// The project, where there is one.
+    /// Project of the BOM.
     pub project_id: Option<Uuid>,
-    /// Who started it, where somebody did.
+    /// User who started the workflow.
     pub user_id: Option<Uuid>,
-    /// Who caused it.
+    /// Source of the events.
     pub source: Source,
 }
 
 impl Workflow {
-    /// A workflow of an organization, whose tenant follows from its id ([`tenant_of`]).
+    /// Returns a workflow of an organization; the organization's id determines the tenant ([`tenant_of`]).
     #[must_use]
     pub fn new(bom_id: Uuid, organization_id: impl Into<String>, workflow_id: impl Into<String>) -> Self {
         let organization_id = organization_id.into();
@@ -43,14 +46,14 @@ impl Workflow {
         }
     }
 
-    /// An event of this workflow, with an id of its own and the time of now.
+    /// Returns an event of this workflow, with a new id and the current time.
     #[must_use]
     pub fn event<'w, P: Payload>(&'w self, payload: P, state: &'w RawValue) -> Event<'w, P> {
-        let (event_type, routing_key) = (Cow::Borrowed(payload.kind().name()), payload.routing_key());
+        let (event_type, routing_key) = (Cow::Borrowed(payload.event_type().name()), payload.routing_key());
         self.event_of_type(event_type, routing_key, payload, state)
     }
 
-    /// An event of any type, known or not, under a key of the caller's.
+    /// Returns an event of any type, known or unknown, with the caller's routing key.
     #[must_use]
     pub fn event_of_type<'w, P>(
         &'w self,

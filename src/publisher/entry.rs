@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::{LogError, Publisher};
 use crate::event::payload::{
     ApiCallMade, ComponentMatched, Confidence, EnrichmentProgress, ErrorRaised, Milliseconds, Object,
-    Payload, ProcessingStarted, RiskAlert, Severity, StageCompleted,
+    ProcessingStarted, RiskAlert, Severity, StageCompleted,
 };
-use crate::event::{Event, EventType, Reason, Rejection};
+use crate::event::{Event, EventType, Payload, Reason, Rejection};
 use crate::message::EncodedEvent;
 use crate::trace;
 

@@ -12,10 +12,9 @@ use super::Publisher;
 use super::entry::{Entry, milliseconds, object};
 use crate::event::payload::{
     ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, MatchStatus,
-    Payload, ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused,
-    WorkflowResumed,
+    ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused, WorkflowResumed,
 };
-use crate::event::{Source, Workflow, empty_object, schema};
+use crate::event::{Payload, Source, Workflow, empty_object, schema};
 
 /// A publisher that knows the workflow: tenant, BOM, workflow, project, user and source are left out of every call.
 ///
