@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{self, ConnectionLimits};
 use crate::metrics::{self, Dependency};
 
 /// The reason before a peer was asked for the first time.
@@ -65,15 +66,12 @@ impl Health {
 }
 
 /// Serves `/metrics`, `/livez` and `/readyz` until `shutdown`.
-///
-/// # Errors
-/// As the listener gives them.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
     health: Arc<Health>,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route(
             "/metrics",
@@ -84,7 +82,7 @@ pub async fn serve(
         .with_state(registry)
         .route("/livez", get(livez))
         .route("/readyz", get(readyz).with_state(health));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    http::serve(listener, router, ConnectionLimits::default(), None, shutdown).await;
 }
 
 /// What `/livez` says.

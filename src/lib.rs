@@ -35,6 +35,10 @@ pub mod config;
 pub mod event;
 #[cfg(feature = "service")]
 pub mod health;
+#[cfg(feature = "service")]
+pub mod http;
+#[cfg(feature = "service")]
+mod log_throttle;
 #[cfg(feature = "publisher")]
 pub mod message;
 #[cfg(feature = "service")]

@@ -1,4 +1,4 @@
-//! Who may ask, and how often.
+//! Authentication by bearer token, and the rate limit of each tenant.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
@@ -7,42 +7,43 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 
 use super::problem::{Problem, ProblemType};
-use super::token::TokenError;
-use super::{Api, Caller};
+use super::service::Api;
+use super::token::{Caller, TokenError};
 
-/// How many requests a second a tenant may make.
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+/// Header with the tenant's limit, in requests per second.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 
-/// Lets a request with a valid token through, as often as its tenant may.
-pub(super) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let caller = match bearer(request.headers()).and_then(|token| api.0.tokens.verify(token)) {
+/// Passes a request with a valid token on, within the rate limit of its tenant.
+pub(super) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let caller = match bearer(request.headers()).and_then(|token| api.parts.tokens.verify(token)) {
         Ok(caller) => caller,
-        Err(refusal) => {
-            api.0.metrics.tokens_refused.with_label_values(&[refusal.name()]).inc();
-            tracing::debug!(reason = refusal.name(), "a token was refused");
-            return Problem::from(refusal).into_response();
+        Err(error) => {
+            api.parts.metrics.tokens_refused.with_label_values(&[error.name()]).inc();
+            tracing::debug!(reason = error.name(), %error, "token refused: {error}");
+            return Problem::from(error).into_response();
         }
     };
-    if let Err(response) = within_rate(&api, &caller) {
+    if let Err(response) = check_rate(&api, &caller) {
         return response;
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
-#[allow(clippy::result_large_err)] // either way it is the answer
-fn within_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
-    let Some(limiter) = &api.0.limiter else { return Ok(()) };
+#[allow(clippy::result_large_err)] // the response is returned as it is
+fn check_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
+    let Some(limiter) = &api.parts.rate_limiter else { return Ok(()) };
     let Err(until) = limiter.check_key(&caller.tenant) else { return Ok(()) };
     let pause = until.wait_time_from(DefaultClock::default().now());
-    let most = until.quota().burst_size();
-    let detail = format!("this tenant may make {most} requests a second; wait {} ms", pause.as_millis());
+    let max = until.quota().burst_size();
+    let detail =
+        format!("the limit is {max} requests per second for each tenant; retry in {} ms", pause.as_millis());
     let mut response = Problem::new(ProblemType::TooManyRequests, detail).retry_after(pause).into_response();
-    response.headers_mut().insert(LIMIT, most.get().into());
+    response.headers_mut().insert(RATE_LIMIT, max.get().into());
     Err(response)
 }
 
-/// The token of the one `Authorization: Bearer …` header.
+/// Returns the token of the only `Authorization: Bearer …` header.
 fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(TokenError::Missing)?.to_str().map_err(|_| TokenError::Malformed)?;

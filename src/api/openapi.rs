@@ -1,98 +1,68 @@
-//! The API's own description, made from the code that answers.
+//! The parts of the OpenAPI document that do not belong to one endpoint, and the endpoint that serves the document.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{
-    self, ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Response as Described, ResponseBuilder, Type,
-};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{Modify, OpenApi};
 
-use super::problem::{Body, ProblemType};
-use super::routes;
-use crate::health;
+use super::event::EventTypeName;
+use super::problem::ProblemBody;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "cns-events",
-        description = "What happened to boards, as their workflows told it. Every answer holds one tenant's events alone: \
-                       the one that the token names, as the database sees to it.",
+        description = "Events of the workflows that process bills of materials. Every response has the events of one tenant: \
+                       the tenant that the token names. The database's row-level security enforces it.",
     ),
-    paths(
-        routes::events_by_bom,
-        routes::events_by_workflow,
-        routes::recent_errors,
-        health::livez,
-        health::readyz_for_all,
-        document_of_itself
-    ),
-    components(schemas(Body<'static>, routes::EventType)),
-    modifiers(&Token),
+    components(schemas(ProblemBody<'static>, EventTypeName)),
+    modifiers(&BearerToken),
 )]
-struct Document;
+struct Base;
 
-/// The OpenAPI document.
-#[must_use]
-pub fn document() -> openapi::OpenApi {
-    Document::openapi()
+/// Returns the document without endpoints.
+pub(super) fn base() -> Document {
+    Base::openapi()
+}
+
+/// The document as JSON.
+#[derive(Clone)]
+pub(super) struct DocumentText(Arc<str>);
+
+impl DocumentText {
+    pub(super) fn of(document: &Document) -> Self {
+        // The document is data of known types, whose serialization does not fail.
+        DocumentText(document.to_json().unwrap_or_default().into())
+    }
 }
 
 /// This document
-#[utoipa::path(get, path = "/openapi.json", tag = "document", responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)))]
-#[allow(dead_code)] // for the document alone
-fn document_of_itself() {}
-
-pub(super) async fn serve() -> Response {
-    static TEXT: LazyLock<String> = LazyLock::new(|| document().to_json().unwrap_or_default());
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "document", tag = "document",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)),
+)]
+pub(super) async fn serve(Extension(text): Extension<DocumentText>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.0.to_string()).into_response()
 }
 
-/// How a caller is known.
-struct Token;
+/// The security scheme of the endpoints that need a token.
+struct BearerToken;
 
-impl Modify for Token {
-    fn modify(&self, document: &mut openapi::OpenApi) {
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut Document) {
         let mut token = Http::new(HttpAuthScheme::Bearer);
         token.bearer_format = Some("JWT".to_owned());
         token.description = Some(
-            "Signed with HS256, RS256 or ES256. `exp` and `aud` are needed; `tenant_id` or `app_metadata.tenant_id` is the \
-             tenant's UUID."
+            "Signed with HS256, RS256 or ES256. `exp` and `aud` are required. `tenant_id` or `app_metadata.tenant_id` is the \
+             UUID of the tenant."
                 .to_owned(),
         );
         if let Some(components) = &mut document.components {
             components.add_security_scheme("token", SecurityScheme::Http(token));
         }
-    }
-}
-
-/// Every answer that is not the one that was asked for.
-pub(super) struct Refusals;
-
-impl IntoResponses for Refusals {
-    fn responses() -> BTreeMap<String, RefOr<Described>> {
-        // The paths and the method are the document's.
-        let kinds = ProblemType::ALL
-            .into_iter()
-            .filter(|kind| !matches!(kind, ProblemType::NotFound | ProblemType::MethodNotAllowed));
-        kinds
-            .map(|kind| {
-                let (status, _, title) = kind.parts();
-                let schema = Ref::from_schema_name("Problem");
-                let mut described = ResponseBuilder::new()
-                    .description(title)
-                    .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build());
-                if matches!(kind, ProblemType::TooManyRequests | ProblemType::Unavailable) {
-                    let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
-                    let mut header = Header::new(seconds);
-                    header.description = Some("Seconds to wait.".to_owned());
-                    described = described.header("Retry-After", header);
-                }
-                (status.as_u16().to_string(), RefOr::T(described.build()))
-            })
-            .collect()
     }
 }

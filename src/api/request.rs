@@ -1,4 +1,4 @@
-//! Around every request: its id, its deadline, its count, and the body of a problem.
+//! The layers around every request: id, deadline, metrics, security headers, and the body of a problem.
 
 use std::time::Instant;
 
@@ -10,33 +10,38 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::{Problem, ProblemType};
-use super::{Api, OTHER_ROUTE};
+use super::service::Api;
 
 /// The header that carries a request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A caller's own id for a request has this many characters at most.
+/// Value of the `route` label for requests that match no endpoint.
+pub(super) const OTHER_ROUTE: &str = "other";
+
+/// Maximum length of a request id that the caller chose, in characters.
 const MAX_ID_CHARS: usize = 128;
 
-/// Gives a request its id and its deadline, counts it, and writes the body of a problem.
+/// Assigns an id and a deadline to a request, counts it, and writes the body of a problem.
 pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
+    let started = Instant::now();
     let id = request_id(request.headers());
     let route = request.extensions().get::<MatchedPath>().map_or(OTHER_ROUTE, MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", request_id = %id, route);
     let answered = async {
-        // Said before it has sent much.
+        // Refused before the client has sent much of the body.
         if has_body(request.headers()) {
-            return Problem::new(ProblemType::BodyTooLarge, "no body is read here: send none")
+            return Problem::new(ProblemType::BodyTooLarge, "this API accepts no request body")
                 .into_response();
         }
-        match tokio::time::timeout(api.0.timeout, next.run(request)).await {
+        match tokio::time::timeout(api.parts.request_timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => {
-                let milliseconds = api.0.timeout.as_millis();
-                tracing::warn!(milliseconds, "a request took too long");
-                let late = format!("no answer within {milliseconds} ms; ask for less, or try again");
-                Problem::new(ProblemType::Unavailable, late).retry_after(api.0.timeout / 10).into_response()
+                let milliseconds = api.parts.request_timeout.as_millis();
+                tracing::warn!(milliseconds, "request timed out after {milliseconds} ms");
+                let late = format!("no response within {milliseconds} ms; request fewer events, or retry");
+                Problem::new(ProblemType::Unavailable, late)
+                    .retry_after(api.parts.request_timeout / 10)
+                    .into_response()
             }
         }
     };
@@ -47,16 +52,18 @@ pub(super) async fn observe(State(api): State<Api>, request: Request, next: Next
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    let (status, took) = (response.status(), began.elapsed());
-    span.in_scope(|| tracing::debug!(status = status.as_u16(), milliseconds = took.as_millis(), "answered"));
-    api.0.metrics.requests.with_label_values(&[route.as_str(), status.as_str()]).inc();
-    api.0.metrics.request_seconds.with_label_values(&[route.as_str()]).observe(took.as_secs_f64());
+    let (status, took) = (response.status(), started.elapsed());
+    span.in_scope(|| {
+        tracing::debug!(status = status.as_u16(), milliseconds = took.as_millis(), "request completed")
+    });
+    api.parts.metrics.requests.with_label_values(&[route.as_str(), status.as_str()]).inc();
+    api.parts.metrics.request_seconds.with_label_values(&[route.as_str()]).observe(took.as_secs_f64());
     response
 }
 
-/// Tells browsers and caches to keep their hands off, and leaves no encoding that could not be.
+/// Forbids caching and content sniffing, and ignores an `Accept-Encoding` that cannot be satisfied.
 pub(super) async fn protect(mut request: Request, next: Next) -> Response {
-    // Who refuses an answer as it is, and cannot be given another, is given it as it is (RFC 9110, section 12.5.3).
+    // A client that refuses every possible encoding receives the response unencoded (RFC 9110, section 12.5.3).
     let refuses = |encodings: &HeaderValue| {
         let encodings = encodings.to_str().unwrap_or_default().replace(' ', "");
         encodings.contains("identity;q=0") || encodings.contains("*;q=0")
@@ -75,12 +82,12 @@ fn with_body(response: Response, problem: &Problem, id: &str) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    // A struct of texts and a number can always be written.
+    // The serialization of texts and a number does not fail.
     let body = serde_json::to_string(&problem.body(id)).unwrap_or_default();
     Response::from_parts(parts, body.into())
 }
 
-/// The caller's own, if it is one that can stand in a log; else a new one.
+/// Returns the caller's request id if it is safe to log, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     given

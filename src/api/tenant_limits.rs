@@ -1,4 +1,4 @@
-//! What one tenant may have of a process at once, so that its crowd, or its slow readers, are its own trouble.
+//! Per-tenant concurrency limits: one tenant's load or slow clients cannot starve the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,55 +6,59 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-/// Answers of one tenant that are made or being sent, each of 4 MiB at most (about): 64 MiB of memory. More requests wait.
-const ANSWERS: usize = 16;
+/// Responses of one tenant that are built or sent at the same time, each of about 4 MiB at most: 64 MiB of memory. Further
+/// requests wait.
+const MAX_RESPONSES: usize = 16;
 
-/// The tenants that are here, and what each of them has.
-pub(super) struct Shares {
-    tenants: Mutex<HashMap<Uuid, Arc<Share>>>,
-    /// Questions to the database of one tenant at once: one connection is left for the others.
-    questions: usize,
+/// The limits of every tenant with a request in progress.
+pub(super) struct TenantLimits {
+    tenants: Mutex<HashMap<Uuid, Arc<TenantLimit>>>,
+    /// Simultaneous queries of one tenant: one connection remains for the others.
+    max_queries: usize,
 }
 
-/// One tenant's.
-pub(super) struct Share {
-    answers: Arc<Semaphore>,
-    questions: Semaphore,
+/// The limits of one tenant.
+pub(super) struct TenantLimit {
+    responses: Arc<Semaphore>,
+    queries: Semaphore,
 }
 
-impl Shares {
-    pub(super) fn of_pool(connections: usize) -> Self {
-        Shares { tenants: Mutex::default(), questions: connections.saturating_sub(1).max(1) }
+impl TenantLimits {
+    /// Returns limits for a pool of this many connections.
+    pub(super) fn for_pool(connections: usize) -> Self {
+        TenantLimits { tenants: Mutex::default(), max_queries: connections.saturating_sub(1).max(1) }
     }
 
-    pub(super) fn of(&self, tenant: Uuid) -> Arc<Share> {
-        let share = || {
-            let (answers, questions) = (Arc::new(Semaphore::new(ANSWERS)), Semaphore::new(self.questions));
-            Arc::new(Share { answers, questions })
+    /// Returns the limits of a tenant.
+    pub(super) fn of(&self, tenant: Uuid) -> Arc<TenantLimit> {
+        let limit = || {
+            let responses = Arc::new(Semaphore::new(MAX_RESPONSES));
+            Arc::new(TenantLimit { responses, queries: Semaphore::new(self.max_queries) })
         };
-        self.lock().entry(tenant).or_insert_with(share).clone()
+        self.lock().entry(tenant).or_insert_with(limit).clone()
     }
 
-    /// Forgets those who have nothing in hand.
-    pub(super) fn tidy(&self) {
-        self.lock().retain(|_, share| Arc::strong_count(share) > 1 || Arc::strong_count(&share.answers) > 1);
+    /// Drops the limits of tenants without a request in progress.
+    pub(super) fn drop_unused(&self) {
+        self.lock()
+            .retain(|_, limit| Arc::strong_count(limit) > 1 || Arc::strong_count(&limit.responses) > 1);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Arc<Share>>> {
-        // A map of counts is whole whatever panicked beside it.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Arc<TenantLimit>>> {
+        // No panic can leave the map in an invalid state.
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
-    /// The place of an answer: to be kept until its last byte is sent.
-    pub(super) async fn answer(&self) -> Option<OwnedSemaphorePermit> {
-        self.answers.clone().acquire_owned().await.ok() // it is never closed
+impl TenantLimit {
+    /// Waits for the permit of a response; the caller keeps it until the last byte is sent.
+    pub(super) async fn response(&self) -> Option<OwnedSemaphorePermit> {
+        self.responses.clone().acquire_owned().await.ok() // the semaphore is never closed
     }
 
-    /// The right to ask the database.
-    pub(super) async fn question(&self) -> Option<SemaphorePermit<'_>> {
-        self.questions.acquire().await.ok() // it is never closed
+    /// Waits for the permit of a query.
+    pub(super) async fn query(&self) -> Option<SemaphorePermit<'_>> {
+        self.queries.acquire().await.ok() // the semaphore is never closed
     }
 }
 
@@ -63,20 +67,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_tenants_places_are_not_anothers() {
-        let (shares, [loud, quiet]) = (Shares::of_pool(3), [1, 2].map(Uuid::from_u128));
-        let crowd = shares.of(loud);
-        let _asking = (crowd.question().await, crowd.question().await);
-        assert!(crowd.questions.try_acquire().is_err(), "one connection is left");
-        assert!(shares.of(quiet).questions.try_acquire().is_ok());
-        let held: Vec<_> = futures_util::future::join_all((0..ANSWERS).map(|_| crowd.answer())).await;
-        assert!(held.iter().all(Option::is_some) && crowd.answers.try_acquire().is_err());
-        drop(_asking);
-        drop(crowd);
-        shares.tidy();
-        assert_eq!(shares.lock().len(), 1, "an answer is being sent");
+    async fn one_tenant_cannot_use_the_permits_of_another() {
+        let (limits, [loud, quiet]) = (TenantLimits::for_pool(3), [1, 2].map(Uuid::from_u128));
+        let limit = limits.of(loud);
+        let queries = (limit.query().await, limit.query().await);
+        assert!(limit.queries.try_acquire().is_err(), "one connection remains for the others");
+        assert!(limits.of(quiet).queries.try_acquire().is_ok());
+        let held: Vec<_> = futures_util::future::join_all((0..MAX_RESPONSES).map(|_| limit.response())).await;
+        assert!(held.iter().all(Option::is_some) && limit.responses.try_acquire().is_err());
+        drop(queries);
+        drop(limit);
+        limits.drop_unused();
+        assert_eq!(limits.lock().len(), 1, "a response is being sent");
         drop(held);
-        shares.tidy();
-        assert!(shares.lock().is_empty());
+        limits.drop_unused();
+        assert!(limits.lock().is_empty());
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, process};
-use crate::api::{self, Api, Bounds, Keys, Tokens};
+use crate::api::{self, Api, Keys, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};
+use crate::http::{self, ConnectionLimits};
 use crate::metrics::{ApiMetrics, Dependency};
 use crate::store::DatabaseEndpoint;
 use crate::store::read::{AccessScope, Reader};
@@ -47,10 +48,10 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         "the read API starts"
     );
 
-    let router = api.router(&config.api, health);
+    let router = api::router(&api, &config.api, health);
     let patience = Duration::from_millis(config.api.request_timeout_ms);
     tokio::select! {
-        () = api::serve(outer, router, Bounds::default(), metrics, shutdown.clone()) => {}
+        () = http::serve(outer, router, ConnectionLimits::default(), Some(metrics.connections.clone()), shutdown.clone()) => {}
         () = async { shutdown.cancelled().await; tokio::time::sleep(patience).await } => {
             tracing::warn!("the stop took too long: some connections are cut");
         }
@@ -84,7 +85,7 @@ async fn keep_house(api: Api, tokens: Arc<Tokens>) {
     let mut told = String::new();
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        api.tidy();
+        api.drop_unused();
         match tokens.reload() {
             Ok(true) => tracing::info!("the keys of api.jwks_file are new"),
             Ok(false) => told.clear(),

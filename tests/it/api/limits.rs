@@ -3,10 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
-use cns_events::api::Bounds;
+use cns_events::http::ConnectionLimits;
 use cns_events::metrics::ApiMetrics;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -66,12 +65,16 @@ async fn idle_connections_and_slow_readers_are_closed() {
     let router = axum::Router::new()
         .route("/large", axum::routing::get(async move || large.clone()))
         .route("/small", axum::routing::get(async || "small"));
-    let (metrics, shutdown) = (Arc::new(ApiMetrics::new()), CancellationToken::new());
+    let (metrics, shutdown) = (ApiMetrics::new(), CancellationToken::new());
     let second = Duration::from_secs(1);
-    let bounds =
-        Bounds { connections: 2, first_byte_timeout: second, header_timeout: second, write_timeout: second };
-    let serving =
-        tokio::spawn(cns_events::api::serve(listener, router, bounds, metrics.clone(), shutdown.clone()));
+    let limits = ConnectionLimits {
+        max_connections: 2,
+        first_byte_timeout: second,
+        header_timeout: second,
+        write_timeout: second,
+    };
+    let open = Some(metrics.connections.clone());
+    let serving = tokio::spawn(cns_events::http::serve(listener, router, limits, open, shutdown.clone()));
     let connect = |said: &str| {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(said.as_bytes()).unwrap();

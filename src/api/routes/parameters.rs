@@ -1,0 +1,71 @@
+//! Query parameters: their descriptions, with the limits of [`Limits`], and the error for one that cannot be read.
+
+use axum::extract::rejection::QueryRejection;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
+use utoipa::openapi::schema::{ArrayBuilder, SchemaType};
+use utoipa::openapi::{ObjectBuilder, Ref, Required, Type};
+
+use crate::api::problem::{Problem, ProblemType};
+use crate::store::read::Limits;
+
+/// Length of the description of a parameter that cannot be read, in characters: it may quote the parameter.
+const MAX_DETAIL_CHARS: usize = 200;
+
+fn parameter(name: &str, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+}
+
+fn number(default: u64, max: u64) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::Integer))
+        .minimum(Some(1))
+        .maximum(Some(max))
+        .default(Some(default.into()))
+}
+
+/// `limit`: the number of events.
+pub(super) fn limit(default: usize) -> Parameter {
+    let schema = number(default as u64, Limits::MOST as u64);
+    parameter("limit", "Maximum number of events.").schema(Some(schema)).build()
+}
+
+/// `cursor`: the position in the list.
+pub(super) fn cursor() -> Parameter {
+    let schema =
+        ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).pattern(Some("^[A-Za-z0-9_-]{32}$"));
+    parameter("cursor", "The `next_cursor` of the previous page.").schema(Some(schema)).build()
+}
+
+/// `type`: the event types.
+pub(super) fn types() -> Parameter {
+    let schema = ArrayBuilder::new()
+        .items(Ref::from_schema_name("EventType"))
+        .min_items(Some(1))
+        .max_items(Some(Limits::TYPES));
+    parameter("type", "Event types to return, separated by commas.")
+        .schema(Some(schema))
+        .style(Some(ParameterStyle::Form))
+        .explode(Some(false))
+        .build()
+}
+
+/// `hours`: the age of the oldest event.
+pub(super) fn hours() -> Parameter {
+    let schema = number(Limits::HOURS.into(), Limits::MOST_HOURS.into());
+    parameter("hours", "Maximum age of the events, in hours.").schema(Some(schema)).build()
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        // "Failed to deserialize query string: limit: invalid digit found in string". The tests of the API fail if axum changes
+        // the prefix.
+        let text = rejection.body_text();
+        let detail = text.rsplit_once("query string: ").map_or(text.as_str(), |(_, detail)| detail);
+        let detail: String = detail.chars().take(MAX_DETAIL_CHARS).collect();
+        Problem::new(ProblemType::InvalidParameter, format!("{detail}; see /openapi.json for the parameters"))
+    }
+}
