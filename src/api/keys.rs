@@ -8,71 +8,77 @@ use serde_json::Value;
 
 use crate::config;
 
-/// RFC 7518, section 3.2: a key for HS256 has as many bits as its hash.
-const SECRET_BYTES: usize = 32;
+/// Minimum length of an HS256 secret, in bytes: the length of the hash (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
 
-/// RFC 7518, section 3.3: an RSA key has 2048 bits or more.
-const RSA_BYTES: usize = 256;
+/// Minimum length of an RSA modulus, in bytes: 2048 bits (RFC 7518, section 3.3).
+const MIN_RSA_BYTES: usize = 256;
 
-/// The keys of one moment.
+/// The keys as of one reading of the configuration and the JWKS file.
 pub struct Keys {
     keys: Vec<Key>,
-    /// What the JWKS file held.
+    /// Content of the JWKS file.
     file: Option<Vec<u8>>,
 }
 
-/// A key, pinned to one algorithm: whatever a token says of itself, it cannot be checked by this key with another.
+/// A key for one algorithm. A token's header cannot select another algorithm for this key.
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
 }
 
-/// Keys that cannot be used.
+/// The reason why the configured keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// There are none.
+    /// No key is configured.
     #[error(
-        "api.jwt_secret, api.jwks_file: neither is set, so that no token could be verified; set one of them"
+        "api.jwt_secret, api.jwks_file: neither is set, but one of them is needed to verify tokens; set one"
     )]
     None,
     /// The file cannot be read.
-    #[error("api.jwks_file = {}: cannot be read: {error}", path.display())]
+    #[error("api.jwks_file = {}: cannot read the file: {source}", path.display())]
     Unreadable {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// The file holds no key set.
-    #[error("api.jwks_file = {}: is no JSON Web Key Set: {problem}", path.display())]
-    NoKeySet {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
+        /// The system's error.
+        source: std::io::Error,
     },
-    /// The file holds no key that can be used.
-    #[error("api.jwks_file = {}: has no key for RS256 or ES256{left_out}", path.display())]
+    /// The file is not JSON.
+    #[error("api.jwks_file = {}: is not a JSON Web Key Set: {source}", path.display())]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error.
+        source: serde_json::Error,
+    },
+    /// The file has no list of keys.
+    #[error("api.jwks_file = {}: is not a JSON Web Key Set: it has no list `keys`", path.display())]
+    NoList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has no usable key.
+    #[error("api.jwks_file = {}: has no key for RS256 or ES256{unusable}", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
-        /// Those that it has, and why they cannot be used.
-        left_out: String,
+        /// The keys of the file, each with the reason why it cannot be used.
+        unusable: String,
     },
 }
 
 impl Keys {
-    /// Reads the keys that the configuration names.
+    /// Reads the configured keys.
     ///
     /// # Errors
-    /// Where there are none, or the file is no key set.
+    /// Fails if no key is configured, or the file is not a key set with a usable key.
     pub fn load(config: &config::Api) -> Result<Self, KeyError> {
         Keys::of(config, Keys::file(config)?)
     }
 
-    /// The keys that the file holds now, where it is not as it was.
-    pub(super) fn again(&self, config: &config::Api) -> Result<Option<Self>, KeyError> {
+    /// Reads the file again. Returns the new keys if its content has changed.
+    pub(super) fn reload(&self, config: &config::Api) -> Result<Option<Self>, KeyError> {
         let file = Keys::file(config)?;
         if file == self.file { Ok(None) } else { Keys::of(config, file).map(Some) }
     }
@@ -82,7 +88,7 @@ impl Keys {
             return Ok(None);
         }
         let path = PathBuf::from(&config.jwks_file);
-        std::fs::read(&path).map(Some).map_err(|error| KeyError::Unreadable { path, error })
+        std::fs::read(&path).map(Some).map_err(|source| KeyError::Unreadable { path, source })
     }
 
     fn of(config: &config::Api, file: Option<Vec<u8>>) -> Result<Self, KeyError> {
@@ -93,83 +99,85 @@ impl Keys {
             keys.push(Key { id: None, algorithm: Algorithm::HS256, key });
         }
         if let Some(text) = &file {
-            keys.extend(public(text, Path::new(&config.jwks_file))?);
+            keys.extend(public_keys(text, Path::new(&config.jwks_file))?);
         }
         if keys.is_empty() { Err(KeyError::None) } else { Ok(Keys { keys, file }) }
     }
 
-    /// Whether the secret is shorter than it should be, and could be guessed from a token.
+    /// Returns whether the secret is so short that it could be guessed from a token.
     #[must_use]
     pub fn weak_secret(config: &config::Api) -> bool {
-        (1..SECRET_BYTES).contains(&config.jwt_secret.expose().len())
+        (1..MIN_SECRET_BYTES).contains(&config.jwt_secret.expose().len())
     }
 
-    /// The keys that a token with this algorithm and key id may have been signed with.
+    /// Returns the keys with which a token of this algorithm and key id may be signed.
     pub(super) fn candidates(
         &self,
         algorithm: Algorithm,
         id: Option<&str>,
     ) -> impl Iterator<Item = &DecodingKey> {
-        let may = move |key: &&Key| {
-            // A secret has no id, whatever its tokens say.
+        let may_fit = move |key: &&Key| {
+            // The configured secret has no id, even if its tokens name one.
             key.algorithm == algorithm && (id.is_none() || key.id.is_none() || key.id.as_deref() == id)
         };
-        self.keys.iter().filter(may).map(|key| &key.key)
+        self.keys.iter().filter(may_fit).map(|key| &key.key)
     }
 
-    /// Whether there is any key for this algorithm.
-    pub(super) fn know(&self, algorithm: Algorithm) -> bool {
+    /// Returns whether there is a key for this algorithm.
+    pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
         self.keys.iter().any(|key| key.algorithm == algorithm)
     }
 }
 
-fn public(text: &[u8], path: &Path) -> Result<Vec<Key>, KeyError> {
-    let no_key_set = |problem: String| KeyError::NoKeySet { path: path.to_owned(), problem };
-    let set: Value = serde_json::from_slice(text).map_err(|error| no_key_set(error.to_string()))?;
-    let listed = set["keys"].as_array().ok_or_else(|| no_key_set("it has no list `keys`".into()))?;
-    let (mut keys, mut left_out) = (Vec::new(), String::new());
+/// Returns the usable keys of a JSON Web Key Set.
+fn public_keys(text: &[u8], path: &Path) -> Result<Vec<Key>, KeyError> {
+    let set: Value =
+        serde_json::from_slice(text).map_err(|source| KeyError::NotJson { path: path.to_owned(), source })?;
+    let listed = set["keys"].as_array().ok_or_else(|| KeyError::NoList { path: path.to_owned() })?;
+    let (mut keys, mut unusable) = (Vec::new(), String::new());
     for (number, value) in listed.iter().enumerate() {
-        // One key that cannot be used does not cost the others.
+        // An unusable key does not prevent the use of the others.
         match usable(value) {
             Ok(key) => keys.push(key),
-            Err(why) => left_out.push_str(&format!("; key {} {why}", number + 1)),
+            Err(problem) => unusable.push_str(&format!("; key {} {problem}", number + 1)),
         }
     }
     if keys.is_empty() {
-        return Err(KeyError::NoKey { path: path.to_owned(), left_out });
+        return Err(KeyError::NoKey { path: path.to_owned(), unusable });
     }
-    if !left_out.is_empty() {
-        tracing::warn!(file = %path.display(), "keys that are not used{left_out}");
+    if !unusable.is_empty() {
+        tracing::warn!(file = %path.display(), "unusable keys in {}{unusable}", path.display());
     }
     Ok(keys)
 }
 
+/// Returns a key of the set, or the reason why it cannot be used.
 fn usable(value: &Value) -> Result<Key, &'static str> {
-    let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|_| "is no JSON Web Key")?;
+    let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|_| "is not a JSON Web Key")?;
     if jwk.common.public_key_use.as_ref().is_some_and(|used| *used != PublicKeyUse::Signature) {
         return Err("is not for signatures");
     }
     if value.get("d").is_some() {
-        return Err("is a private key, which has no place here");
+        return Err("is a private key; the file must have public keys only");
     }
     let (algorithm, named) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
             (Algorithm::ES256, KeyAlgorithm::ES256)
         }
-        AlgorithmParameters::OctetKey(_) => return Err("is a secret, which belongs into api.jwt_secret"),
+        AlgorithmParameters::OctetKey(_) => return Err("is a secret; set it as api.jwt_secret"),
         _ => return Err("is neither RSA nor P-256"),
     };
     if jwk.common.key_algorithm.is_some_and(|algorithm| algorithm != named) {
-        return Err("is for another algorithm than RS256 and ES256");
+        return Err("is for an algorithm other than RS256 and ES256");
     }
-    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "is not well formed")?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "is malformed")?;
     match key.kind() {
-        jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() < RSA_BYTES => {
-            Err("is an RSA key of less than 2048 bits")
+        jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() < MIN_RSA_BYTES => {
+            Err("is an RSA key with fewer than 2048 bits")
         }
-        // 0x04 and both coordinates.
-        jsonwebtoken::DecodingKeyKind::SecretOrDer(point) if point.len() != 65 => Err("is not well formed"),
+        // An uncompressed point has 65 bytes: 0x04 and both coordinates.
+        jsonwebtoken::DecodingKeyKind::SecretOrDer(point) if point.len() != 65 => Err("is malformed"),
         _ => Ok(Key { id: jwk.common.key_id, algorithm, key }),
     }
 }

@@ -6,6 +6,7 @@
 //! limiter, so that any number of replicas can run behind a load balancer.
 
 mod auth;
+mod background;
 mod event;
 mod keys;
 mod openapi;
@@ -18,6 +19,7 @@ mod signature;
 mod tenant_limits;
 mod token;
 
+pub use background::{housekeeping, watch_database};
 pub use keys::{KeyError, Keys};
 pub use problem::{Problem, ProblemType};
 pub use router::{document, router};

@@ -1,4 +1,4 @@
-//! Signatures of tokens, checked by ring: the cryptography that TLS uses here too, so that there is one.
+//! Verification of token signatures with ring, which TLS uses too: the binary has one cryptographic library.
 
 use std::sync::Once;
 
@@ -10,50 +10,52 @@ use ring::signature::{
 };
 use signature::Verifier;
 
-/// Tells the JWT library to use what is here; once is enough, more does no harm.
+/// Installs this verification in the JWT library. Further calls have no effect.
 pub(super) fn install() {
     static PROVIDER: CryptoProvider = CryptoProvider {
         signer_factory: |_, _: &EncodingKey| Err(new_error(ErrorKind::UnsupportedAlgorithm)),
-        verifier_factory: |algorithm, key| Ok(Box::new(Checked::new(*algorithm, key)?)),
+        verifier_factory: |algorithm, key| Ok(Box::new(KeyedVerifier::new(*algorithm, key)?)),
         key_utils: KeyUtils::new_unimplemented(),
     };
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let _ = PROVIDER.install_default(); // somebody else in the process may have been first
+        let _ = PROVIDER.install_default(); // fails only if the process has already installed a provider
     });
 }
 
-/// One of the algorithms that are accepted, with its key.
-enum Checked {
+/// A verifier for one accepted algorithm, with its key.
+enum KeyedVerifier {
     Hs256(ring::hmac::Key),
     Rs256 { n: Vec<u8>, e: Vec<u8> },
     Es256(Vec<u8>),
 }
 
-impl Checked {
+impl KeyedVerifier {
     fn new(algorithm: Algorithm, key: &DecodingKey) -> Result<Self, Error> {
         match (algorithm, key.kind()) {
             _ if algorithm.family() != key.family() => Err(new_error(ErrorKind::InvalidAlgorithm)),
             (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
-                Ok(Checked::Hs256(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret)))
+                Ok(KeyedVerifier::Hs256(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret)))
             }
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                Ok(Checked::Rs256 { n: n.clone(), e: e.clone() })
+                Ok(KeyedVerifier::Rs256 { n: n.clone(), e: e.clone() })
             }
-            (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => Ok(Checked::Es256(point.clone())),
+            (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => {
+                Ok(KeyedVerifier::Es256(point.clone()))
+            }
             _ => Err(new_error(ErrorKind::UnsupportedAlgorithm)),
         }
     }
 }
 
-impl Verifier<Vec<u8>> for Checked {
+impl Verifier<Vec<u8>> for KeyedVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         match self {
-            Checked::Hs256(key) => ring::hmac::verify(key, message, signature),
-            Checked::Rs256 { n, e } => {
+            KeyedVerifier::Hs256(key) => ring::hmac::verify(key, message, signature),
+            KeyedVerifier::Rs256 { n, e } => {
                 RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
-            Checked::Es256(point) => {
+            KeyedVerifier::Es256(point) => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
             }
         }
@@ -61,12 +63,12 @@ impl Verifier<Vec<u8>> for Checked {
     }
 }
 
-impl JwtVerifier for Checked {
+impl JwtVerifier for KeyedVerifier {
     fn algorithm(&self) -> Algorithm {
         match self {
-            Checked::Hs256(_) => Algorithm::HS256,
-            Checked::Rs256 { .. } => Algorithm::RS256,
-            Checked::Es256(_) => Algorithm::ES256,
+            KeyedVerifier::Hs256(_) => Algorithm::HS256,
+            KeyedVerifier::Rs256 { .. } => Algorithm::RS256,
+            KeyedVerifier::Es256(_) => Algorithm::ES256,
         }
     }
 }

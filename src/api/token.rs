@@ -1,4 +1,4 @@
-//! Bearer tokens: JWT (RFC 7519), and the tenant that they name.
+//! Bearer tokens: JWTs (RFC 7519), and the tenant that they name.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,125 +13,91 @@ use uuid::Uuid;
 use super::keys::{KeyError, Keys};
 use super::signature;
 use crate::config;
+use crate::named::named_enum;
 use crate::store::read::AccessScope;
 
-/// The algorithms that are accepted, where there is a key for them. Not `none`, and none by a key of another.
+/// Accepted algorithms, if there is a key for them. `none` is never accepted.
 const ALGORITHMS: [(&str, Algorithm); 3] =
     [("HS256", Algorithm::HS256), ("RS256", Algorithm::RS256), ("ES256", Algorithm::ES256)];
 
-/// How far the issuer's clock may be ahead, in seconds. A token that has expired gets nothing on top.
+/// Leeway for an issuer's clock that is ahead, in seconds. Applies to `nbf` only; expired tokens get none.
 const LEEWAY_SECONDS: u64 = 5;
 
-/// A UUID as row-level security reads it: hyphenated.
+/// Length of a hyphenated UUID, the only form that the row-level security policy reads.
 const UUID_CHARS: usize = 36;
 
-/// Whoever a valid token speaks for.
+/// The caller that a valid token names.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The tenant, for the rate limit.
+    /// Tenant, for the rate limit.
     pub tenant: Uuid,
-    /// What the database is told.
+    /// Scope of the caller's reads in the database.
     pub scope: AccessScope,
 }
 
-/// Why a token is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// There is none.
-    #[error("an Authorization header with a Bearer token is needed")]
-    Missing,
-    /// It is no JWT.
-    #[error("the token is no JWT that can be read")]
-    Malformed,
-    /// It is signed in a way that is not accepted here.
-    #[error("the token's algorithm is not accepted")]
-    Algorithm,
-    /// The signature is of another key, or of other claims.
-    #[error("the token's signature is not valid")]
-    Signature,
-    /// `exp` is past.
-    #[error("the token has expired")]
-    Expired,
-    /// `nbf` is to come.
-    #[error("the token is not valid yet")]
-    NotYet,
-    /// `aud` names somebody else.
-    #[error("the token is for another audience")]
-    Audience,
-    /// `iss` is somebody else.
-    #[error("the token is of another issuer")]
-    Issuer,
-    /// A claim that has to be there is not, or is not of its type.
-    #[error(
-        "the token lacks a claim, or has one that is not of its type: exp, aud, nbf, and iss where an issuer is asked for"
-    )]
-    Incomplete,
-    /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
-    #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]
-    NoTenant,
-    /// The database could not hold `sub`.
-    #[error("the token's sub holds what cannot be passed on, like a NUL")]
-    Subject,
-}
-
-impl TokenError {
-    /// All of them.
-    pub const ALL: [TokenError; 11] = [
-        TokenError::Missing,
-        TokenError::Malformed,
-        TokenError::Algorithm,
-        TokenError::Signature,
-        TokenError::Expired,
-        TokenError::NotYet,
-        TokenError::Audience,
-        TokenError::Issuer,
-        TokenError::Incomplete,
-        TokenError::NoTenant,
-        TokenError::Subject,
-    ];
-
-    /// The value of the `reason` label.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            TokenError::Missing => "missing",
-            TokenError::Malformed => "malformed",
-            TokenError::Algorithm => "algorithm",
-            TokenError::Signature => "signature",
-            TokenError::Expired => "expired",
-            TokenError::NotYet => "not_yet",
-            TokenError::Audience => "audience",
-            TokenError::Issuer => "issuer",
-            TokenError::Incomplete => "incomplete",
-            TokenError::NoTenant => "no_tenant",
-            TokenError::Subject => "subject",
-        }
+named_enum! {
+    /// The reason why a token is refused.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+    pub enum TokenError {
+        /// The request has no token.
+        #[error("an Authorization header with a Bearer token is required")]
+        Missing = "missing",
+        /// The token is not a JWT.
+        #[error("the token is not a readable JWT")]
+        Malformed = "malformed",
+        /// The token is signed with an algorithm that is not accepted.
+        #[error("the token's algorithm is not accepted")]
+        Algorithm = "algorithm",
+        /// The signature is by another key, or over other claims.
+        #[error("the token's signature is not valid")]
+        Signature = "signature",
+        /// `exp` has passed.
+        #[error("the token has expired")]
+        Expired = "expired",
+        /// `nbf` has not been reached.
+        #[error("the token is not valid yet")]
+        NotYet = "not_yet",
+        /// `aud` names another audience.
+        #[error("the token is for another audience")]
+        Audience = "audience",
+        /// `iss` names another issuer.
+        #[error("the token is from another issuer")]
+        Issuer = "issuer",
+        /// A required claim is missing, or a claim has the wrong type.
+        #[error("a claim of the token is missing or has the wrong type: exp, aud, nbf, or iss if an issuer is configured")]
+        Incomplete = "incomplete",
+        /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
+        #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]
+        NoTenant = "no_tenant",
+        /// `sub` has a character that cannot be passed to the database.
+        #[error("the token's sub has a character that cannot be used, such as NUL")]
+        Subject = "subject",
     }
 }
 
-/// Verifies tokens, by keys that may change.
+/// Verifies tokens with keys that can be reloaded.
 pub struct Tokens {
     config: config::Api,
     keys: RwLock<Arc<Keys>>,
 }
 
 impl Tokens {
-    /// With the keys that there are now.
+    /// Reads the configured keys.
     ///
     /// # Errors
-    /// As [`Keys::load`].
+    /// Fails as [`Keys::load`].
     pub fn new(config: &config::Api) -> Result<Self, KeyError> {
         signature::install();
         let keys = RwLock::new(Arc::new(Keys::load(config)?));
         Ok(Tokens { config: config.clone(), keys })
     }
 
-    /// Reads the keys again; returns whether they are others now.
+    /// Reads the keys again. Returns whether they have changed.
     ///
     /// # Errors
-    /// As [`Keys::load`]; the keys stay as they were.
+    /// Fails as [`Keys::load`]; the previous keys stay in use.
     pub fn reload(&self) -> Result<bool, KeyError> {
-        let Some(keys) = self.keys().again(&self.config)? else { return Ok(false) };
+        let Some(keys) = self.keys().reload(&self.config)? else { return Ok(false) };
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         Ok(true)
     }
@@ -140,13 +106,13 @@ impl Tokens {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whom a token speaks for.
+    /// Verifies a token. Returns the caller that it names.
     ///
     /// # Errors
-    /// Why it speaks for nobody.
+    /// The reason for which the token is refused.
     pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
         let header = header(token).ok_or(TokenError::Malformed)?;
-        // What a token calls critical has to be understood (RFC 7515, section 4.1.11), and nothing of it is here.
+        // A critical extension must be understood (RFC 7515, section 4.1.11), and none is implemented.
         if header.contains_key("crit") {
             return Err(TokenError::Malformed);
         }
@@ -154,21 +120,21 @@ impl Tokens {
         let accepted =
             ALGORITHMS.into_iter().find(|(name, _)| *name == named).ok_or(TokenError::Algorithm)?;
         let (algorithm, keys) = (accepted.1, self.keys());
-        if !keys.know(algorithm) {
+        if !keys.supports(algorithm) {
             return Err(TokenError::Algorithm);
         }
         let validation = self.validation(algorithm);
-        let mut refusal = TokenError::Signature;
+        let mut refused = TokenError::Signature;
         for key in keys.candidates(algorithm, header.get("kid").and_then(Value::as_str)) {
             match jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation) {
                 Ok(token) => return caller(&token.claims),
-                Err(error) => refusal = refused(error.kind()),
+                Err(error) => refused = reason(error.kind()),
             }
-            if refusal != TokenError::Signature {
-                break; // it was the right key
+            if refused != TokenError::Signature {
+                break; // the signature matched this key
             }
         }
-        Err(refusal)
+        Err(refused)
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -186,13 +152,13 @@ impl Tokens {
     }
 }
 
-/// What a token says of itself, before anything of it is believed.
+/// Returns the header of a token. Nothing in it is verified yet.
 fn header(token: &str) -> Option<Map<String, Value>> {
     let (header, _) = token.split_once('.')?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()
 }
 
-fn refused(error: &ErrorKind) -> TokenError {
+fn reason(error: &ErrorKind) -> TokenError {
     match error {
         ErrorKind::InvalidSignature => TokenError::Signature,
         ErrorKind::ExpiredSignature => TokenError::Expired,
@@ -207,7 +173,7 @@ fn refused(error: &ErrorKind) -> TokenError {
 
 fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
     let now = Utc::now().timestamp_micros() as f64 / 1e6;
-    // The leeway is for clocks that are ahead, not for tokens that are over.
+    // The library applies its leeway to `exp` too.
     if claims.get("exp").and_then(Value::as_f64).is_none_or(|exp| exp <= now) {
         return Err(TokenError::Expired);
     }
@@ -219,7 +185,7 @@ fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
     Ok(Caller { tenant, scope })
 }
 
-/// As the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; a null is none.
+/// Returns the tenant as the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; null counts as absent.
 fn tenant(claims: &Map<String, Value>) -> Option<Uuid> {
     let own = claims.get("tenant_id").filter(|tenant| !tenant.is_null());
     let tenant = own.or_else(|| claims.get("app_metadata")?.get("tenant_id"))?.as_str()?;

@@ -1,4 +1,4 @@
-//! Logs: human or JSON, always on stderr, so that what a command prints can be piped.
+//! Logging setup: text or JSON, always on stderr, so that a command's output can be piped.
 
 use std::io::IsTerminal;
 
@@ -6,10 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging. Commands other than the service say only what went wrong, unless a level was asked for.
+/// Starts logging. Commands other than the services log warnings and errors only, unless another level is configured.
 pub(super) fn start(log: &Log, service: bool) {
     let level = if service || log.level != "info" { log.level.as_str() } else { "warn" };
-    // What fails in the client libraries is told once, where it is handled; directives can ask for more.
+    // A failure of a client library is logged where it is handled. Directives in `log.level` can enable these targets.
     let filter = EnvFilter::try_new(format!("lapin=off,tokio_postgres=warn,{level}"))
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

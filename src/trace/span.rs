@@ -1,18 +1,18 @@
-//! The active span, for the header that carries a trace from a producer to the worker.
+//! The trace context of the active span, for the header that passes a trace from a producer to the worker.
 
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, SpanId, TraceFlags, TraceId};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The active span, as W3C Trace Context writes it: that of `tracing` where its OpenTelemetry layer is installed,
-/// else OpenTelemetry's own.
+/// Returns the active span in W3C Trace Context format: the span of `tracing` if its OpenTelemetry layer is installed, else
+/// OpenTelemetry's own.
 pub(crate) fn traceparent() -> Option<String> {
-    let of = |context: &Context| {
+    let traceparent_of = |context: &Context| {
         let span = context.span();
         let span = span.span_context();
         span.is_valid().then(|| write(span.trace_id(), span.span_id(), span.trace_flags()))
     };
-    of(&tracing::Span::current().context()).or_else(|| of(&Context::current()))
+    traceparent_of(&tracing::Span::current().context()).or_else(|| traceparent_of(&Context::current()))
 }
 
 fn write(trace: TraceId, span: SpanId, flags: TraceFlags) -> String {
@@ -27,7 +27,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     #[test]
-    fn the_active_span_is_written_as_w3c_has_it() {
+    fn the_active_span_is_formatted_as_w3c_trace_context() {
         assert_eq!(traceparent(), None);
         let tracer = SdkTracerProvider::default().tracer("test");
         let subscriber =

@@ -322,7 +322,7 @@ async fn tokens_signed_with_rotated_keys_are_accepted() {
     eventually("the new key is taken", async || status(&by_new) == 200).await;
     assert_eq!(status(&by_old), 401);
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    eventually("the broken file is told", async || served.process.log().contains("is no JSON Web Key Set"))
+    eventually("the broken file is logged", async || served.process.log().contains("is not a JSON Web Key Set"))
         .await;
     assert_eq!(status(&by_new), 200);
 }
@@ -337,9 +337,9 @@ async fn serve_refuses_to_start_without_keys() {
     let file = file.to_str().unwrap();
     for (key, value, said) in [
         ("JWT_SECRET", "", "neither is set"),
-        ("JWKS_FILE", "/nonexistent", "cannot be read"),
-        ("JWKS_FILE", "Cargo.toml", "is no JSON Web Key Set"),
-        ("JWKS_FILE", file, "is a secret, which belongs into api.jwt_secret"),
+        ("JWKS_FILE", "/nonexistent", "cannot read the file"),
+        ("JWKS_FILE", "Cargo.toml", "is not a JSON Web Key Set"),
+        ("JWKS_FILE", file, "is a secret; set it as api.jwt_secret"),
         ("JWT_AUDIENCE", "", "must name the audience"),
         ("CORS_ORIGINS", "app.example.org", "is not an origin"),
         ("LISTEN", "127.0.0.1", "api.listen"),
