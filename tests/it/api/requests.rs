@@ -322,8 +322,10 @@ async fn tokens_signed_with_rotated_keys_are_accepted() {
     eventually("the new key is taken", async || status(&by_new) == 200).await;
     assert_eq!(status(&by_old), 401);
     std::fs::write(&file, "{\"keys\": [").unwrap();
-    eventually("the broken file is logged", async || served.process.log().contains("is not a JSON Web Key Set"))
-        .await;
+    eventually("the broken file is logged", async || {
+        served.process.log().contains("is not a JSON Web Key Set")
+    })
+    .await;
     assert_eq!(status(&by_new), 200);
 }
 
