@@ -10,7 +10,8 @@
 //!
 //! - [`event`]: the contract as types, without I/O.
 //! - [`message`]: between an AMQP message and an event.
-//! - [`broker`]: connections, topology, dead letters. Never names Diesel.
+//! - [`broker`]: connections and topology. Never names Diesel.
+//! - [`dead_letters`]: messages that cannot be stored: published by the worker, read and replayed by the operator.
 //! - [`publisher`]: for producers: takes an event at once, and sees to it that it arrives.
 //! - [`worker`]: supervise → lane → batch → settle.
 //! - [`store`]: the table. Never names lapin.
@@ -32,6 +33,8 @@ pub mod broker;
 pub mod cli;
 #[cfg(feature = "service")]
 pub mod config;
+#[cfg(feature = "service")]
+pub mod dead_letters;
 pub mod event;
 #[cfg(feature = "service")]
 pub mod health;

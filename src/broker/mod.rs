@@ -1,7 +1,5 @@
-//! The broker: connections, topology, dead letters. Names nothing of the database.
+//! The broker: connections and topology. Names nothing of the database.
 
-#[cfg(feature = "service")]
-mod dead_letters;
 mod endpoint;
 #[cfg(feature = "service")]
 pub mod failure;
@@ -12,8 +10,6 @@ mod topology;
 #[cfg(feature = "service")]
 mod version;
 
-#[cfg(feature = "service")]
-pub use dead_letters::{DeadLetters, Letter, Undelivered, is_own_header, set_apart};
 #[cfg(feature = "service")]
 pub(crate) use endpoint::Stream;
 pub use endpoint::{BrokerEndpoint, UriError};

@@ -7,7 +7,8 @@ use super::batch::Batch;
 use super::fate::Fate;
 use super::session::{HoldExpired, Session, Stop};
 use crate::backoff::{Backoff, RetryBudget};
-use crate::broker::{BrokerEndpoint, DeadLetters, Letter};
+use crate::broker::BrokerEndpoint;
+use crate::dead_letters::{DeadLetterPublisher, RejectedDelivery};
 use crate::event::Reason;
 use crate::metrics::Dependency;
 
@@ -16,86 +17,96 @@ pub(super) struct DeadLetterDesk {
     shared: Shared,
     session: Session,
     broker: BrokerEndpoint,
-    publisher: DeadLetters,
+    publisher: DeadLetterPublisher,
 }
 
 impl DeadLetterDesk {
     /// Creates a desk that connects when there is a dead letter to publish.
     pub(super) fn new(shared: Shared, session: Session, broker: BrokerEndpoint) -> Self {
         let exchange = shared.config.amqp.dead_letter_exchange.clone();
-        let publisher = DeadLetters::new(broker.clone(), exchange, shared.name.clone());
+        let publisher = DeadLetterPublisher::new(broker.clone(), exchange, shared.name.clone());
         DeadLetterDesk { shared, session, broker, publisher }
     }
 
-    /// Publishes the rejected deliveries of a batch, retrying within the budget while the broker does not take them.
+    /// Publishes the rejected deliveries of a batch, retrying within the budget those that the broker does not take.
     ///
     /// # Errors
-    /// The budget ended first. The dead letter that was not taken comes back: it has to be taken before more is consumed.
+    /// The budget ended first. A dead letter that was not taken comes back: it has to be taken before more is consumed.
     pub(super) async fn publish(
         &mut self,
         batch: &mut Batch,
         budget: &mut RetryBudget,
-    ) -> Result<(), Box<Letter>> {
+    ) -> Result<(), Box<RejectedDelivery>> {
         let (deliveries, fates) = batch.parts();
-        let (rejected, letters): (Vec<usize>, Vec<Letter>) = deliveries
+        let (mut indexes, mut waiting): (Vec<usize>, Vec<RejectedDelivery>) = deliveries
             .iter()
             .enumerate()
             .filter_map(|(index, delivery)| match &fates[index] {
                 Fate::Rejected(rejection) => {
-                    Some((index, Letter { delivery: delivery.clone(), rejection: rejection.clone() }))
+                    let (delivery, rejection) = (delivery.clone(), rejection.clone());
+                    Some((index, RejectedDelivery { delivery, rejection }))
                 }
                 _ => None,
             })
             .unzip();
-        if letters.is_empty() {
+        if waiting.is_empty() {
             return Ok(());
         }
-        let mut confirmed = 0;
-        let published = self.publish_all(&letters, &mut confirmed, budget).await;
-        for (index, letter) in rejected.into_iter().zip(&letters).take(confirmed) {
-            fates[index] = Fate::DeadLettered;
-            self.count(letter);
-        }
-        published.map_err(|HoldExpired| Box::new(letters[confirmed].clone()))
-    }
-
-    async fn publish_all(
-        &mut self,
-        letters: &[Letter],
-        confirmed: &mut usize,
-        budget: &mut RetryBudget,
-    ) -> Result<(), HoldExpired> {
-        while let Err(error) = self.publisher.publish(letters, confirmed).await {
-            if self.shared.health.lost(Dependency::Broker, &error.to_string()) {
-                let letters = letters.len() - *confirmed;
-                tracing::warn!(letters, %error, "the broker does not take dead letters: holding the batch");
+        loop {
+            let outcomes = self.publisher.publish(&waiting).await;
+            let mut refused = Vec::new();
+            let mut error = None;
+            for ((index, rejected), outcome) in indexes.drain(..).zip(waiting.drain(..)).zip(outcomes) {
+                match outcome {
+                    Ok(()) => {
+                        fates[index] = Fate::DeadLettered;
+                        self.count(&rejected);
+                    }
+                    Err(not_taken) => {
+                        error.get_or_insert(not_taken);
+                        refused.push((index, rejected));
+                    }
+                }
             }
-            let delay = budget.next_delay().ok_or(HoldExpired)?;
-            self.session.sleep(delay).await.map_err(|Stop| HoldExpired)?;
+            (indexes, waiting) = refused.into_iter().unzip();
+            let Some(error) = error else { break };
+            if self.shared.health.lost(Dependency::Broker, &error.to_string()) {
+                let dead_letters = waiting.len();
+                tracing::warn!(dead_letters, %error, "the broker does not take dead letters: holding the batch");
+            }
+            if self.pause(budget).await.is_err() {
+                // There is one: the error is its outcome.
+                return Err(Box::new(waiting.swap_remove(0)));
+            }
         }
         self.shared.health.reached(Dependency::Broker);
         Ok(())
     }
 
+    async fn pause(&self, budget: &mut RetryBudget) -> Result<(), HoldExpired> {
+        let delay = budget.next_delay().ok_or(HoldExpired)?;
+        self.session.sleep(delay).await.map_err(|Stop| HoldExpired)
+    }
+
     /// Waits until a dead letter that was not taken is taken, and declares what may be missing for it. The message itself
     /// is back in its queue: there may be two dead letters of it.
-    pub(super) async fn wait_until_taken(&mut self, letter: &Letter) -> Result<(), Stop> {
+    pub(super) async fn wait_until_taken(&mut self, rejected: &RejectedDelivery) -> Result<(), Stop> {
         let mut backoff = Backoff::default();
         loop {
             if let Err(error) = self.shared.config.amqp.topology().ensure(&self.broker).await {
                 tracing::debug!(%error, "cannot declare the topology");
             }
-            let mut confirmed = 0;
-            match self.publisher.publish(std::slice::from_ref(letter), &mut confirmed).await {
-                Ok(()) => return Ok(()),
-                Err(error) => drop(self.shared.health.lost(Dependency::Broker, &error.to_string())),
+            let outcomes = self.publisher.publish(std::slice::from_ref(rejected)).await;
+            match outcomes.into_iter().find_map(Result::err) {
+                None => return Ok(()),
+                Some(error) => drop(self.shared.health.lost(Dependency::Broker, &error.to_string())),
             }
             self.session.sleep(backoff.next_delay()).await?;
         }
     }
 
     /// Counts and logs a dead letter.
-    fn count(&self, Letter { delivery, rejection }: &Letter) {
+    fn count(&self, RejectedDelivery { delivery, rejection }: &RejectedDelivery) {
         self.shared.metrics.dead_lettered.with_label_values(&[rejection.reason.name()]).inc();
         // The database's message may quote a value: it is in the dead letter only.
         let detail = match rejection.reason {

@@ -10,7 +10,8 @@ use super::intake::Intake;
 use super::rows::RowStore;
 use super::session::{HoldExpired, Session, SessionLost};
 use crate::backoff::RetryBudget;
-use crate::broker::{BrokerEndpoint, Letter};
+use crate::broker::BrokerEndpoint;
+use crate::dead_letters::RejectedDelivery;
 use crate::metrics::Dependency;
 use crate::store::{DatabaseEndpoint, Writer};
 
@@ -24,7 +25,7 @@ enum Pause {
     /// The database was away for `worker.hold_seconds`.
     Database(Batch),
     /// The broker did not take this dead letter for `worker.hold_seconds`.
-    DeadLetter(Batch, Box<Letter>),
+    DeadLetter(Batch, Box<RejectedDelivery>),
 }
 
 /// Lane with its ways to the table and to the dead-letter exchange.
@@ -58,10 +59,10 @@ pub(super) async fn run(
         }
         let mut intake = Intake::open(&broker, &shared, &session, number).await?;
         shared.health.reached(Dependency::Broker);
-        let (batch, letter) = match Box::pin(lane.consume(&mut intake)).await {
+        let (batch, rejected) = match Box::pin(lane.consume(&mut intake)).await {
             Ok(Pause::Shutdown) => return intake.requeue(None).await,
             Ok(Pause::Database(batch)) => (batch, None),
-            Ok(Pause::DeadLetter(batch, letter)) => (batch, Some(letter)),
+            Ok(Pause::DeadLetter(batch, rejected)) => (batch, Some(rejected)),
             Err(lost) => {
                 intake.forget();
                 return Err(lost);
@@ -72,8 +73,8 @@ pub(super) async fn run(
             return Ok(());
         }
         tracing::warn!(lane = number, "hold expired: everything unsettled was returned to the queue");
-        if let Some(letter) = letter
-            && lane.dead_letters.wait_until_taken(&letter).await.is_err()
+        if let Some(rejected) = rejected
+            && lane.dead_letters.wait_until_taken(&rejected).await.is_err()
         {
             return Ok(());
         }
@@ -101,7 +102,7 @@ impl Lane {
             match settled {
                 Ok(()) => intake.ack(batch).await?,
                 Err(Unsettled::Rows) => return Ok(Pause::Database(batch)),
-                Err(Unsettled::DeadLetter(letter)) => return Ok(Pause::DeadLetter(batch, letter)),
+                Err(Unsettled::DeadLetter(rejected)) => return Ok(Pause::DeadLetter(batch, rejected)),
             }
         }
     }
@@ -119,5 +120,5 @@ enum Unsettled {
     /// Rows that the database did not store.
     Rows,
     /// A dead letter that the broker did not take.
-    DeadLetter(Box<Letter>),
+    DeadLetter(Box<RejectedDelivery>),
 }

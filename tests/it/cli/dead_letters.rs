@@ -66,7 +66,7 @@ async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
     assert!(text(&env.dlq(&["show", &bad_bom[..8]]).stdout).contains("is not a UUID"));
     let unknown = env.dlq(&["show", "ffff"]);
     assert_eq!(unknown.status.code(), Some(1));
-    assert!(text(&unknown.stderr).contains("no dead letter is called"));
+    assert!(text(&unknown.stderr).contains("no dead letter has the id or event_id"));
 
     let lines = text(&env.dlq(&["export"]).stdout);
     let folder = tempfile::tempdir().unwrap();
@@ -148,9 +148,9 @@ async fn corrected_dead_letters_are_stored() {
 async fn purging_dead_letters_needs_a_confirmation() {
     let env = with_three_letters("dlqpurge").await;
     for (arguments, said) in [
-        (&["purge", "--all"][..], "--yes does it without asking"),
+        (&["purge", "--all"][..], "confirm with --yes"),
         (&["purge", "--yes", ""], "value is required"),
-        (&["purge", "--yes", "ab"], "no dead letter is called"),
+        (&["purge", "--yes", "ab"], "no dead letter has the id or event_id"),
     ] {
         let refused = env.dlq(arguments);
         assert!(!refused.status.success() && text(&refused.stderr).contains(said), "{refused:?}");

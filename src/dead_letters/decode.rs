@@ -1,0 +1,128 @@
+//! A message of the dead-letter queue, understood.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use lapin::types::{AMQPValue, FieldTable};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::amqp::{Property, RawMessage};
+use crate::event::headers;
+
+/// Characters of a dead letter's id: enough to distinguish any two of a queue.
+const ID_CHARS: usize = 12;
+
+/// Reason of a message that says none: a producer, or the broker's alternate exchange, put it into the queue.
+const UNROUTED: &str = "unrouted";
+
+/// Dead letter without its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// Id that stays the same each time that the dead letter is read.
+    pub id: String,
+    /// Time at which the worker or the broker dead-lettered the message.
+    pub dead_at: Option<DateTime<Utc>>,
+    /// Reason of the contract, the broker's own (`delivery_limit`, `rejected`, `expired`, `maxlen`), or `unrouted`.
+    pub reason: String,
+    /// Field at fault.
+    pub field: Option<String>,
+    /// Description of the rejection.
+    pub detail: Option<String>,
+    /// SQLSTATE of the database's error.
+    pub sqlstate: Option<String>,
+    /// Name of the worker that dead-lettered the message.
+    pub worker: Option<String>,
+    /// Routing key that the message was published with.
+    pub routing_key: String,
+    /// `event_id` of the body, or the property `message_id`.
+    pub event_id: Option<String>,
+    /// `event_type` of the body, or the property `type`.
+    pub event_type: Option<String>,
+    /// `bom_id` of the body.
+    pub bom_id: Option<String>,
+    /// Number of times that the message was replayed.
+    pub replays: i64,
+    /// Size of the body in bytes.
+    pub bytes: usize,
+}
+
+impl DeadLetter {
+    /// Reads a message of the dead-letter queue. Every message is one: what it lacks stays empty.
+    #[must_use]
+    pub fn decode(message: &RawMessage) -> Self {
+        let table = message.properties.headers().unwrap_or_default();
+        let header = |name: &str| table.inner().get(name).and_then(text);
+        let death = last_death(&table);
+        let of_death = |name: &str| death.and_then(|death| death.inner().get(name));
+        let reason = header(headers::REASON)
+            .or_else(|| of_death("reason").and_then(text))
+            .or_else(|| message.check().err().map(|rejection| rejection.reason.name().to_owned()));
+        let dead_at = header(headers::DEAD_AT)
+            .and_then(|at| DateTime::parse_from_rfc3339(&at).ok())
+            .map(|at| at.with_timezone(&Utc))
+            .or_else(|| match of_death("time") {
+                Some(AMQPValue::Timestamp(at)) => DateTime::from_timestamp(i64::try_from(*at).ok()?, 0),
+                _ => None,
+            });
+        let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+        let field = |name: &str| body[name].as_str().map(str::to_owned);
+        let property =
+            |property| message.properties.text(property).map(Cow::into_owned).filter(|text| !text.is_empty());
+        DeadLetter {
+            id: id(message, header(headers::DEAD_AT).as_deref()),
+            dead_at,
+            reason: reason.unwrap_or_else(|| UNROUTED.into()),
+            field: header(headers::FIELD),
+            detail: header(headers::DETAIL),
+            sqlstate: header(headers::SQLSTATE),
+            worker: header(headers::WORKER),
+            routing_key: header(headers::ROUTING_KEY)
+                .unwrap_or_else(|| String::from_utf8_lossy(&message.routing_key).into_owned()),
+            event_id: field("event_id").or_else(|| property(Property::MessageId)),
+            event_type: field("event_type").or_else(|| property(Property::Type)),
+            bom_id: field("bom_id"),
+            replays: replays(&table),
+            bytes: message.body.len(),
+        }
+    }
+}
+
+/// Returns the number of times that a message was replayed.
+pub(super) fn replays(table: &FieldTable) -> i64 {
+    match table.inner().get(headers::REPLAYS) {
+        Some(AMQPValue::LongLongInt(count)) => *count,
+        _ => 0,
+    }
+}
+
+/// Returns a hash of everything that stays the same when the broker delivers the message again.
+fn id(message: &RawMessage, dead_at: Option<&str>) -> String {
+    let message_id = message.properties.text(Property::MessageId).unwrap_or_default();
+    let parts =
+        [message_id.as_bytes(), dead_at.unwrap_or_default().as_bytes(), &message.routing_key, &message.body];
+    let mut id = Uuid::new_v5(&Uuid::NAMESPACE_OID, &parts.join(&0)).simple().to_string();
+    id.truncate(ID_CHARS);
+    id
+}
+
+/// Returns the broker's note on the last time that it dead-lettered the message: the first entry of `x-death`.
+fn last_death(table: &FieldTable) -> Option<&FieldTable> {
+    match table.inner().get(headers::X_DEATH)? {
+        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+            AMQPValue::FieldTable(death) => Some(death),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns the text of a header, with U+FFFD for what is not UTF-8.
+pub(super) fn text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
