@@ -42,32 +42,48 @@ async fn with_three_letters(test: &str) -> TestEnv {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
     let env = with_three_letters("dlqlist").await;
+    // A quorum queue requeues what a command has held shortly after the command has ended.
+    let requeued = async || {
+        eventually("all are requeued", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
+    };
     let table = text(&env.dlq(&["list"]).stdout);
     for word in ["invalid_field", "bom_id", "unstorable", "payload", "malformed_json", "cache_hit"] {
         assert!(table.contains(word), "{word} in\n{table}");
     }
+    requeued().await;
     let list = env.dlq_json(&["list"]);
     let ids: Vec<&str> =
         list.as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3);
-    let count = |arguments: &[&str]| env.dlq_json(&[&["list"], arguments].concat()).as_array().unwrap().len();
-    assert_eq!(count(&["--reason", "unstorable,malformed_json"]), 2);
-    assert_eq!(count(&["--type", "cache_hit"]), 2);
-    assert_eq!(count(&["--bom-id", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"]), 1);
-    assert_eq!((count(&["--older-than", "1h"]), count(&["--newer-than", "1h"])), (0, 3));
-    assert_eq!(count(&["--limit", "2"]), 2);
+    for (arguments, count) in [
+        (["--reason", "unstorable,malformed_json"], 2),
+        (["--type", "cache_hit"], 2),
+        (["--bom-id", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"], 1),
+        (["--older-than", "1h"], 0),
+        (["--newer-than", "1h"], 3),
+        (["--limit", "2"], 2),
+    ] {
+        requeued().await;
+        let listed = env.dlq_json(&[&["list"], &arguments[..]].concat());
+        assert_eq!(listed.as_array().unwrap().len(), count, "{arguments:?}");
+    }
 
+    requeued().await;
     let shown = env.dlq_json(&["show", "nul"]);
     assert_eq!(shown["reason"], "unstorable");
     assert_eq!(shown["routing_key"], "cns.some.key");
     assert!(shown["body"].as_str().unwrap().contains(r"\u0000"), "as it came");
+    requeued().await;
     let bad_bom = env.dlq_json(&["show", "bad-bom"])["id"].as_str().unwrap().to_owned();
     assert!(ids.contains(&bad_bom.as_str()));
+    requeued().await;
     assert!(text(&env.dlq(&["show", &bad_bom[..8]]).stdout).contains("is not a UUID"));
+    requeued().await;
     let unknown = env.dlq(&["show", "ffff"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("no dead letter has the id or event_id"));
 
+    requeued().await;
     let lines = text(&env.dlq(&["export"]).stdout);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("letters.jsonl");
@@ -81,12 +97,14 @@ async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
         .unwrap();
     assert_eq!(away.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "an earlier export", "replaced by a whole one only");
+    requeued().await;
     assert!(env.dlq(&["export", "--output", file.to_str().unwrap()]).status.success());
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
     let exported: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(exported.len(), 3);
     let not_json = exported.iter().find(|letter| letter["body"] == "not json").unwrap();
     assert_eq!(not_json["headers"]["x-cns-reason"], "malformed_json");
+    requeued().await;
     let again = env.dlq_json(&["list"]);
     assert_eq!(again, list, "looking costs nothing");
 }
