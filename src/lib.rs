@@ -1,25 +1,28 @@
-//! Every event that CNS workflows publish to RabbitMQ, stored once in PostgreSQL.
+//! Stores every event that CNS workflows publish to RabbitMQ once in PostgreSQL.
 //!
-//! Producers publish, and forget, to one topic exchange. A pool of workers consumes a durable queue, deduplicates
-//! on `event_id` by a unique insert, and acknowledges only after the commit. The way of an event is the way
-//! through this crate:
+//! Producers publish to one topic exchange. A pool of workers consumes a durable queue, deduplicates on `event_id` with a unique
+//! insert, and acknowledges a message only after the commit. An event passes through the crate in this order:
 //!
 //! ```text
 //! message → event → batch → store → ack
 //! ```
 //!
-//! - [`event`]: the contract as types, without I/O.
-//! - [`message`]: between an AMQP message and an event.
-//! - [`broker`]: connections and topology. Never names Diesel.
-//! - [`dead_letters`]: messages that cannot be stored: published by the worker, read and replayed by the operator.
-//! - [`publisher`]: for producers: takes an event at once, and sees to it that it arrives.
-//! - [`worker`]: supervise → lane → batch → settle.
-//! - [`store`]: the table. Never names lapin.
-//! - [`api`]: the read API over HTTP, which asks the store.
-//! - [`config`], [`metrics`], [`health`], [`cli`]: around it.
+//! | module | content |
+//! | --- | --- |
+//! | [`event`] | the contract as types: event types, payloads, decoding, rejections, header names; no I/O |
+//! | [`message`] | conversion between an AMQP message and an event |
+//! | [`publisher`] | accepts an event immediately and delivers it; needs the broker, never the store |
+//! | [`amqp`] | AMQP as bytes: the connection of a consumer, in bounded memory |
+//! | [`broker`] | endpoint, topology, version; never names Diesel |
+//! | [`dead_letters`] | messages that could not be stored: the worker publishes them, the operator reads and replays them |
+//! | [`worker`] | supervise → lane → intake, settle |
+//! | [`store`] | the table: insert, reads, retention, migrations; never names an AMQP client |
+//! | [`api`] | the read API: request → auth → limits → routes → store |
+//! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
+//! | [`cli`] | the command line: each command parses, calls the library and prints |
 //!
-//! The feature `publisher` alone has what a producer needs, and neither a database nor HTTP in its dependencies;
-//! the default feature `service` is the worker and the read API.
+//! The feature `publisher` alone compiles what a producer needs, without a database or an HTTP server. The default feature
+//! `service` adds the worker, the read API and the command line.
 
 #[cfg(feature = "service")]
 pub mod amqp;
@@ -62,10 +65,10 @@ mod trace;
 #[cfg(feature = "service")]
 pub mod worker;
 
-/// The revision that this was built from: `CNS_EVENTS_REVISION` at build time, else the commit that was checked out.
+/// Revision of the build: `CNS_EVENTS_REVISION` at build time, else the checked-out commit.
 pub const REVISION: &str = env!("CNS_EVENTS_BUILT_FROM");
 
-// The Rust of the documentation compiles.
+// Compiles the Rust examples of the documentation.
 #[cfg(all(doctest, feature = "publisher"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

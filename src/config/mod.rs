@@ -1,7 +1,7 @@
 //! Configuration: section 6 of the contract.
 //!
 //! `config/default.toml` is built into the binary and defines the keys: name, default and comment. The structs in `types.rs`
-//! give each key its type. [`reference`] returns both for the generated documentation.
+//! give each key its type. [`reference()`] returns both for the generated documentation.
 
 mod check;
 mod keys;
