@@ -21,6 +21,7 @@ pub mod promtool;
 pub mod python;
 pub mod relay;
 pub mod services;
+pub mod snapshot;
 mod test_env;
 pub mod tokens;
 mod wait;

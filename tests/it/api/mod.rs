@@ -2,5 +2,6 @@
 
 mod limits;
 mod openapi;
+mod problems;
 pub mod requests;
 pub mod tenants;
