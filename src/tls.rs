@@ -1,4 +1,4 @@
-//! TLS that verifies: one way of reading certificates, for the broker and for the database.
+//! TLS that verifies the server: the certificates of the broker's and of the database's connections.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// PEM files that a URI names. What it does not name is the system's.
+/// PEM files that a URI names.
 #[derive(Debug, Default)]
 pub(crate) struct TlsFiles {
-    /// The authorities that are trusted, instead of the system's.
+    /// Authorities to trust instead of the system's.
     pub(crate) roots: Option<PathBuf>,
-    /// The certificate that this client shows, with its chain.
+    /// Certificate that this client presents, with its chain.
     pub(crate) certificate: Option<PathBuf>,
-    /// The key of that certificate.
+    /// Private key of the certificate.
     pub(crate) key: Option<PathBuf>,
 }
 
-/// A file that cannot be used, and why.
+/// File that cannot be used, with the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("names {0}, which cannot be used: {1}")]
 pub struct TlsFileError(PathBuf, String);
 
 impl TlsFiles {
-    /// Whether any file is named.
+    /// Returns whether any file is named.
     pub(crate) fn any(&self) -> bool {
         self.roots.is_some() || self.certificate.is_some() || self.key.is_some()
     }
 
-    /// A client that verifies the server's certificate and its name.
+    /// Returns the settings of a client that verifies the server's certificate and name.
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, TlsFileError> {
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -43,9 +43,8 @@ impl TlsFiles {
                 builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(certificate, &error))?
             }
             (None, None) => builder.with_no_client_auth(),
-            (Some(path), None) | (None, Some(path)) => {
-                return Err(unusable(path, &"a client's certificate and its key come together"));
-            }
+            (Some(path), None) => return Err(unusable(path, &"a client certificate needs its key")),
+            (None, Some(path)) => return Err(unusable(path, &"a client key needs its certificate")),
         };
         Ok(Arc::new(config))
     }
@@ -63,7 +62,7 @@ impl TlsFiles {
                 if roots.is_empty() {
                     return Err(unusable(
                         Path::new("the system's certificates"),
-                        &"there are none: install ca-certificates, or name a file",
+                        &"none were found\nhint: install ca-certificates, or name a file",
                     ));
                 }
             }
@@ -77,11 +76,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileErro
         .and_then(Iterator::collect)
         .map_err(|error| unusable(path, &error))?;
     if certificates.is_empty() {
-        return Err(unusable(path, &"it holds no certificate in PEM"));
+        return Err(unusable(path, &"the file has no certificate in PEM format"));
     }
     Ok(certificates)
 }
 
-fn unusable(path: &Path, why: &dyn Display) -> TlsFileError {
-    TlsFileError(path.to_owned(), why.to_string())
+fn unusable(path: &Path, cause: &dyn Display) -> TlsFileError {
+    TlsFileError(path.to_owned(), cause.to_string())
 }
