@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house snapshots
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -64,6 +64,9 @@ contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 
 house: ## the rules of the house (circles, borders, sizes, words), without servers
 	@cargo test --test house
+
+snapshots: ## record the texts that people read again (tests/it/*/snapshots)
+	@$(WITH_SERVERS) INSTA_UPDATE=always cargo test --test it -- as_recorded
 
 ci: fmt lint house publisher-only docs test features smoke ## what the continuous integration runs
 

@@ -10,6 +10,7 @@
 //! - `messages`: event bodies and headers; `tokens`: signed tokens; `python`: environments for Python tools
 
 #![allow(dead_code, unused_imports)] // not every program uses all of it
+#![allow(clippy::print_stderr)] // a note on a failure or a missing tool
 
 pub mod api_server;
 mod broker;

@@ -91,6 +91,7 @@ async fn findings_of_doctor_are_as_recorded() {
     drop(env);
     let env = TestEnv::new("doctorsound").await;
     let _worker = env.worker().await;
+    eventually("both lanes consume", async || env.depth(&env.queue()).await.1 == 2).await;
     show(&env, "doctor-sound", &["doctor"]);
     show(&env, "doctor-serve-without-keys", &["doctor", "serve"]);
 }
