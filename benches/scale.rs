@@ -10,7 +10,6 @@
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench_env;
-#[allow(dead_code)]
 #[path = "../tests/env/mod.rs"]
 mod env;
 

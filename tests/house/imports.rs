@@ -48,7 +48,7 @@ pub type Graph = BTreeMap<String, BTreeSet<String>>;
 /// Reads a crate from its root file and returns the imports between its files.
 pub fn graph(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Graph {
     let mut all = Crate::default();
-    load(&mut all, Vec::new(), root, read);
+    load(&mut all, &Vec::new(), root, read);
     let mut graph = Graph::new();
     for unit in all.units.values().flatten() {
         let imports = graph.entry(unit.file.clone()).or_default();
@@ -108,7 +108,7 @@ fn reachable<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a str> {
 }
 
 /// Reads a module's file and those of its children.
-fn load(all: &mut Crate, module: Module, file: &str, read: &dyn Fn(&str) -> Option<String>) {
+fn load(all: &mut Crate, module: &Module, file: &str, read: &dyn Fn(&str) -> Option<String>) {
     let Some(text) = read(file) else { panic!("{file}: no such file") };
     let mut unit = Unit {
         file: file.to_owned(),
@@ -142,7 +142,7 @@ fn load(all: &mut Crate, module: Module, file: &str, read: &dyn Fn(&str) -> Opti
                 .find(|file| read(file).is_some())
                 .unwrap_or_else(|| panic!("{file}: no file for mod {name}")),
         };
-        load(all, [module.clone(), vec![name]].concat(), &file, read);
+        load(all, &[module.clone(), vec![name]].concat(), &file, read);
     }
 }
 

@@ -87,7 +87,7 @@ const GOALS: [Goal; 3] = [
         reached: |_, target| {
             target.is_some_and(|page| {
                 let titled = headings(page).any(|heading| about(heading, &["publish", "producer"]));
-                titled && page.contains("```python") || titled && page.contains("```rust")
+                titled && (page.contains("```python") || page.contains("```rust"))
             })
         },
     },
