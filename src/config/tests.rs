@@ -11,7 +11,7 @@ fn refused(environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_defaults_work() {
+fn the_defaults_are_valid() {
     let config = load(&[]).unwrap();
     assert_eq!((config.worker.lanes, config.worker.batch_size, config.worker.prefetch), (2, 1000, 2000));
     assert_eq!(config.amqp.queue_type, QueueType::Quorum);
@@ -19,7 +19,7 @@ fn the_defaults_work() {
 }
 
 #[test]
-fn the_environment_wins_and_plain_urls_serve_where_it_is_silent() {
+fn prefixed_variables_have_precedence_over_plain_urls() {
     let config = load(&[
         ("AMQP_URL", "amqp://a"),
         ("DATABASE_URL", "postgres://d"),
@@ -30,7 +30,7 @@ fn the_environment_wins_and_plain_urls_serve_where_it_is_silent() {
 }
 
 #[test]
-fn a_profile_lies_between() {
+fn a_profile_has_precedence_over_defaults_only() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.toml"), "[worker]\nlanes = 7\nprefetch = 5000\n[nothing]\nx = 1\n")
         .unwrap();
@@ -47,17 +47,17 @@ fn a_profile_lies_between() {
 }
 
 #[test]
-fn a_file_holds_the_value() {
+fn a_file_variable_names_a_file_with_the_value() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "postgres://u:p@h/d\n").unwrap();
     let path = file.path().to_str().unwrap();
     let config = load(&[("CNS_EVENTS__DATABASE__URL_FILE", path)]).unwrap();
     assert_eq!(config.database.url.expose(), "postgres://u:p@h/d");
-    // A file that was meant for another key holds a secret.
-    let said = refused(&[("CNS_EVENTS__WORKER__LANES_FILE", path)]);
+    // The file has a secret, because it was meant for another key.
+    let error = refused(&[("CNS_EVENTS__WORKER__LANES_FILE", path)]);
     assert!(
-        said.contains("LANES_FILE: the content of the file is not a whole number") && !said.contains("u:p"),
-        "{said}"
+        error.contains("LANES_FILE: the content of the file is not a whole number") && !error.contains("u:p"),
+        "{error}"
     );
     let both = [("CNS_EVENTS__DATABASE__URL_FILE", path), ("CNS_EVENTS__DATABASE__URL", "postgres://x")];
     assert!(refused(&both).contains("unset one of them"));
@@ -65,7 +65,7 @@ fn a_file_holds_the_value() {
 }
 
 #[test]
-fn every_problem_is_one_line_that_names_key_value_and_remedy() {
+fn every_problem_is_one_line_with_key_value_and_fix() {
     let lines = refused(&[
         ("CNS_EVENTS__WORKER__LANES", "many"),
         ("CNS_EVENTS__AMQP__QUEUE_TYPE", "stream"),
@@ -83,7 +83,7 @@ fn every_problem_is_one_line_that_names_key_value_and_remedy() {
 }
 
 #[test]
-fn no_secret_is_ever_shown() {
+fn secrets_are_never_shown() {
     let secrets = [
         ("AMQP_URL", "amqp://u:hunter2@h/v"),
         ("DATABASE_URL", "postgres://u:hunter2@h/d"),
