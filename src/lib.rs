@@ -12,10 +12,11 @@
 //! | [`event`] | the contract as types: event types, payloads, decoding, rejections, header names; no I/O |
 //! | [`message`] | conversion between an AMQP message and an event |
 //! | [`publisher`] | accepts an event immediately and delivers it; needs the broker, never the store |
-//! | [`amqp`] | AMQP as bytes: the connection of a consumer, in bounded memory |
+//! | [`amqp`] | AMQP as bytes, for messages that have to arrive as they are: consuming, browsing, publishing under confirms |
 //! | [`broker`] | endpoint, topology, version; never names Diesel |
 //! | [`dead_letters`] | messages that could not be stored: the worker publishes them, the operator reads and replays them |
-//! | [`worker`] | supervise → lane → intake, settle |
+//! | [`timeline`] | what events state of their workflow: the run with its stages, one line of text for each event; pure |
+//! | [`worker`] | supervise → lane → intake, decode, store, dead-letter |
 //! | [`store`] | the table: insert, reads, retention, migrations; never names an AMQP client |
 //! | [`api`] | the read API: request → auth → limits → routes → store |
 //! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
@@ -54,6 +55,8 @@ mod named;
 pub mod publisher;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "service")]
+pub mod timeline;
 #[cfg(feature = "publisher")]
 mod tls;
 #[cfg(all(feature = "publisher", not(feature = "opentelemetry")))]

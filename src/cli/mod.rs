@@ -13,7 +13,6 @@ mod prune;
 mod publish;
 mod query;
 mod serve;
-mod words;
 mod worker;
 
 use std::process::ExitCode;
@@ -90,10 +89,10 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Parses the arguments, runs the command, and says how it ended. Threads get stacks of so many bytes.
-pub fn run(stack_bytes: usize) -> ExitCode {
+/// Parses the arguments, runs the command, and says how it ended.
+pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(cli.command, stack_bytes) {
+    match dispatch(cli.command) {
         Ok(()) if output::failed() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
@@ -108,7 +107,7 @@ pub fn run(stack_bytes: usize) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
+fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Completions(command) = &command {
         command.run();
         return Ok(());
@@ -116,14 +115,14 @@ fn dispatch(command: Command, stack_bytes: usize) -> Result<(), Failure> {
     if let Command::Doctor(command) = &command {
         // It has to say something also where the configuration cannot be read.
         let config = Config::load();
-        return runtime(stack_bytes)?.block_on(command.run(config));
+        return runtime()?.block_on(command.run(config));
     }
     let config = Config::load()?;
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
     logs::start(&config.log, matches!(command, Command::Worker | Command::Serve));
-    let runtime = runtime(stack_bytes)?;
+    let runtime = runtime()?;
     let done = runtime.block_on(async {
         match command {
             Command::Worker => worker::run(config).await,
@@ -153,6 +152,6 @@ fn reader(config: &Config) -> anyhow::Result<Reader> {
     Ok(Reader::new(database, 1, config.database.statement_timeout()))
 }
 
-fn runtime(stack_bytes: usize) -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(stack_bytes).build()?)
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

@@ -7,10 +7,11 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::bom::Bom;
-use crate::cli::{output, words};
+use crate::cli::output;
 use crate::config::Config;
 use crate::event::{Event, EventType, Workflow};
 use crate::store::read::{AccessScope, Latency, Query, Reader, StoredEvent};
+use crate::timeline::{describe, is_line_item};
 
 /// Published and stored, side by side.
 pub(super) struct Report {
@@ -147,12 +148,12 @@ impl Report {
         let mut lines = 0;
         for (number, event) in self.timeline.iter().enumerate() {
             let time = event.created_at.format("%H:%M:%S%.3f").to_string();
-            if !words::is_about_a_line(event) {
-                story.push((time, event.event_type.clone(), words::of(event)));
+            if !is_line_item(&event.event_type) {
+                story.push((time, event.event_type.clone(), output::safe(&describe(&event.timeline()))));
                 continue;
             }
             lines += 1;
-            if self.timeline.get(number + 1).is_none_or(|next| !words::is_about_a_line(next)) {
+            if self.timeline.get(number + 1).is_none_or(|next| !is_line_item(&next.event_type)) {
                 let what = format!("{} events about single lines", std::mem::take(&mut lines));
                 story.push((time, "…".into(), what));
             }

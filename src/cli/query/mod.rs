@@ -1,7 +1,7 @@
 //! `cns-events query`: what happened to a BOM or a workflow, and the errors of late.
 
 mod print;
-mod story;
+mod summary;
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::event::tenant_of;
 use crate::store::read::{AccessScope, Cursor, Limits, Query as Asked, Reader};
 use crate::store::{self, FailureClass, Hold};
+use crate::timeline::Run;
 use print::{Printer, Shows};
-use story::Story;
 
 /// How often `--follow` asks for what is new.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -134,19 +134,17 @@ impl Query {
             return Ok(());
         }
         let mut printer = Printer::new(shows, show.json);
-        let mut story = matches!(self.what, What::Workflow { .. }).then(Story::default);
+        let mut run = matches!(self.what, What::Workflow { .. }).then(Run::default);
         if show.follow {
             tokio::select! {
-                ended = view.follow(&asked, &mut printer, &mut story) => ended?,
+                ended = view.follow(&asked, &mut printer, &mut run) => ended?,
                 _ = tokio::signal::ctrl_c() => {}
             }
         } else {
-            view.print(&asked, show, &mut printer, &mut story).await?;
+            view.print(&asked, show, &mut printer, &mut run).await?;
         }
-        match story {
-            Some(story) if story.is_empty() => {}
-            Some(story) => printer.story(&story.end())?,
-            None => {}
+        if let Some(summary) = run.and_then(|run| run.summary()) {
+            printer.summary(&summary)?;
         }
         Ok(())
     }
@@ -182,7 +180,7 @@ impl View<'_> {
         asked: &Asked,
         show: &Show,
         printer: &mut Printer,
-        story: &mut Option<Story>,
+        run: &mut Option<Run>,
     ) -> anyhow::Result<()> {
         let mut next = None;
         if show.all {
@@ -190,7 +188,7 @@ impl View<'_> {
             let mut all = std::pin::pin!(self.reader.stream(self.scope.clone(), asked.clone()));
             while let Some(event) = all.try_next().await.map_err(|failure| self.told(&failure))? {
                 printer.event(&event)?;
-                story.iter_mut().for_each(|story| story.add(&event));
+                run.iter_mut().for_each(|run| run.add(&event.timeline()));
                 bar.inc(1);
                 if output::closed() {
                     return Ok(());
@@ -201,7 +199,7 @@ impl View<'_> {
             let page = self.reader.page(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
             for event in &page.events {
                 printer.event(event)?;
-                story.iter_mut().for_each(|story| story.add(event));
+                run.iter_mut().for_each(|run| run.add(&event.timeline()));
             }
             next = page.next;
         }
@@ -211,22 +209,22 @@ impl View<'_> {
             output::note("no such events are stored, as far as this tenant may see");
         }
         // A workflow's state takes all of its events.
-        if let Some(story) = story
+        if let Some(run) = run
             && (next.is_some() || show.cursor.is_some())
         {
-            *story = self.whole_story(asked).await?;
+            *run = self.whole_run(asked).await?;
         }
         Ok(())
     }
 
-    async fn whole_story(&self, asked: &Asked) -> anyhow::Result<Story> {
-        let mut story = Story::default();
+    async fn whole_run(&self, asked: &Asked) -> anyhow::Result<Run> {
+        let mut run = Run::default();
         let all = self.reader.stream(self.scope.clone(), asked.clone().after(None));
         let mut all = std::pin::pin!(all);
         while let Some(event) = all.try_next().await.map_err(|failure| self.told(&failure))? {
-            story.add(&event);
+            run.add(&event.timeline());
         }
-        Ok(story)
+        Ok(run)
     }
 
     /// Prints what there is, oldest first, and then what comes.
@@ -234,12 +232,12 @@ impl View<'_> {
         &self,
         asked: &Asked,
         printer: &mut Printer,
-        story: &mut Option<Story>,
+        run: &mut Option<Run>,
     ) -> anyhow::Result<()> {
         let mut mark = self.reader.mark(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
         let page = self.reader.page(&self.scope, asked).await.map_err(|failure| self.told(&failure))?;
-        if story.is_some() {
-            *story = Some(self.whole_story(asked).await?);
+        if run.is_some() {
+            *run = Some(self.whole_run(asked).await?);
         }
         // What was committed after the mark and is on the page already is not shown again.
         mark.has_seen(&page.events);
@@ -253,7 +251,7 @@ impl View<'_> {
                 Ok(events) => {
                     for event in &events {
                         printer.event(event)?;
-                        story.iter_mut().for_each(|story| story.add(event));
+                        run.iter_mut().for_each(|run| run.add(&event.timeline()));
                     }
                     (away, backoff) = (false, Backoff::default());
                     if events.len() < Limits::MOST { LOOK_AGAIN } else { Duration::ZERO }

@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
-use super::story::Ended;
-use crate::cli::{output, words};
+use super::summary;
+use crate::cli::output;
 use crate::event::EventType;
 use crate::store::read::StoredEvent;
+use crate::timeline::{Summary, describe};
 
 /// What a line says beside what happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,11 @@ impl Printer {
             let (of, workflow) =
                 (output::safe(&event.event_type), event.workflow_id.as_deref().unwrap_or("-"));
             let (bom, tenant) = (event.bom_id.to_string(), event.tenant_id.to_string());
-            let row = self.row(&time, [&of, &bom, &output::safe(workflow), &tenant], &words::of(event));
+            let row = self.row(
+                &time,
+                [&of, &bom, &output::safe(workflow), &tenant],
+                &output::safe(&describe(&event.timeline())),
+            );
             output::line(&self.styled(style(&event.event_type), &row));
         }
         self.lines += 1;
@@ -73,14 +78,14 @@ impl Printer {
         if self.coloured { format!("{style}{text}{style:#}") } else { text.to_owned() }
     }
 
-    /// How a workflow stands.
-    pub(super) fn story(&self, end: &Ended) -> anyhow::Result<()> {
+    /// Prints the state of a workflow.
+    pub(super) fn summary(&self, summary: &Summary) -> anyhow::Result<()> {
         if self.json {
-            output::line(&output::printable(&json!({ "workflow": end }).to_string()));
+            output::line(&output::printable(&json!({ "workflow": summary }).to_string()));
             return Ok(());
         }
         output::line("");
-        for (name, value) in end.lines() {
+        for (name, value) in summary::lines(summary) {
             output::line(&format!("{}  {value}", self.styled(Style::new().bold(), &format!("{name:<9}"))));
         }
         Ok(())

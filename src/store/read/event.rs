@@ -56,6 +56,21 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
+    /// Returns the event as the timeline folds it.
+    #[must_use]
+    pub fn timeline(&self) -> crate::timeline::Event<'_> {
+        crate::timeline::Event {
+            id: self.id,
+            event_type: &self.event_type,
+            bom_id: self.bom_id,
+            workflow_id: self.workflow_id.as_deref(),
+            organization_id: self.organization_id.as_deref(),
+            created_at: self.created_at,
+            state: &self.state,
+            payload: &self.payload,
+        }
+    }
+
     /// Reads a row that has the schema's columns, in their order.
     pub(super) fn from_row(row: &Row) -> Result<Self, Failure> {
         let read = || {
@@ -81,30 +96,6 @@ impl StoredEvent {
             let id = row.try_get::<_, Uuid>(0).unwrap_or_default();
             Failure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
         })
-    }
-}
-
-#[cfg(test)]
-impl StoredEvent {
-    /// An event for a test: so many seconds after 1970, with that for its id too.
-    pub(crate) fn example(second: u32, event_type: &str, payload: &str, state: &str) -> Self {
-        let document = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        StoredEvent {
-            id: Uuid::from_u128(second.into()),
-            event_id: second.to_string(),
-            event_type: event_type.into(),
-            routing_key: None,
-            bom_id: Uuid::nil(),
-            tenant_id: Uuid::nil(),
-            organization_id: None,
-            project_id: None,
-            user_id: None,
-            source: "customer".into(),
-            workflow_id: Some("w".into()),
-            state: document(state),
-            payload: document(payload),
-            created_at: DateTime::from_timestamp(second.into(), 0).unwrap(),
-        }
     }
 }
 
