@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-use lapin::protocol::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use serde::Serialize;
 
-use crate::event::headers::TRACEPARENT;
 use crate::event::{Event, Reason, ReceivedMessage, Rejection, Rules, decode};
 
 /// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
@@ -31,18 +28,10 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
     })
 }
 
-/// A message that asks whether a queue takes messages: it has no body, and a type that no event has. Workers drop it.
-pub mod probe {
-    use lapin::protocol::BasicProperties;
-
-    /// The AMQP property `type` of a probe.
+/// Message that asks whether a queue takes messages: it has no body, and a type that no event has. Workers drop it.
+pub(crate) mod probe {
+    /// Property `type` of a probe.
     pub(crate) const TYPE: &str = "cns-events.probe";
-
-    /// A probe's properties.
-    #[must_use]
-    pub fn properties() -> BasicProperties {
-        BasicProperties::default().with_type(TYPE.into()).with_delivery_mode(super::PERSISTENT)
-    }
 }
 
 /// An event as it is published: its body, and what goes beside it.
@@ -121,27 +110,6 @@ impl EncodedEvent {
         Ok((outgoing, violation))
     }
 
-    /// The properties of the contract; `app_id` names the producer.
-    #[must_use]
-    pub fn properties(&self, app_id: &ShortString) -> BasicProperties {
-        let mut properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(PERSISTENT)
-            .with_priority(self.priority)
-            .with_app_id(app_id.clone())
-            .with_message_id(short(&self.event_id))
-            .with_type(short(&self.event_type));
-        if let Ok(seconds) = u64::try_from(self.timestamp) {
-            properties = properties.with_timestamp(seconds);
-        }
-        if let Some(traceparent) = &self.traceparent {
-            let mut headers = FieldTable::default();
-            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(LongString::from(traceparent.as_str())));
-            properties = properties.with_headers(headers);
-        }
-        properties
-    }
-
     /// What it takes in memory, the allocator's own bookkeeping included (bytes; a little more rather than less).
     #[must_use]
     pub fn size(&self) -> usize {
@@ -149,11 +117,6 @@ impl EncodedEvent {
         let traceparent = self.traceparent.as_ref().map_or(0, String::len);
         self.body.capacity() + beside + traceparent + size_of::<Self>() + ALLOCATIONS_BYTES
     }
-}
-
-/// A short string holds 255 bytes. What does not fit stands whole in the body.
-fn short(text: &str) -> ShortString {
-    ShortString::try_new(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -165,26 +128,17 @@ mod tests {
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
+    #[test]
+    fn a_trace_is_told_from_other_texts() {
+        assert!(is_traceparent(TRACE) && !is_traceparent(&format!("{TRACE}-and more")));
+    }
+
     fn written(change: impl FnOnce(&mut Event<'_, CacheHit<'_>>)) -> Result<Written, Rejection> {
         let workflow = Workflow::new(uuid::Uuid::nil(), "org", "w");
         let mut event =
             workflow.event(CacheHit { cache: "parts".into(), key: "LM358".into() }, empty_object());
         change(&mut event);
         EncodedEvent::write(event, Some(TRACE.into()), true, &RULES)
-    }
-
-    #[test]
-    fn an_event_has_the_properties_of_the_contract() {
-        let (outgoing, violation) = written(|_| ()).unwrap();
-        assert_eq!(violation, None);
-        let properties = outgoing.properties(&"app".into());
-        assert_eq!(properties.delivery_mode(), &Some(2));
-        assert_eq!(properties.priority(), &Some(2));
-        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), outgoing.event_id);
-        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "cache_hit");
-        assert!(properties.timestamp().is_some_and(|at| at > 1_700_000_000));
-        assert!(properties.headers().as_ref().unwrap().contains_key(TRACEPARENT));
-        assert!(is_traceparent(TRACE) && !is_traceparent(&format!("{TRACE}-and more")));
     }
 
     proptest::proptest! {

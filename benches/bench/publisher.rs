@@ -191,7 +191,14 @@ async fn lapin_speed(events: usize, url: &str, exchange: &str) -> f64 {
     let started = Instant::now();
     let mut pending = VecDeque::new();
     for _ in 0..events {
-        let properties = message.properties(&"bench".into());
+        let properties = lapin::BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_priority(message.priority)
+            .with_app_id("bench".into())
+            .with_message_id(message.event_id.as_str().into())
+            .with_type(message.event_type.as_ref().into())
+            .with_timestamp(u64::try_from(message.timestamp).unwrap());
         let key = message.routing_key.as_ref().into();
         pending.push_back(
             channel.basic_publish(exchange.into(), key, options, &message.body, properties).await.unwrap(),

@@ -1,18 +1,15 @@
-//! The properties of a message as their bytes are.
+//! Properties of a message as bytes (AMQP 0-9-1, 1.8.1). Pure.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use amq_protocol::frame::WriteContext;
-use amq_protocol::types::generation::gen_field_table;
-use amq_protocol::types::parsing::parse_field_table;
-use lapin::protocol::BasicProperties;
-use lapin::protocol::basic::gen_properties;
-use lapin::types::FieldTable;
-
+use super::table::{self, Entry, Table};
 use crate::message::PERSISTENT;
 
-/// A property of a message (AMQP 0-9-1, 1.8.1), in the order of the wire.
+/// Bytes of the length before the headers' entries.
+const LENGTH_BYTES: usize = 4;
+
+/// Property of a message, in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property {
     /// `content-type`
@@ -45,13 +42,13 @@ pub enum Property {
     ClusterId,
 }
 
-/// How a property stands on the wire.
+/// Encoding of a property.
 enum Shape {
     /// A length of one byte, and as many bytes.
     ShortString,
     /// A length of four bytes, and as many bytes.
     Table,
-    /// So many bytes.
+    /// A fixed number of bytes.
     Fixed(usize),
 }
 
@@ -73,7 +70,7 @@ impl Property {
         Property::ClusterId,
     ];
 
-    /// As AMQP calls it, and the contract in `x-cns-field`.
+    /// Returns the name that AMQP has for it, and the contract in `x-cns-field`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -103,14 +100,14 @@ impl Property {
         }
     }
 
-    /// Its bit among the flags: the first property has the highest.
+    /// Returns its bit among the flags: the first property has the highest.
     const fn flag(self) -> u16 {
         1 << (15 - self as u16)
     }
 }
 
-/// The properties of a message, each as the bytes it has on the wire, length included: borrowed from the message, or owned
-/// where they are changed.
+/// Properties of a message, each as the bytes that are sent, length included: borrowed from the message, or owned where they
+/// are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawProperties<V = Vec<u8>> {
     values: [Option<V>; Property::ALL.len()],
@@ -123,7 +120,7 @@ impl<V> Default for RawProperties<V> {
 }
 
 impl<'a> RawProperties<&'a [u8]> {
-    /// Takes them apart; `None` where they are no properties at all.
+    /// Takes them apart; `None` where the bytes are not properties.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (flags, mut rest) = bytes.split_first_chunk()?;
@@ -145,13 +142,13 @@ impl<'a> RawProperties<&'a [u8]> {
         rest.is_empty().then_some(properties)
     }
 
-    /// A copy that can be changed.
+    /// Returns a copy that can be changed.
     #[must_use]
     pub fn to_owned(&self) -> RawProperties {
         RawProperties { values: self.values.map(|value| value.map(<[u8]>::to_owned)) }
     }
 
-    /// The text of a property, where it is UTF-8; only a short string has one.
+    /// Returns the text of a property, where it is UTF-8; only a short string has one.
     #[must_use]
     pub fn utf8(&self, property: Property) -> Option<&'a str> {
         match property.shape() {
@@ -160,31 +157,13 @@ impl<'a> RawProperties<&'a [u8]> {
         }
     }
 
-    /// The text of a header that is one, where it can be found without looking into the others.
+    /// Returns the text of a header, where it is a text and UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        let mut rest = self.values[Property::Headers as usize]?.get(4..)?;
-        loop {
-            let (length, others) = rest.split_first()?;
-            let (key, others) = others.split_at_checked(usize::from(*length))?;
-            let (kind, others) = others.split_first()?;
-            let length = || Some(4 + usize::try_from(u32::from_be_bytes(*others.first_chunk()?)).ok()?);
-            // RabbitMQ's field types (its errata to AMQP 0-9-1, 4.2.1).
-            let bytes = match kind {
-                b'V' => 0,
-                b't' | b'b' | b'B' => 1,
-                b's' | b'u' => 2,
-                b'I' | b'i' | b'f' => 4,
-                b'D' => 5,
-                b'l' | b'L' | b'd' | b'T' => 8,
-                b'S' | b'x' | b'A' | b'F' => length()?,
-                _ => return None,
-            };
-            let (value, others) = others.split_at_checked(bytes)?;
-            if key == name.as_bytes() {
-                return (*kind == b'S').then(|| std::str::from_utf8(&value[4..]).ok())?;
-            }
-            rest = others;
+        let table = self.values[Property::Headers as usize]?.get(LENGTH_BYTES..)?;
+        match table::entries(table).find(|entry| entry.name == name.as_bytes())?.value {
+            table::Value::Text(text) => std::str::from_utf8(text).ok(),
+            _ => None,
         }
     }
 }
@@ -194,16 +173,16 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
         self.values[property as usize].as_ref().map(AsRef::as_ref)
     }
 
-    /// Whether the texts and the headers can be read.
+    /// Checks that the texts and the headers can be read.
     ///
     /// # Errors
-    /// The first property that cannot: a text is not UTF-8, or a value has no type that is known.
+    /// The first property that cannot: a text is not UTF-8, or a header has no known type.
     pub fn check(&self) -> Result<(), Property> {
         for property in Property::ALL {
             let Some(value) = self.value(property) else { continue };
             let readable = match property.shape() {
                 Shape::ShortString => std::str::from_utf8(&value[1..]).is_ok(),
-                Shape::Table => parse_field_table(value).is_ok(),
+                Shape::Table => table::is_readable(&value[LENGTH_BYTES..]),
                 Shape::Fixed(_) => true,
             };
             if !readable {
@@ -213,7 +192,7 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
         Ok(())
     }
 
-    /// As they stand on the wire.
+    /// Returns them as they are sent.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let present = Property::ALL.into_iter().filter(|property| self.value(*property).is_some());
@@ -223,7 +202,7 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
         bytes
     }
 
-    /// The text of a property, with U+FFFD for what is not UTF-8; only a short string has one.
+    /// Returns the text of a property, with U+FFFD for what is not UTF-8; only a short string has one.
     #[must_use]
     pub fn text(&self, property: Property) -> Option<Cow<'_, str>> {
         match property.shape() {
@@ -232,7 +211,7 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
         }
     }
 
-    /// The number that a property is; only `priority`, `delivery_mode` and `timestamp` are one.
+    /// Returns the number that a property is; only `priority`, `delivery_mode` and `timestamp` are one.
     #[must_use]
     pub fn number(&self, property: Property) -> Option<u64> {
         let value = self.value(property)?;
@@ -240,13 +219,20 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
             .then(|| value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    /// The headers, as far as they can be read.
-    #[must_use]
-    pub fn headers(&self) -> Option<FieldTable> {
-        parse_field_table(self.value(Property::Headers)?).ok().map(|(_, table)| table)
+    /// Walks the headers, as far as they can be read.
+    pub fn headers(&self) -> impl Iterator<Item = Entry<'_>> {
+        table::entries(
+            self.value(Property::Headers).and_then(|value| value.get(LENGTH_BYTES..)).unwrap_or_default(),
+        )
     }
 
-    /// Every property that is there, as text.
+    /// Returns whether there are headers that can be read to the last byte.
+    #[must_use]
+    pub fn has_readable_headers(&self) -> bool {
+        self.value(Property::Headers).is_some_and(|value| table::is_readable(&value[LENGTH_BYTES..]))
+    }
+
+    /// Returns every property that is there, as text.
     #[must_use]
     pub fn described(&self) -> BTreeMap<&'static str, String> {
         Property::ALL
@@ -261,11 +247,12 @@ impl<V: AsRef<[u8]>> RawProperties<V> {
 }
 
 impl RawProperties {
-    /// As the client library writes them.
+    /// Sets a text of at most 255 bytes; a longer one is left out, as the broker could not take it.
     #[must_use]
-    pub fn of(properties: &BasicProperties) -> Self {
-        let bytes = generated(gen_properties(properties));
-        RawProperties::parse(&bytes).map(|properties| properties.to_owned()).unwrap_or_default()
+    pub fn with_text(mut self, property: Property, text: &str) -> Self {
+        let value = u8::try_from(text.len()).ok().map(|length| [&[length], text.as_bytes()].concat());
+        self.values[property as usize] = value.filter(|_| matches!(property.shape(), Shape::ShortString));
+        self
     }
 
     /// Removes a property.
@@ -273,53 +260,49 @@ impl RawProperties {
         self.values[property as usize] = None;
     }
 
-    /// The broker writes the message to disk.
+    /// Makes the broker write the message to disk.
     pub fn set_persistent(&mut self) {
         self.values[Property::DeliveryMode as usize] = Some(vec![PERSISTENT]);
     }
 
     /// Replaces the headers.
-    pub fn set_headers(&mut self, headers: &FieldTable) {
-        self.values[Property::Headers as usize] = Some(generated(gen_field_table(headers)));
+    pub fn set_headers(&mut self, headers: &Table) {
+        self.values[Property::Headers as usize] = Some(headers.to_bytes());
     }
 
-    /// Adds headers behind those there are, whether or not these can be read.
-    pub fn append_headers(&mut self, headers: &FieldTable) {
-        let added = generated(gen_field_table(headers));
-        let mut entries = self.values[Property::Headers as usize].take().unwrap_or_else(|| vec![0; 4]);
-        entries.extend_from_slice(&added[4..]);
-        let length = u32::try_from(entries.len() - 4).unwrap_or(u32::MAX);
-        entries[..4].copy_from_slice(&length.to_be_bytes());
-        self.values[Property::Headers as usize] = Some(entries);
+    /// Returns these headers with the existing ones behind them, whether or not those can be read.
+    #[must_use]
+    pub fn headers_behind(&self, headers: &Table) -> Table {
+        let mut all = headers.clone();
+        all.raw_entries(
+            self.value(Property::Headers).and_then(|value| value.get(LENGTH_BYTES..)).unwrap_or_default(),
+        );
+        all
     }
-}
-
-/// What a generator of the client library writes.
-pub(super) fn generated(generator: impl amq_protocol::frame::SerializeFn<Vec<u8>>) -> Vec<u8> {
-    // Writing to memory does not fail.
-    generator(WriteContext::from(Vec::new())).map(|written| written.into_inner().0).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> BasicProperties {
-        let mut headers = FieldTable::default();
-        headers.insert("a".into(), lapin::types::AMQPValue::LongLongInt(7));
-        BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_headers(headers)
-            .with_delivery_mode(2)
-            .with_priority(8)
-            .with_message_id("m-1".into())
-            .with_timestamp(1_700_000_000)
-            .with_cluster_id("c".into())
+    fn sample() -> RawProperties {
+        let mut headers = Table::default();
+        headers.int("a", 7);
+        headers.text("traceparent", b"00-1");
+        let mut properties = RawProperties::default()
+            .with_text(Property::ContentType, "application/json")
+            .with_text(Property::MessageId, "m-1")
+            .with_text(Property::ClusterId, "c");
+        properties.set_persistent();
+        properties.set_headers(&headers);
+        properties.values[Property::Priority as usize] = Some(vec![8]);
+        properties.values[Property::Timestamp as usize] = Some(1_700_000_000_u64.to_be_bytes().to_vec());
+        properties
     }
 
     #[test]
-    fn they_come_apart_and_together_again() {
-        let raw = RawProperties::of(&sample());
+    fn they_are_taken_apart_and_put_together_again() {
+        let raw = sample();
         assert_eq!(raw.check(), Ok(()));
         let bytes = raw.to_bytes();
         let parsed = RawProperties::parse(&bytes).unwrap();
@@ -328,12 +311,14 @@ mod tests {
         assert_eq!(raw.text(Property::MessageId).as_deref(), Some("m-1"));
         assert_eq!(raw.number(Property::Timestamp), Some(1_700_000_000));
         assert_eq!(raw.described().len(), 6);
-        assert_eq!(RawProperties::parse(&raw.to_bytes()[..20]), None);
+        for cut in 0..bytes.len() {
+            assert_eq!(RawProperties::parse(&bytes[..cut]), None, "{cut}");
+        }
     }
 
     #[test]
-    fn what_is_not_utf_8_is_named() {
-        let mut raw = RawProperties::of(&sample());
+    fn a_text_that_is_not_utf_8_is_named() {
+        let mut raw = sample();
         raw.values[Property::MessageId as usize] = Some(b"\x02\xff\xfe".to_vec());
         assert_eq!(raw.check(), Err(Property::MessageId));
         assert_eq!(raw.text(Property::MessageId).as_deref(), Some("\u{fffd}\u{fffd}"));
@@ -343,36 +328,35 @@ mod tests {
 
     #[test]
     fn a_header_is_found_among_others() {
-        use lapin::types::AMQPValue;
-        let mut headers = FieldTable::default();
-        for (name, value) in [
-            ("a", AMQPValue::FieldTable(FieldTable::default())),
-            ("b", AMQPValue::Boolean(true)),
-            ("c", AMQPValue::DecimalValue(lapin::types::DecimalValue { scale: 1, value: 2 })),
-            ("d", AMQPValue::Timestamp(7)),
-            ("e", AMQPValue::LongInt(7)),
-            ("traceparent", AMQPValue::LongString("00-1".into())),
-        ] {
-            headers.insert(name.into(), value);
-        }
-        let bytes = RawProperties::of(&BasicProperties::default().with_headers(headers)).to_bytes();
+        let bytes = sample().to_bytes();
         let properties = RawProperties::parse(&bytes).unwrap();
         assert_eq!(properties.header("traceparent"), Some("00-1"));
-        assert_eq!(properties.header("a"), None, "no text");
+        assert_eq!(properties.header("a"), None, "not a text");
         assert_eq!(properties.header("z"), None);
-        let cut = &bytes[..bytes.len() - 3];
-        assert_eq!(RawProperties::parse(cut), None);
     }
 
     #[test]
-    fn headers_are_added_behind_what_there_is() {
-        let mut own = FieldTable::default();
-        own.insert("x".into(), lapin::types::AMQPValue::LongString("why".into()));
-        for properties in [sample(), BasicProperties::default()] {
-            let before = properties.headers().as_ref().map_or(0, |headers| headers.inner().len());
-            let mut raw = RawProperties::of(&properties);
-            raw.append_headers(&own);
-            assert_eq!(raw.headers().unwrap().inner().len(), before + 1);
+    fn headers_are_put_before_those_there_are() {
+        let mut own = Table::default();
+        own.text("x", b"why");
+        for (properties, names) in
+            [(sample(), &["x", "a", "traceparent"][..]), (RawProperties::default(), &["x"])]
+        {
+            let mut raw = properties.clone();
+            raw.set_headers(&properties.headers_behind(&own));
+            let found: Vec<_> =
+                raw.headers().map(|entry| String::from_utf8_lossy(entry.name).into_owned()).collect();
+            assert_eq!(found, names);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_properties_or_refused(bytes: Vec<u8>) {
+            if let Some(properties) = RawProperties::parse(&bytes) {
+                let _ = (properties.check(), properties.described(), properties.header("x"));
+                proptest::prop_assert!(properties.to_bytes().len() <= bytes.len());
+            }
         }
     }
 }

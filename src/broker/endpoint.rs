@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::tcp::{AMQPUriTcpExt, RustlsConnector};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties, runtime};
 use rustls::ClientConfig;
 use url::Url;
@@ -132,16 +132,43 @@ impl BrokerEndpoint {
         Ok(Box::new(tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await?))
     }
 
-    /// What the broker shows of these connections.
-    #[cfg(feature = "service")]
+    /// Returns the name that the broker shows of these connections.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    #[cfg(feature = "service")]
-    pub(crate) fn uri(&self) -> &AMQPUri {
-        &self.uri
+    /// Returns the virtual host.
+    pub(crate) fn vhost(&self) -> &str {
+        &self.uri.vhost
     }
+
+    /// Returns the interval of heartbeats that this side wants, in seconds; 0 for none.
+    pub(crate) fn heartbeat_seconds(&self) -> u16 {
+        self.uri.query.heartbeat.unwrap_or_default()
+    }
+
+    /// Returns how to log in.
+    ///
+    /// # Errors
+    /// `auth_mechanism` names a mechanism that is not supported.
+    pub(crate) fn login(&self) -> Result<Login, String> {
+        let user = &self.uri.authority.userinfo;
+        let mechanism = self.uri.query.auth_mechanism.unwrap_or_default();
+        let response = match mechanism {
+            SASLMechanism::Plain => format!("\0{}\0{}", user.username, user.password).into_bytes(),
+            SASLMechanism::External | SASLMechanism::Anonymous => Vec::new(),
+            other => return Err(format!("auth_mechanism={other} is not supported")),
+        };
+        Ok(Login { mechanism: mechanism.name(), response })
+    }
+}
+
+/// Login of a connection (SASL). Never printed: the response holds the password.
+pub(crate) struct Login {
+    /// Name of the mechanism.
+    pub(crate) mechanism: &'static str,
+    /// Initial response.
+    pub(crate) response: Vec<u8>,
 }
 
 impl std::fmt::Debug for BrokerEndpoint {

@@ -4,7 +4,7 @@ use lapin::Connection;
 
 use super::topology::{Declared, Topology, TopologyError};
 use super::{BrokerEndpoint, Version};
-use crate::amqp::{AmqpError, Property, Published, RawMessage, RawProperties, Wire};
+use crate::amqp::{AmqpError, Browser, ConfirmChannel, Property, Published, RawMessage, RawProperties};
 use crate::message::probe;
 
 /// The reply code for a missing privilege (AMQP 0-9-1).
@@ -13,8 +13,8 @@ const ACCESS_REFUSED: u16 = 403;
 /// The reply code for what does not exist.
 const NOT_FOUND: u16 = 404;
 
-/// Messages that are looked through for a probe, at most.
-pub const TAKE_BACK: u32 = 10_000;
+/// Messages that are read at most to find a probe.
+pub const MAX_PROBE_READS: u32 = 10_000;
 
 /// An exchange or a queue, as it was found.
 #[derive(Debug)]
@@ -106,25 +106,23 @@ fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
 ///
 /// # Errors
 /// The connection failed, or an alarm blocks it.
-pub async fn try_route(
+pub async fn probe_route(
     broker: &BrokerEndpoint,
     exchange: &str,
     routing_key: &str,
 ) -> Result<Route, AmqpError> {
-    let mut wire = Wire::open(broker).await?;
-    let message = RawMessage {
-        routing_key: routing_key.into(),
-        properties: RawProperties::of(&probe::properties()),
-        body: Vec::new(),
-    };
-    let outcome = match wire.publish(exchange, &[message]).await {
+    let mut channel = ConfirmChannel::open(broker).await?;
+    let mut properties = RawProperties::default().with_text(Property::Type, probe::TYPE);
+    properties.set_persistent();
+    let message = RawMessage { routing_key: routing_key.into(), properties, body: Vec::new() };
+    let outcome = match channel.publish(exchange, &[message]).await {
         Ok(mut outcomes) => outcomes.pop(),
         Err(AmqpError::Closed { code, text }) if code == ACCESS_REFUSED || code == NOT_FOUND => {
             return Ok(Route::NotTried(text));
         }
         Err(error) => return Err(error),
     };
-    wire.close().await?;
+    channel.close().await?;
     Ok(match outcome {
         Some(Published::Confirmed) => Route::Taken,
         Some(Published::Returned(_)) => Route::Nowhere,
@@ -132,19 +130,19 @@ pub async fn try_route(
     })
 }
 
-/// Takes probes back from the dead letters; looks at [`TAKE_BACK`] of them at most.
+/// Takes probes back from the dead letters; looks at [`MAX_PROBE_READS`] of them at most.
 ///
 /// # Errors
 /// As the broker or the network gives them.
-pub async fn take_probes_back(broker: &BrokerEndpoint, queue: &str) -> Result<(), AmqpError> {
-    let mut wire = Wire::open(broker).await?;
-    for _ in 0..wire.ready(queue).await?.min(TAKE_BACK) {
-        let Some(got) = wire.next(queue).await? else { break };
-        if got.message.body.is_empty()
-            && got.message.properties.text(Property::Type).is_some_and(|kind| kind == probe::TYPE)
-        {
-            wire.ack(got.tag).await?;
+pub async fn drain_probes(broker: &BrokerEndpoint, queue: &str) -> Result<(), AmqpError> {
+    let ready = super::queue_depth(broker, queue).await.map_err(std::io::Error::other)?.ready;
+    let mut browser = Browser::open(broker, queue).await?;
+    for _ in 0..ready.min(MAX_PROBE_READS) {
+        let Some(held) = browser.next().await? else { break };
+        let kind = held.message.properties.text(Property::Type);
+        if held.message.body.is_empty() && kind.is_some_and(|kind| kind == probe::TYPE) {
+            browser.ack(held.tag).await?;
         }
     }
-    wire.close().await
+    browser.close().await
 }

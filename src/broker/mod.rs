@@ -14,8 +14,10 @@ mod version;
 pub(crate) use endpoint::Stream;
 pub use endpoint::{BrokerEndpoint, UriError};
 #[cfg(feature = "service")]
-pub use inspect::{Inspected, Route, State, TAKE_BACK, take_probes_back, try_route};
+pub use inspect::{Inspected, MAX_PROBE_READS, Route, State, drain_probes, probe_route};
 #[cfg(feature = "service")]
-pub use topology::{Declared, QueueType, Topology, TopologyError};
+pub use lapin::Connection;
+#[cfg(feature = "service")]
+pub use topology::{Declared, QueueType, Topology, TopologyError, queue_depth, queue_depth_on};
 #[cfg(feature = "service")]
 pub use version::Version;

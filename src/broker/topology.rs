@@ -265,6 +265,30 @@ impl Topology {
     }
 }
 
+/// Returns how many messages a queue has ready, and its consumers, by a passive declaration. The one way to ask for it.
+///
+/// # Errors
+/// The queue does not exist (a mismatch with code 404), or the connection failed.
+pub async fn queue_depth(broker: &BrokerEndpoint, queue: &str) -> Result<Declared, TopologyError> {
+    let connection = broker.connect("depth").await?;
+    let declared = queue_depth_on(&connection, queue).await;
+    // Closing in order is a courtesy: where the broker is gone, nothing is lost.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+    declared
+}
+
+/// Returns the same, asked on a connection that is there.
+///
+/// # Errors
+/// See [`queue_depth`].
+pub async fn queue_depth_on(connection: &Connection, queue: &str) -> Result<Declared, TopologyError> {
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    let declared = declared.map_err(|error| refused(error, &format!("queue {queue}")))?;
+    Ok(Declared { ready: declared.message_count(), consumers: declared.consumer_count(), limited: false })
+}
+
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }

@@ -1,14 +1,11 @@
-//! Which RabbitMQ this is. The client library does not tell, so the greeting is read once by hand.
+//! Version of the broker. The client library does not tell it, so the greeting is read.
 
 use std::fmt;
 
 use super::BrokerEndpoint;
 use crate::amqp::{self, AmqpError};
 
-/// The entry of `server-properties` that is looked for: a short string `version`, then a long string.
-const ENTRY: &[u8] = b"\x07versionS";
-
-/// A RabbitMQ version, as far as behaviour depends on it.
+/// Version of RabbitMQ, as far as behaviour depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// 3, 4, …
@@ -18,19 +15,16 @@ pub struct Version {
 }
 
 impl Version {
-    /// Asks the broker. `Ok(None)` where it greets and does not say.
+    /// Asks the broker, which greets with its version before any login. `Ok(None)` where it does not tell.
     ///
     /// # Errors
-    /// It did not greet.
+    /// The broker did not greet.
     pub async fn ask(broker: &BrokerEndpoint) -> Result<Option<Version>, AmqpError> {
-        Ok(Version::find(&amqp::greeting(broker).await?))
+        Ok(amqp::server_version(broker).await?.as_deref().and_then(Version::parse))
     }
 
-    fn find(frame: &[u8]) -> Option<Version> {
-        let at = frame.windows(ENTRY.len()).position(|window| window == ENTRY)? + ENTRY.len();
-        let length = u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?);
-        let text = frame.get(at + 4..at + 4 + usize::try_from(length).ok()?)?;
-        let mut parts = std::str::from_utf8(text).ok()?.split('.');
+    fn parse(text: &str) -> Option<Version> {
+        let mut parts = text.split('.');
         Some(Version { major: parts.next()?.parse().ok()?, minor: parts.next()?.parse().ok()? })
     }
 }
@@ -46,10 +40,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_stands_in_the_greeting() {
-        let greeting = b"..\x07productS\0\0\0\x08RabbitMQ\x07versionS\0\0\0\x063.10.8..";
-        assert_eq!(Version::find(greeting), Some(Version { major: 3, minor: 10 }));
-        assert_eq!(Version::find(b"nothing"), None);
+    fn a_version_is_compared_by_its_numbers() {
+        assert_eq!(Version::parse("3.10.8"), Some(Version { major: 3, minor: 10 }));
+        assert_eq!(Version::parse("4.3"), Some(Version { major: 4, minor: 3 }));
+        assert_eq!(Version::parse("nothing"), None);
         assert!(Version { major: 4, minor: 3 } > Version { major: 3, minor: 13 });
     }
 }

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use lapin::types::{AMQPValue, FieldTable};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::amqp::{Property, RawMessage};
+use crate::amqp::table::{self, Value as HeaderValue};
+use crate::amqp::{Property, RawMessage, RawProperties};
 use crate::event::headers;
 
 /// Characters of a dead letter's id: enough to distinguish any two of a queue.
@@ -52,24 +52,24 @@ impl DeadLetter {
     /// Reads a message of the dead-letter queue. Every message is one: what it lacks stays empty.
     #[must_use]
     pub fn decode(message: &RawMessage) -> Self {
-        let table = message.properties.headers().unwrap_or_default();
-        let header = |name: &str| table.inner().get(name).and_then(text);
-        let death = last_death(&table);
-        let of_death = |name: &str| death.and_then(|death| death.inner().get(name));
+        let properties = &message.properties;
+        let header = |name: &str| header(properties, name).and_then(text);
+        let death = last_death(properties);
+        let of_death = |name: &str| table::entries(death).find(|entry| entry.name == name.as_bytes());
         let reason = header(headers::REASON)
-            .or_else(|| of_death("reason").and_then(text))
+            .or_else(|| of_death("reason").and_then(|entry| text(entry.value)))
             .or_else(|| message.check().err().map(|rejection| rejection.reason.name().to_owned()));
         let dead_at = header(headers::DEAD_AT)
             .and_then(|at| DateTime::parse_from_rfc3339(&at).ok())
             .map(|at| at.with_timezone(&Utc))
-            .or_else(|| match of_death("time") {
-                Some(AMQPValue::Timestamp(at)) => DateTime::from_timestamp(i64::try_from(*at).ok()?, 0),
+            .or_else(|| match of_death("time")?.value {
+                HeaderValue::Timestamp(at) => DateTime::from_timestamp(i64::try_from(at).ok()?, 0),
                 _ => None,
             });
         let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
         let field = |name: &str| body[name].as_str().map(str::to_owned);
         let property =
-            |property| message.properties.text(property).map(Cow::into_owned).filter(|text| !text.is_empty());
+            |property| properties.text(property).map(Cow::into_owned).filter(|text| !text.is_empty());
         DeadLetter {
             id: id(message, header(headers::DEAD_AT).as_deref()),
             dead_at,
@@ -83,16 +83,21 @@ impl DeadLetter {
             event_id: field("event_id").or_else(|| property(Property::MessageId)),
             event_type: field("event_type").or_else(|| property(Property::Type)),
             bom_id: field("bom_id"),
-            replays: replays(&table),
+            replays: replays(properties),
             bytes: message.body.len(),
         }
     }
 }
 
+/// Returns the value of a header.
+pub(super) fn header<'a>(properties: &'a RawProperties, name: &str) -> Option<HeaderValue<'a>> {
+    properties.headers().find(|entry| entry.name == name.as_bytes()).map(|entry| entry.value)
+}
+
 /// Returns the number of times that a message was replayed.
-pub(super) fn replays(table: &FieldTable) -> i64 {
-    match table.inner().get(headers::REPLAYS) {
-        Some(AMQPValue::LongLongInt(count)) => *count,
+pub(super) fn replays(properties: &RawProperties) -> i64 {
+    match header(properties, headers::REPLAYS) {
+        Some(HeaderValue::Int(count)) => count,
         _ => 0,
     }
 }
@@ -107,22 +112,16 @@ fn id(message: &RawMessage, dead_at: Option<&str>) -> String {
     id
 }
 
-/// Returns the broker's note on the last time that it dead-lettered the message: the first entry of `x-death`.
-fn last_death(table: &FieldTable) -> Option<&FieldTable> {
-    match table.inner().get(headers::X_DEATH)? {
-        AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
-            AMQPValue::FieldTable(death) => Some(death),
-            _ => None,
-        },
-        _ => None,
+/// Returns the entries of the broker's note on the last time that it dead-lettered the message: the first entry of `x-death`.
+fn last_death(properties: &RawProperties) -> &[u8] {
+    let Some(HeaderValue::Array(deaths)) = header(properties, headers::X_DEATH) else { return &[] };
+    match table::values(deaths).next() {
+        Some(HeaderValue::Table(death)) => death,
+        _ => &[],
     }
 }
 
 /// Returns the text of a header, with U+FFFD for what is not UTF-8.
-pub(super) fn text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
+pub(super) fn text(value: HeaderValue<'_>) -> Option<String> {
+    value.text().map(Cow::into_owned)
 }

@@ -1,10 +1,10 @@
 //! A rejected delivery as the message that goes to the dead-letter queue.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use super::reserved::move_reserved_properties;
-use crate::amqp::{Delivery, RawMessage};
+use super::reserved::{is_reserved, move_reserved};
+use crate::amqp::table::Table;
+use crate::amqp::{Delivery, RawMessage, RawProperties};
 use crate::event::{Rejection, headers};
 
 /// Bytes that a header frame needs beside the headers: ten short-string properties of 256 bytes at most, the framing, and
@@ -36,39 +36,29 @@ impl RejectedDelivery {
         let mut message = self.delivery.message();
         let properties = &mut message.properties;
         let mut own = reason_headers(&self.rejection, &message.routing_key, worker, dead_at);
-        move_reserved_properties(properties, &mut own);
+        move_reserved(properties, &mut own);
         let max_bytes = max_properties_bytes.saturating_sub(PROPERTIES_RESERVE_BYTES);
-        match properties.headers() {
-            Some(original) => {
-                keep_fitting(&mut own, &original, max_bytes);
-                properties.set_headers(&own);
-            }
+        if properties.has_readable_headers() {
+            keep_fitting(&mut own, properties, max_bytes);
+            properties.set_headers(&own);
+        } else {
             // There are none, or none that can be read: those are kept or left out as a whole.
-            None => {
-                let mut whole = properties.clone();
-                whole.append_headers(&own);
-                if whole.to_bytes().len() > max_bytes {
-                    own.insert(headers::HEADERS_LEFT_OUT.into(), AMQPValue::LongLongInt(1));
-                    whole.set_headers(&own);
-                }
-                *properties = whole;
+            let mut whole = properties.clone();
+            whole.set_headers(&properties.headers_behind(&own));
+            if whole.to_bytes().len() > max_bytes {
+                own.int(headers::HEADERS_LEFT_OUT, 1);
+                whole.set_headers(&own);
             }
+            *properties = whole;
         }
         message
     }
 }
 
 /// Headers with the reason, the time and the worker.
-fn reason_headers(
-    rejection: &Rejection,
-    routing_key: &[u8],
-    worker: &str,
-    dead_at: DateTime<Utc>,
-) -> FieldTable {
-    let mut table = FieldTable::default();
-    let mut add = |name: &str, value: &[u8]| {
-        table.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
-    };
+fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str, dead_at: DateTime<Utc>) -> Table {
+    let mut table = Table::default();
+    let mut add = |name: &str, value: &[u8]| table.text(name, value);
     add(headers::REASON, rejection.reason.name().as_bytes());
     add(headers::DETAIL, one_line(&rejection.detail).as_bytes());
     if let Some(field) = &rejection.field {
@@ -84,53 +74,27 @@ fn reason_headers(
 }
 
 /// Adds the message's own headers to those of the dead letter as far as they fit, and counts the others in a header.
-fn keep_fitting(own: &mut FieldTable, original: &FieldTable, max_bytes: usize) {
-    let mut remaining_bytes = max_bytes.saturating_sub(table_bytes(own));
+fn keep_fitting(own: &mut Table, original: &RawProperties, max_bytes: usize) {
     let mut left_out = 0;
-    for (name, value) in original.inner() {
-        // A header of an earlier dead letter, or one that a producer invented, is replaced.
-        if own.contains_key(name.as_str()) || headers::DEAD_LETTER.contains(&name.as_str()) {
+    for entry in original.headers() {
+        let name = String::from_utf8_lossy(entry.name);
+        // A header of an earlier dead letter, one that a producer invented, and a second one of the same name are replaced; so
+        // is one that has moved aside.
+        if own.contains(entry.name) || headers::DEAD_LETTER.contains(&name.as_ref()) || is_reserved(&name) {
             continue;
         }
-        let bytes = entry_bytes(name, value);
-        if bytes <= remaining_bytes {
-            remaining_bytes -= bytes;
-            own.insert(name.clone(), value.clone());
+        if own.size() + entry.raw.len() <= max_bytes {
+            own.raw(entry.raw);
         } else {
             left_out += 1;
         }
     }
     if left_out > 0 {
-        own.insert(headers::HEADERS_LEFT_OUT.into(), AMQPValue::LongLongInt(left_out));
+        own.int(headers::HEADERS_LEFT_OUT, left_out);
     }
 }
 
 fn one_line(text: &str) -> String {
     let printable = text.chars().map(|character| if character.is_control() { ' ' } else { character });
     printable.take(MAX_TEXT_CHARS).collect()
-}
-
-fn table_bytes(table: &FieldTable) -> usize {
-    4 + table.inner().iter().map(|(name, value)| entry_bytes(name, value)).sum::<usize>()
-}
-
-fn entry_bytes(name: &ShortString, value: &AMQPValue) -> usize {
-    1 + name.as_str().len() + value_bytes(value)
-}
-
-/// Returns the encoded size of a value, its type byte included (AMQP 0-9-1, 4.2.5).
-fn value_bytes(value: &AMQPValue) -> usize {
-    1 + match value {
-        AMQPValue::Void => 0,
-        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
-        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
-        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
-        AMQPValue::DecimalValue(_) => 5,
-        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
-        AMQPValue::ShortString(text) => 4 + text.as_str().len(),
-        AMQPValue::LongString(text) => 4 + text.len(),
-        AMQPValue::ByteArray(bytes) => 4 + bytes.len(),
-        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(value_bytes).sum::<usize>(),
-        AMQPValue::FieldTable(table) => table_bytes(table),
-    }
 }

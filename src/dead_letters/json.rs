@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
-use lapin::types::AMQPValue;
 use serde_json::{Map, Value, json};
 
-use super::decode::{DeadLetter, text};
+use super::decode::DeadLetter;
 use crate::amqp::RawMessage;
+use crate::amqp::table::{self, Value as HeaderValue};
+
+/// Nesting of headers that is shown as JSON: no operator reads deeper, and each level is a call.
+const MAX_SHOWN_DEPTH: usize = 32;
 
 /// Returns a dead letter and its whole message. Bytes that are not UTF-8 are added in hexadecimal.
 #[must_use]
@@ -14,9 +17,7 @@ pub fn to_json(dead_letter: &DeadLetter, message: &RawMessage) -> Value {
     let headers: Map<String, Value> = message
         .properties
         .headers()
-        .iter()
-        .flat_map(|headers| headers.inner())
-        .map(|(name, value)| (name.as_str().to_owned(), header_value(value)))
+        .map(|entry| (String::from_utf8_lossy(entry.name).into_owned(), header_value(entry.value, 0)))
         .collect();
     let mut whole = json!(dead_letter);
     whole["properties"] = json!(message.properties.described());
@@ -32,29 +33,28 @@ pub fn to_json(dead_letter: &DeadLetter, message: &RawMessage) -> Value {
     whole
 }
 
-fn header_value(value: &AMQPValue) -> Value {
+/// Returns a header's value as JSON; what is nested too deep to read is shown in hexadecimal.
+fn header_value(value: HeaderValue<'_>, depth: usize) -> Value {
     match value {
-        AMQPValue::Boolean(value) => (*value).into(),
-        AMQPValue::ShortShortInt(value) => (*value).into(),
-        AMQPValue::ShortShortUInt(value) => (*value).into(),
-        AMQPValue::ShortInt(value) => (*value).into(),
-        AMQPValue::ShortUInt(value) => (*value).into(),
-        AMQPValue::LongInt(value) => (*value).into(),
-        AMQPValue::LongUInt(value) => (*value).into(),
-        AMQPValue::LongLongInt(value) => (*value).into(),
-        AMQPValue::Float(value) => (*value).into(),
-        AMQPValue::Double(value) => (*value).into(),
-        AMQPValue::Timestamp(value) => (*value).into(),
-        AMQPValue::DecimalValue(value) => json!({"scale": value.scale, "value": value.value}),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(header_value).collect(),
-        AMQPValue::FieldTable(table) => table
-            .inner()
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), header_value(value)))
+        HeaderValue::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+        HeaderValue::Bytes(bytes) => hex(bytes).into(),
+        HeaderValue::Bool(value) => value.into(),
+        HeaderValue::Int(value) => value.into(),
+        HeaderValue::Unsigned(value) | HeaderValue::Timestamp(value) => value.into(),
+        HeaderValue::Float(value) => value.into(),
+        HeaderValue::Decimal(scale, value) => json!({"scale": scale, "value": value}),
+        HeaderValue::Array(bytes) | HeaderValue::Table(bytes) if depth >= MAX_SHOWN_DEPTH => {
+            hex(bytes).into()
+        }
+        HeaderValue::Array(array) => {
+            table::values(array).map(|value| header_value(value, depth + 1)).collect()
+        }
+        HeaderValue::Table(table) => table::entries(table)
+            .map(|entry| {
+                (String::from_utf8_lossy(entry.name).into_owned(), header_value(entry.value, depth + 1))
+            })
             .collect(),
-        AMQPValue::ByteArray(bytes) => hex(bytes.as_slice()).into(),
-        AMQPValue::ShortString(_) | AMQPValue::LongString(_) => text(value).into(),
-        AMQPValue::Void => Value::Null,
+        HeaderValue::Void => Value::Null,
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::Utc;
 
 use super::encode::RejectedDelivery;
-use crate::amqp::{AmqpError, Published, RawMessage, Wire};
+use crate::amqp::{AmqpError, ConfirmChannel, Published, RawMessage};
 use crate::broker::BrokerEndpoint;
 
 /// Longest wait for the confirms of [`MAX_IN_FLIGHT`] dead letters. A blocked connection never confirms.
@@ -49,7 +49,7 @@ pub struct DeadLetterPublisher {
     broker: BrokerEndpoint,
     exchange: String,
     worker: String,
-    connection: Option<Wire>,
+    connection: Option<ConfirmChannel>,
 }
 
 impl DeadLetterPublisher {
@@ -97,13 +97,13 @@ impl DeadLetterPublisher {
     }
 
     /// Returns the open connection, unless the broker has closed it since, or a new one.
-    async fn connect(&mut self) -> Result<Wire, AmqpError> {
+    async fn connect(&mut self) -> Result<ConfirmChannel, AmqpError> {
         if let Some(mut connection) = self.connection.take()
             && connection.is_quiet().await
         {
             return Ok(connection);
         }
-        Wire::open(&self.broker).await
+        ConfirmChannel::open(&self.broker).await
     }
 }
 

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::decode::DeadLetter;
-use crate::amqp::{AmqpError, Published, RawMessage, Tag, Wire};
-use crate::broker::BrokerEndpoint;
+use crate::amqp::{AmqpError, Browser, ConfirmChannel, HeldTag, Published, RawMessage};
+use crate::broker::{BrokerEndpoint, TopologyError, queue_depth};
 
 /// Longest wait for the next dead letter: as long as for any answer of the broker, because one that is not read is an error.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ const NOT_FOUND: u16 = 404;
 #[derive(Debug)]
 pub struct Held {
     /// Name of the delivery for [`DeadLetterQueue::remove`].
-    pub tag: Tag,
+    pub tag: HeldTag,
     /// Description of the dead letter.
     pub dead_letter: DeadLetter,
     /// Message as it stands in the queue.
@@ -44,6 +44,9 @@ pub enum QueueError {
     /// The queue does not exist.
     #[error("the dead-letter queue {0} does not exist\nhint: a worker declares it when it starts")]
     Missing(String),
+    /// The broker did not tell how many dead letters there are.
+    #[error("cannot count the dead letters")]
+    Depth(#[source] TopologyError),
     /// The broker did not answer a request.
     #[error("cannot read the dead letters")]
     Read(#[source] AmqpError),
@@ -62,8 +65,10 @@ pub enum QueueError {
 
 /// Dead-letter queue that is open. Dropping it requeues everything that is held.
 pub struct DeadLetterQueue {
-    connection: Wire,
-    name: String,
+    browser: Browser,
+    broker: BrokerEndpoint,
+    /// Connection that publishes copies, once there is one to publish.
+    channel: Option<ConfirmChannel>,
     progress: Progress,
     on_progress: Box<dyn FnMut(Progress) + Send>,
 }
@@ -79,17 +84,18 @@ impl DeadLetterQueue {
         name: &str,
         mut on_progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Self, QueueError> {
-        let connection = Wire::open(broker).await.map_err(QueueError::Connect)?;
-        let mut connection = connection.with_patience(READ_TIMEOUT);
-        let total = connection.ready(name).await.map_err(|error| match error {
-            AmqpError::Closed { code: NOT_FOUND, .. } => QueueError::Missing(name.to_owned()),
-            error => QueueError::Read(error),
+        let browser = Browser::open(broker, name).await.map_err(QueueError::Connect)?;
+        let depth = queue_depth(broker, name).await.map_err(|error| match error {
+            TopologyError::Mismatch { code: NOT_FOUND, .. } => QueueError::Missing(name.to_owned()),
+            error => QueueError::Depth(error),
         })?;
+        let total = depth.ready;
         let progress = Progress { read: 0, total };
         on_progress(progress);
         Ok(DeadLetterQueue {
-            connection,
-            name: name.to_owned(),
+            browser: browser.with_wait(READ_TIMEOUT),
+            broker: broker.clone(),
+            channel: None,
             progress,
             on_progress: Box::new(on_progress),
         })
@@ -103,7 +109,7 @@ impl DeadLetterQueue {
         if self.progress.read == self.progress.total {
             return Ok(None);
         }
-        let Some(held) = self.connection.next(&self.name).await.map_err(QueueError::Read)? else {
+        let Some(held) = self.browser.next().await.map_err(QueueError::Read)? else {
             return Ok(None);
         };
         self.progress.read += 1;
@@ -119,17 +125,23 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn remove(&mut self, tag: Tag) -> Result<(), QueueError> {
-        self.connection.ack(tag).await.map_err(QueueError::Acknowledge)
+    pub async fn remove(&mut self, tag: HeldTag) -> Result<(), QueueError> {
+        self.browser.ack(tag).await.map_err(QueueError::Acknowledge)
     }
 
-    /// Publishes copies of dead letters on the same connection; returns one outcome for each.
+    /// Publishes copies of dead letters on a connection of their own; returns one outcome for each.
     pub(super) async fn publish(
         &mut self,
         exchange: &str,
         copies: &[RawMessage],
     ) -> Result<Vec<Published>, QueueError> {
-        self.connection.publish(exchange, copies).await.map_err(QueueError::Publish)
+        let mut channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => ConfirmChannel::open(&self.broker).await.map_err(QueueError::Publish)?,
+        };
+        let published = channel.publish(exchange, copies).await.map_err(QueueError::Publish)?;
+        self.channel = Some(channel);
+        Ok(published)
     }
 
     /// Requeues everything that is held and not removed.
@@ -147,6 +159,6 @@ impl DeadLetterQueue {
     /// # Errors
     /// The connection failed.
     pub async fn close_early(self) -> Result<(), QueueError> {
-        self.connection.close().await.map_err(QueueError::Acknowledge)
+        self.browser.close().await.map_err(QueueError::Acknowledge)
     }
 }

@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use lapin::types::{AMQPValue, FieldTable};
 
-use super::decode::{DeadLetter, replays};
+use super::decode::{DeadLetter, header, replays};
 use super::filter::Selection;
 use super::queue::{DeadLetterQueue, QueueError};
-use super::reserved::move_reserved_properties;
-use crate::amqp::{Published, RawMessage, Tag};
+use super::reserved::{is_reserved, move_reserved};
+use crate::amqp::table::{Table, Value};
+use crate::amqp::{HeldTag, Published, RawMessage};
 use crate::event::headers;
 use crate::message::MAX_KEY_BYTES;
 
@@ -77,7 +77,7 @@ impl ReplayReport {
 /// Dead letters whose copies go out together.
 #[derive(Default)]
 struct Window {
-    tags: Vec<Tag>,
+    tags: Vec<HeldTag>,
     dead_letters: Vec<DeadLetter>,
     copies: Vec<RawMessage>,
 }
@@ -159,24 +159,25 @@ async fn send(
 /// Returns the message as it was before it was dead-lettered, with one replay more.
 fn copy(dead_letter: &RawMessage) -> Result<RawMessage, NotReplayed> {
     dead_letter.check().map_err(|rejection| NotReplayed::Unreadable(rejection.detail))?;
-    let original = dead_letter.properties.headers().unwrap_or_default();
-    let routing_key = match original.inner().get(headers::ROUTING_KEY) {
-        Some(AMQPValue::LongString(key)) => key.as_bytes().to_owned(),
+    let original = &dead_letter.properties;
+    let routing_key = match header(original, headers::ROUTING_KEY) {
+        Some(Value::Text(key)) => key.to_owned(),
         _ => dead_letter.routing_key.clone(),
     };
     if routing_key.len() > MAX_KEY_BYTES {
         return Err(NotReplayed::RoutingKeyTooLong);
     }
-    let mut kept = FieldTable::default();
-    for (name, value) in
-        original.inner().iter().filter(|(name, _)| !headers::is_about_dead_letter(name.as_str()))
-    {
-        kept.insert(name.clone(), value.clone());
-    }
-    kept.insert(headers::REPLAYS.into(), AMQPValue::LongLongInt(replays(&original).saturating_add(1)));
-    let mut properties = dead_letter.properties.clone();
+    let mut kept = Table::default();
+    kept.int(headers::REPLAYS, replays(original).saturating_add(1));
+    let mut properties = original.clone();
     // A message that the broker dead-lettered by itself still has its reserved properties.
-    move_reserved_properties(&mut properties, &mut kept);
+    move_reserved(&mut properties, &mut kept);
+    for entry in original.headers() {
+        let name = String::from_utf8_lossy(entry.name);
+        if !kept.contains(entry.name) && !headers::is_about_dead_letter(&name) && !is_reserved(&name) {
+            kept.raw(entry.raw);
+        }
+    }
     properties.set_headers(&kept);
     Ok(RawMessage { routing_key, properties, body: dead_letter.body.clone() })
 }

@@ -73,6 +73,7 @@ mod config;
 mod entry;
 mod in_flight;
 mod outcome;
+mod properties;
 mod sender;
 mod shared;
 mod spool;

@@ -248,7 +248,7 @@ impl Sender {
     ) -> (u64, lapin::Result<Confirmation>) {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let key = ShortString::try_new(message.routing_key.as_ref()).unwrap_or_default();
-        let properties = message.properties(&self.app_id);
+        let properties = super::properties::of_event(&message, &self.app_id);
         let published =
             channel.basic_publish(self.exchange.clone(), key, options, &message.body, properties).await;
         match published {

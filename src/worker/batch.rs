@@ -160,6 +160,7 @@ mod tests {
         let mut batch = Batch::new(gauge.clone());
         for (tag, size) in (1..).zip(sizes) {
             batch.push(Delivery {
+                channel: 1,
                 tag,
                 redelivered: false,
                 routing_key: Bytes::new(),

@@ -27,7 +27,7 @@ impl<'a> Rows<'a> {
         let received_at = Utc::now();
         let mut decoded = Vec::with_capacity(deliveries.len());
         for (index, delivery) in deliveries.iter().enumerate() {
-            match delivery.incoming(received_at).and_then(|message| decode(&message, rules)) {
+            match delivery.received_message(received_at).and_then(|message| decode(&message, rules)) {
                 Ok(event) => decoded.push((Row::new(count(event, delivery, metrics)), index)),
                 Err(_) if delivery.is_probe() => fates[index] = Fate::Probe,
                 Err(rejection) => fates[index] = Fate::Rejected(rejection),

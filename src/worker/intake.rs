@@ -118,7 +118,7 @@ impl Intake {
             let received = if unsettled < self.shared.config.worker.buffer_bytes {
                 self.consumer.receive().await
             } else {
-                self.consumer.live().await.map(|never| match never {})
+                self.consumer.heartbeat_only().await.map(|never| match never {})
             };
             match received {
                 Ok(()) => self.keep_received(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use cns_events::amqp::{RawMessage, RawProperties, Wire};
+use cns_events::amqp::{ConfirmChannel, RawMessage, RawProperties};
 use cns_events::broker::BrokerEndpoint;
 use fastrand::Rng;
 
@@ -232,8 +232,8 @@ impl Fault {
                     );
                     let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
                     let published = async {
-                        let mut wire = Wire::open(&broker).await?;
-                        wire.publish(&env.exchange(), std::slice::from_ref(&unreadable)).await
+                        let mut channel = ConfirmChannel::open(&broker).await?;
+                        channel.publish(&env.exchange(), std::slice::from_ref(&unreadable)).await
                     };
                     if published
                         .await

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cns_events::amqp::Wire;
+use cns_events::amqp::Browser;
 use cns_events::broker::BrokerEndpoint;
 
 use crate::env::{TestEnv, amqp_url, connect};
@@ -29,13 +29,14 @@ pub async fn balance(env: &TestEnv, ledger: &Ledger) -> Verdict {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "torture").unwrap()).await.unwrap();
+    let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
+    let mut browser = Browser::open(&broker, &env.dead_letter_queue()).await.unwrap();
     let (mut letters, mut dead) = (0, BTreeSet::new());
-    while let Some(got) = wire.next(&env.dead_letter_queue()).await.unwrap() {
+    while let Some(got) = browser.next().await.unwrap() {
         letters += 1;
         dead.insert(id_in(&String::from_utf8_lossy(&got.message.body)));
     }
-    wire.close().await.unwrap();
+    browser.close().await.unwrap();
     let logs: Vec<String> = std::fs::read_dir(env.logs())
         .unwrap()
         .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())

@@ -11,13 +11,10 @@ use anyhow::{Context as _, bail};
 use chrono::Utc;
 use clap::Args;
 use indicatif::ProgressBar;
-use lapin::Connection;
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
 use uuid::Uuid;
 
 use super::Failure;
-use crate::broker::BrokerEndpoint;
+use crate::broker::{BrokerEndpoint, Connection, queue_depth_on};
 use crate::cli::reader;
 use crate::config::Config;
 use crate::event::{Event, Workflow};
@@ -116,28 +113,24 @@ impl Demo {
         bom_id: Uuid,
         events: usize,
     ) -> anyhow::Result<()> {
-        let channel = connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let deadline = Instant::now() + Duration::from_secs(self.timeout);
         loop {
             let stored =
                 usize::try_from(reader.count(scope, bom_id).await.context("cannot read the table")?)?;
-            let queue = channel
-                .queue_declare(config.amqp.queue.as_str().into(), passive, FieldTable::default())
-                .await
-                .context("cannot ask about the queue")?;
-            if stored >= events && queue.message_count() == 0 {
+            let queue =
+                queue_depth_on(connection, &config.amqp.queue).await.context("cannot ask about the queue")?;
+            if stored >= events && queue.ready == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let hint = match queue.consumer_count() {
+                let hint = match queue.consumers {
                     0 => "no worker consumes it: start one with `cns-events worker`",
                     _ => "its workers may say why: look at their logs and /readyz",
                 };
                 bail!(
                     "after {} s {stored} of {events} events are stored and {} messages wait in {}; {hint}",
                     self.timeout,
-                    queue.message_count(),
+                    queue.ready,
                     config.amqp.queue
                 );
             }

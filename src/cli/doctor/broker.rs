@@ -3,7 +3,7 @@
 use super::Report;
 use crate::amqp::AmqpError;
 use crate::broker::{
-    BrokerEndpoint, Declared, Inspected, Route, State, TAKE_BACK, Version, take_probes_back, try_route,
+    BrokerEndpoint, Declared, Inspected, MAX_PROBE_READS, Route, State, Version, drain_probes, probe_route,
 };
 use crate::config::Config;
 
@@ -120,13 +120,13 @@ fn dead_letters(report: &mut Report, object: &str, queue: Declared, name: &str) 
 async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, letters: u32) {
     let amqp = &config.amqp;
     let mut ways = vec![("the way of an event", &amqp.exchange, &amqp.queue, "cns.#")];
-    if letters < TAKE_BACK {
+    if letters < MAX_PROBE_READS {
         ways.push(("the way of a dead letter", &amqp.dead_letter_exchange, &amqp.dead_letter_queue, "#"));
     } else {
         report.ok("the way of a dead letter", format!("not tried: {letters} letters have come that way"));
     }
     for (check, exchange, queue, binding) in ways {
-        match try_route(broker, exchange, "cns.probe").await {
+        match probe_route(broker, exchange, "cns.probe").await {
             Ok(Route::Taken) => report.ok(check, format!("a queue takes what is published to {exchange}; no alarm")),
             Ok(Route::Nowhere) => report.wrong(
                 check,
@@ -142,7 +142,7 @@ async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, l
         }
     }
     let outside = "routing keys outside cns.#";
-    match try_route(broker, &amqp.exchange, "outside.probe").await {
+    match probe_route(broker, &amqp.exchange, "outside.probe").await {
         Ok(Route::Nowhere) => report.warning(
             outside,
             "are returned to careful producers, and lost for the others",
@@ -155,7 +155,7 @@ async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, l
         Ok(Route::Taken) => report.ok(outside, "a queue takes them"),
         Ok(Route::NotTried(_)) | Err(_) => {} // said above
     }
-    if let Err(error) = take_probes_back(broker, &amqp.dead_letter_queue).await {
+    if let Err(error) = drain_probes(broker, &amqp.dead_letter_queue).await {
         report.warning(
             "probes",
             format!("one may be left in {}: {error}", amqp.dead_letter_queue),

@@ -2,7 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use cns_events::amqp::{Published, RawMessage, RawProperties, Wire};
+use cns_events::amqp::{ConfirmChannel, Property, Published, RawMessage, RawProperties};
 use cns_events::broker::BrokerEndpoint;
 use lapin::BasicProperties;
 use serde_json::Value;
@@ -193,7 +193,7 @@ async fn foreign_messages_in_the_queue_do_not_stop_the_dlq_commands() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(text(&missing.stderr).contains("a worker declares it"), "{missing:?}");
     env.declare().await;
-    let mut wire = Wire::open(&BrokerEndpoint::new(&amqp_url(), "test").unwrap()).await.unwrap();
+    let mut channel = ConfirmChannel::open(&BrokerEndpoint::new(&amqp_url(), "test").unwrap()).await.unwrap();
     let unreadable = RawMessage {
         routing_key: b"cns.\xff".to_vec(),
         properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap().to_owned(),
@@ -201,10 +201,10 @@ async fn foreign_messages_in_the_queue_do_not_stop_the_dlq_commands() {
     };
     let elsewhere = RawMessage {
         routing_key: b"elsewhere".to_vec(),
-        properties: RawProperties::of(&BasicProperties::default().with_type("\u{1b}[31mred".into())),
+        properties: RawProperties::default().with_text(Property::Type, "\u{1b}[31mred"),
         body: event("elsewhere").into_bytes(),
     };
-    let published = wire.publish(&format!("{}.dlx", env.name), &[unreadable, elsewhere]).await.unwrap();
+    let published = channel.publish(&format!("{}.dlx", env.name), &[unreadable, elsewhere]).await.unwrap();
     assert_eq!(published, [Published::Confirmed, Published::Confirmed]);
     env.publish(event("good").as_bytes()).await;
 

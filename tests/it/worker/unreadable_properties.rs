@@ -1,21 +1,29 @@
 //! Messages that RabbitMQ takes and most client libraries cannot read: texts that are no UTF-8, headers larger than a frame. They
 //! are published as bytes, because no careful client would.
 
-use cns_events::amqp::{Published, RawMessage, RawProperties, Wire};
-use cns_events::broker::BrokerEndpoint;
-use lapin::BasicProperties;
+use cns_events::amqp::table::Table;
+use cns_events::amqp::{Browser, ConfirmChannel, Published, RawMessage, RawProperties};
+use cns_events::broker::{BrokerEndpoint, queue_depth};
 
 use crate::env::{TestEnv, amqp_url, event, eventually, header_bytes};
 
 /// Properties with a `message_id` that is no UTF-8: content-type, delivery-mode, message-id.
 const BAD_ID: &[u8] = b"\x90\x80\x10application/json\x02\x02\xff\xfe";
 
-async fn wire() -> Wire {
-    Wire::open(&BrokerEndpoint::new(&amqp_url(), "test").unwrap()).await.unwrap()
+fn broker() -> BrokerEndpoint {
+    BrokerEndpoint::new(&amqp_url(), "test").unwrap()
 }
 
-async fn publish(wire: &mut Wire, env: &TestEnv, message: RawMessage) {
-    assert_eq!(wire.publish(&env.exchange(), &[message]).await.unwrap(), [Published::Confirmed]);
+async fn channel() -> ConfirmChannel {
+    ConfirmChannel::open(&broker()).await.unwrap()
+}
+
+async fn browser(queue: &str) -> Browser {
+    Browser::open(&broker(), queue).await.unwrap()
+}
+
+async fn publish(channel: &mut ConfirmChannel, env: &TestEnv, message: RawMessage) {
+    assert_eq!(channel.publish(&env.exchange(), &[message]).await.unwrap(), [Published::Confirmed]);
 }
 
 fn message(routing_key: &[u8], properties: &[u8], body: &str) -> RawMessage {
@@ -37,7 +45,7 @@ async fn is_set_aside(queue_type: &str) {
     let mut first = env.start(change);
     first.ready().await;
     assert!(first.terminate().await.success());
-    let mut wire = wire().await;
+    let mut channel = channel().await;
     let header_name = b"\x30\x00\x00\x00\x00\x08\x02\xff\xfeS\x00\x00\x00\x00\x02"; // headers, delivery-mode
     let bad = [
         message(b"cns.test", BAD_ID, "the first"),
@@ -47,7 +55,7 @@ async fn is_set_aside(queue_type: &str) {
     let bodies: Vec<String> = (0..GOOD).map(|number| event(&format!("e{number}"))).collect();
     for (chunk, bad) in bodies.chunks(GOOD / 3).zip(&bad) {
         env.publish_all(chunk).await;
-        publish(&mut wire, &env, bad.clone()).await;
+        publish(&mut channel, &env, bad.clone()).await;
     }
     let workers = [env.start(change), env.start(change)];
     eventually("the neighbours are stored", async || env.rows().await == GOOD as i64).await;
@@ -61,7 +69,8 @@ async fn is_set_aside(queue_type: &str) {
     assert_eq!(workers.iter().map(|worker| worker.metric_value(counted)).sum::<f64>(), 3.0);
 
     let mut letters = Vec::new();
-    while let Some(got) = wire.next(&env.dead_letter_queue()).await.unwrap() {
+    let mut browser = browser(&env.dead_letter_queue()).await;
+    while let Some(got) = browser.next().await.unwrap() {
         letters.push(got.message);
     }
     for (bad, field) in bad.iter().zip(["message_id", "routing_key", "headers"]) {
@@ -83,7 +92,7 @@ async fn is_set_aside(queue_type: &str) {
             "{letter:?}"
         );
     }
-    wire.close().await.unwrap();
+    browser.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,8 +117,8 @@ async fn an_unreadable_message_is_held_until_its_dead_letter_is_confirmed() {
     });
     worker.ready().await;
     env.channel.exchange_delete(dlx.as_str().into(), Default::default()).await.unwrap();
-    let mut wire = wire().await;
-    publish(&mut wire, &env, message(b"cns.test", BAD_ID, "unreadable")).await;
+    let mut channel = channel().await;
+    publish(&mut channel, &env, message(b"cns.test", BAD_ID, "unreadable")).await;
     env.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
     eventually("they are stored", async || env.rows().await == 50).await;
     eventually("the letter is taken", async || {
@@ -129,20 +138,21 @@ async fn an_unreadable_message_is_held_until_its_dead_letter_is_confirmed() {
 async fn headers_larger_than_a_frame_are_read() {
     let env = TestEnv::new("outgrown").await;
     env.declare().await;
-    let large = BasicProperties::default().with_delivery_mode(2).with_headers({
-        let mut headers = lapin::types::FieldTable::default();
-        headers.insert("h".into(), lapin::types::AMQPValue::LongString("x".repeat(131_030).into()));
-        headers
-    });
-    let mut first = wire().await;
-    let large = RawProperties::of(&large).to_bytes();
+    let mut headers = Table::default();
+    headers.text("h", "x".repeat(131_030).as_bytes());
+    let mut large = RawProperties::default();
+    large.set_persistent();
+    large.set_headers(&headers);
+    let large = large.to_bytes();
+    let mut first = channel().await;
     publish(&mut first, &env, message(b"cns.test", &large, &event("large"))).await;
     publish(&mut first, &env, message(b"cns.test", &large, "not json")).await;
     env.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    let mut reader = browser(&env.queue()).await;
     for _ in 0..2 {
-        assert!(first.next(&env.queue()).await.unwrap().is_some());
+        assert!(reader.next().await.unwrap().is_some());
     }
-    first.close().await.unwrap(); // returned, so that their next delivery is not their first
+    reader.close().await.unwrap(); // returned, so that their next delivery is not their first
     eventually("all are back", async || env.depth(&env.queue()).await.0 == 52).await;
     let worker = env.worker().await;
     eventually("all good ones are stored", async || env.rows().await == 51).await;
@@ -154,11 +164,12 @@ async fn headers_larger_than_a_frame_are_read() {
         assert!(list.status.success() && said.contains("malformed_json"), "{list:?}");
         eventually("it is back", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     }
-    let mut wire = wire().await;
-    let letter = wire.next(&env.dead_letter_queue()).await.unwrap().expect("the letter");
-    let headers = letter.message.properties.headers().unwrap();
-    assert!(headers.contains_key("x-cns-headers-left-out") && !headers.contains_key("h"));
-    wire.close().await.unwrap();
+    let mut browser = browser(&env.dead_letter_queue()).await;
+    let letter = browser.next().await.unwrap().expect("the letter");
+    let names: Vec<_> = letter.message.properties.headers().map(|entry| entry.name.to_owned()).collect();
+    let has = |name: &str| names.iter().any(|found| found == name.as_bytes());
+    assert!(has("x-cns-headers-left-out") && !has("h"));
+    browser.close().await.unwrap();
 }
 
 /// Headers nested as deep as a frame has room for, which the worker has to follow: an event like any other, and
@@ -193,10 +204,10 @@ async fn headers_of_any_depth_are_read() {
     let arrays = nested(b"A", 25_000);
     // A table's entry begins with its name, here empty; the outermost has that of the header.
     let tables = nested(b"\x00F", 20_000)[1..].to_vec();
-    let mut wire = wire().await;
+    let mut channel = channel().await;
     for (name, inner) in [("arrays", &arrays), ("tables", &tables)] {
-        publish(&mut wire, &env, deep(&event(name), inner)).await;
-        publish(&mut wire, &env, deep("not json", inner)).await;
+        publish(&mut channel, &env, deep(&event(name), inner)).await;
+        publish(&mut channel, &env, deep("not json", inner)).await;
     }
     eventually("they are stored", async || env.rows().await == 2).await;
     eventually("they are letters", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
@@ -212,12 +223,14 @@ async fn headers_of_any_depth_are_read() {
 /// Returned and confirmed messages are told apart, message by message.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_raw_publish_has_its_own_outcome() {
-    let env = TestEnv::new("wire").await;
+    let env = TestEnv::new("outcomes").await;
     env.declare().await;
-    let mut wire = wire().await;
-    let plain = RawProperties::of(&BasicProperties::default().with_delivery_mode(2)).to_bytes();
+    let mut channel = channel().await;
+    let mut plain = RawProperties::default();
+    plain.set_persistent();
+    let plain = plain.to_bytes();
     let big = "x".repeat(300_000);
-    let outcomes = wire
+    let outcomes = channel
         .publish(
             &env.exchange(),
             &[
@@ -231,13 +244,14 @@ async fn each_raw_publish_has_its_own_outcome() {
         .unwrap();
     let returned = Published::Returned("NO_ROUTE".into());
     assert_eq!(outcomes, [Published::Confirmed, returned.clone(), Published::Confirmed, returned]);
-    assert_eq!(wire.ready(&env.queue()).await.unwrap(), 2);
-    let first = wire.next(&env.queue()).await.unwrap().unwrap();
-    wire.ack(first.tag).await.unwrap();
-    assert_eq!(wire.next(&env.queue()).await.unwrap().unwrap().message.body, big.as_bytes());
-    assert!(wire.next(&env.queue()).await.unwrap().is_none());
-    wire.close().await.unwrap();
+    assert_eq!(queue_depth(&broker(), &env.queue()).await.unwrap().ready, 2);
+    let mut browser = browser(&env.queue()).await;
+    let first = browser.next().await.unwrap().unwrap();
+    browser.ack(first.tag).await.unwrap();
+    assert_eq!(browser.next().await.unwrap().unwrap().message.body, big.as_bytes());
+    assert!(browser.next().await.unwrap().is_none());
+    browser.close().await.unwrap();
     eventually("what was held is back", async || env.depth(&env.queue()).await.0 == 1).await;
-    let error = self::wire().await.ready("no such queue").await.unwrap_err();
+    let error = queue_depth(&broker(), "no such queue").await.unwrap_err();
     assert!(error.to_string().contains("NOT_FOUND"), "{error}");
 }

@@ -1,0 +1,38 @@
+//! Failures of a connection, classed by what the caller does next.
+
+use super::method::Response;
+
+/// Failure of a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum AmqpError {
+    /// The network failed.
+    #[error("IO error: {0}")]
+    Io(#[from] std::io::Error),
+    /// The broker closed the channel or the connection.
+    #[error("the broker closed the channel or the connection: {text}")]
+    Closed {
+        /// Reply code (AMQP 0-9-1, 1.2).
+        code: u16,
+        /// The broker's reason.
+        text: String,
+    },
+    /// An alarm blocks publishing.
+    #[error("the broker blocks publishers: {0}")]
+    Blocked(String),
+    /// The broker ended the consumer.
+    #[error("the broker ended the consumer: the queue may have been deleted")]
+    Cancelled,
+    /// The broker did not answer in time.
+    #[error("the broker did not answer within 10 s")]
+    Silence,
+    /// The broker sent something that has no place there.
+    #[error("unexpected answer from the broker: {0}")]
+    Protocol(String),
+}
+
+impl AmqpError {
+    /// Reports a method that has no place where it arrived.
+    pub(super) fn unexpected(response: &Response) -> Self {
+        AmqpError::Protocol(format!("{response:?}"))
+    }
+}
