@@ -43,19 +43,16 @@ fn kustomize(folder: &Path) -> String {
 /// Everything that can be rendered: the overlays as they are, and production with what it has in comments.
 fn renderings() -> Vec<(&'static str, String)> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let up = "../".repeat(
-        folder
-            .path()
-            .strip_prefix(root(""))
-            .expect("the target folder is in the project")
-            .components()
-            .count(),
-    );
+    // Kustomize takes relative paths only; the target folder may be outside of the project.
+    let folder_path = folder.path().canonicalize().unwrap();
+    let up = "../".repeat(folder_path.components().count() - 1);
+    let project = root("").canonicalize().unwrap();
+    let k8s = format!("{up}{}/k8s/", project.strip_prefix("/").unwrap().display());
     let other = read("k8s/overlays/production/kustomization.yaml")
         .replace("../../components/autoscaling-keda # or ", "")
         .replace("  # - ../../components/rabbitmq-operator", "  - ../../components/rabbitmq-operator")
         .replace("  - namespace.yaml\n", "")
-        .replace("../../", &format!("{up}k8s/"));
+        .replace("../../", &k8s);
     assert!(other.contains("components/autoscaling-hpa\n") && !other.contains("keda"), "{other}");
     std::fs::write(folder.path().join("kustomization.yaml"), other).unwrap();
     vec![
