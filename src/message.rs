@@ -1,4 +1,4 @@
-//! Between an AMQP message and an event: what stands in the body and what in the properties.
+//! Events as AMQP messages: the body, and the values that go into the properties.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use crate::event::{Event, Reason, ReceivedMessage, Rejection, Rules, decode};
 
-/// `delivery_mode` of a message that the broker writes to disk (AMQP 0-9-1).
+/// Value of `delivery_mode` for a message that the broker writes to disk (AMQP 0-9-1).
 pub(crate) const PERSISTENT: u8 = 2;
 
-/// Bytes of a routing key (a short string of AMQP 0-9-1).
+/// Most bytes of a routing key: a short string of AMQP 0-9-1.
 pub(crate) const MAX_KEY_BYTES: usize = 255;
 
-/// What every routing key begins with: the worker's queue is bound to `cns.#`.
+/// Prefix of every routing key: the worker's queue is bound to `cns.#`.
 const KEY_PREFIX: &str = "cns.";
 
-/// What four allocations and a place in a queue cost beside what is asked for (bytes; seen with glibc).
+/// Bytes that four allocations and a place in a queue take beyond the requested sizes, measured with glibc.
 const ALLOCATIONS_BYTES: usize = 160;
 
-/// Whether a text looks like a trace (W3C Trace Context, 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
+/// Returns whether a text has the form of a `traceparent` (W3C Trace Context, 3.2: `00-{trace}-{span}-{flags}` in hexadecimal).
 pub(crate) fn is_traceparent(text: &str) -> bool {
     let mut parts = text.splitn(4, '-');
     [2, 32, 16, 2].iter().all(|length| {
@@ -34,33 +34,32 @@ pub(crate) mod probe {
     pub(crate) const TYPE: &str = "cns-events.probe";
 }
 
-/// An event as it is published: its body, and what goes beside it.
+/// Event in the form in which it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedEvent {
-    /// One UTF-8 JSON object.
+    /// Body: one UTF-8 JSON object.
     pub body: Vec<u8>,
-    /// The key it is published under.
+    /// Routing key.
     pub routing_key: Cow<'static, str>,
-    /// The deduplication key: the property `message_id`.
+    /// Deduplication key, the property `message_id`.
     pub event_id: String,
-    /// The property `type`.
+    /// Property `type`.
     pub event_type: Cow<'static, str>,
-    /// The property `priority`, 0-9.
+    /// Property `priority`, 0-9.
     pub priority: u8,
-    /// The property `timestamp`: seconds since 1970.
+    /// Property `timestamp` in seconds since 1970.
     pub timestamp: i64,
-    /// The header `traceparent` (W3C Trace Context), where there is a trace.
+    /// Header `traceparent` (W3C Trace Context), if the event belongs to a trace.
     pub traceparent: Option<String>,
 }
 
-/// What was made of an event, and how its payload breaks the schema of its type, where it does.
+/// Encoded event, and the description of a payload that does not match the schema of its type.
 pub type Written = (EncodedEvent, Option<String>);
 
 impl EncodedEvent {
-    /// Writes an event down, and reads it as the worker will: what passes here is stored there.
+    /// Encodes an event and decodes it as the worker will, so that the worker can store every event that passes.
     ///
-    /// `typed` says that state and payload are objects of their schema's types, so that an event with nothing in it that
-    /// needs a second look need not be read.
+    /// `typed` means that state and payload have the types of their schemas: a plain event of this kind is not decoded.
     ///
     /// # Errors
     /// The reason for which the worker would dead-letter it.
@@ -75,7 +74,7 @@ impl EncodedEvent {
             let detail = format_args!("begins with `cns.` and has at most {MAX_KEY_BYTES} bytes");
             return Err(Rejection::of(Reason::InvalidField, "routing_key", detail));
         }
-        // The serializer's own words may quote the value.
+        // The serializer's error text may quote the value, so it is left out.
         let body = event
             .to_json()
             .map_err(|_| Rejection::of(Reason::InvalidField, "payload", "cannot be written as JSON"))?;
@@ -104,13 +103,13 @@ impl EncodedEvent {
             event_type,
             priority,
             timestamp: event.created_at.timestamp(),
-            // Callers pass on what their own callers sent.
+            // A caller may pass on a header that its own caller sent, in any form.
             traceparent: traceparent.filter(|text| is_traceparent(text)),
         };
         Ok((outgoing, violation))
     }
 
-    /// What it takes in memory, the allocator's own bookkeeping included (bytes; a little more rather than less).
+    /// Returns the memory that it takes in bytes, with the allocator's overhead; rather a little too much than too little.
     #[must_use]
     pub fn size(&self) -> usize {
         let beside = self.routing_key.len() + self.event_id.len() + self.event_type.len();
@@ -129,7 +128,7 @@ mod tests {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_trace_is_told_from_other_texts() {
+    fn the_form_of_a_traceparent_is_checked() {
         assert!(is_traceparent(TRACE) && !is_traceparent(&format!("{TRACE}-and more")));
     }
 
@@ -142,9 +141,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What is not read again is what would have passed.
+        /// An event that is not decoded again is one that would pass.
         #[test]
-        fn a_plain_event_is_one_that_the_worker_stores(
+        fn plain_events_pass_without_decoding(
             id in ".{0,300}", kind in ".{0,120}", organization in ".{0,3}", workflow in ".{0,300}", key in ".{0,400}",
             seconds in -70_000_000_000_i64..300_000_000_000,
         ) {
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_worker_would_refuse_is_refused_here() {
+    fn events_that_the_worker_would_dead_letter_are_refused() {
         let refused =
             |change: fn(&mut Event<'_, CacheHit<'_>>)| written(change).map(|_| ()).unwrap_err().to_string();
         assert!(refused(|event| event.routing_key = "other.key".into()).contains("routing_key begins with"));

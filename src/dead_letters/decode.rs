@@ -125,3 +125,45 @@ fn last_death(properties: &RawProperties) -> &[u8] {
 pub(super) fn text(value: HeaderValue<'_>) -> Option<String> {
     value.text().map(Cow::into_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::table::Table;
+
+    fn message(headers: Table, body: &str) -> RawMessage {
+        let mut properties = RawProperties::default().with_text(Property::MessageId, "m-1");
+        properties.set_headers(&headers);
+        RawMessage { routing_key: b"cns.dead".to_vec(), properties, body: body.into() }
+    }
+
+    #[test]
+    fn headers_of_the_worker_describe_a_dead_letter() {
+        let mut table = Table::default();
+        table.text(headers::REASON, b"unstorable");
+        table.text(headers::FIELD, b"payload");
+        table.text(headers::ROUTING_KEY, b"cns.x");
+        table.text(headers::DEAD_AT, b"1970-01-01T00:01:00Z");
+        table.int(headers::REPLAYS, 3);
+        let read = DeadLetter::decode(&message(table, r#"{"event_type":"cache_hit"}"#));
+        assert_eq!((read.reason.as_str(), read.field.as_deref()), ("unstorable", Some("payload")));
+        assert_eq!((read.routing_key.as_str(), read.replays), ("cns.x", 3));
+        assert_eq!(read.dead_at, DateTime::from_timestamp(60, 0));
+        assert_eq!((read.event_id.as_deref(), read.event_type.as_deref()), (Some("m-1"), Some("cache_hit")));
+        assert_eq!(read.id.len(), ID_CHARS);
+    }
+
+    #[test]
+    fn x_death_describes_a_dead_letter_of_the_broker() {
+        // x-death: an array with one table: reason `rejected`, time 60.
+        let death = b"\x06reasonS\0\0\0\x08rejected\x04timeT\0\0\0\0\0\0\0\x3c";
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        let value = [b"F", &length(death)[..], death].concat();
+        let mut table = Table::default();
+        table.raw(&[b"\x07x-deathA", &length(&value)[..], &value].concat());
+        let read = DeadLetter::decode(&message(table, ""));
+        assert_eq!((read.reason.as_str(), read.dead_at), ("rejected", DateTime::from_timestamp(60, 0)));
+        assert_eq!(read.routing_key, "cns.dead");
+        assert_eq!(DeadLetter::decode(&message(Table::default(), "")).reason, UNROUTED);
+    }
+}

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::reserved::{is_reserved, move_reserved};
+use super::reserved::{keep_headers, move_reserved_properties};
 use crate::amqp::table::Table;
-use crate::amqp::{Delivery, RawMessage, RawProperties};
+use crate::amqp::{Delivery, RawMessage};
 use crate::event::{Rejection, headers};
 
 /// Bytes that a header frame needs beside the headers: ten short-string properties of 256 bytes at most, the framing, and
@@ -36,10 +36,15 @@ impl RejectedDelivery {
         let mut message = self.delivery.message();
         let properties = &mut message.properties;
         let mut own = reason_headers(&self.rejection, &message.routing_key, worker, dead_at);
-        move_reserved(properties, &mut own);
+        move_reserved_properties(properties, &mut own);
         let max_bytes = max_properties_bytes.saturating_sub(PROPERTIES_RESERVE_BYTES);
         if properties.has_readable_headers() {
-            keep_fitting(&mut own, properties, max_bytes);
+            // A header of an earlier dead letter, or one that a producer invented, is replaced.
+            let is_replaced = |name: &str| headers::DEAD_LETTER.contains(&name);
+            let left_out = keep_headers(&mut own, properties, max_bytes, is_replaced);
+            if left_out > 0 {
+                own.int(headers::HEADERS_LEFT_OUT, left_out);
+            }
             properties.set_headers(&own);
         } else {
             // There are none, or none that can be read: those are kept or left out as a whole.
@@ -73,28 +78,108 @@ fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str, dead_
     table
 }
 
-/// Adds the message's own headers to those of the dead letter as far as they fit, and counts the others in a header.
-fn keep_fitting(own: &mut Table, original: &RawProperties, max_bytes: usize) {
-    let mut left_out = 0;
-    for entry in original.headers() {
-        let name = String::from_utf8_lossy(entry.name);
-        // A header of an earlier dead letter, one that a producer invented, and a second one of the same name are replaced; so
-        // is one that has moved aside.
-        if own.contains(entry.name) || headers::DEAD_LETTER.contains(&name.as_ref()) || is_reserved(&name) {
-            continue;
-        }
-        if own.size() + entry.raw.len() <= max_bytes {
-            own.raw(entry.raw);
-        } else {
-            left_out += 1;
-        }
-    }
-    if left_out > 0 {
-        own.int(headers::HEADERS_LEFT_OUT, left_out);
-    }
-}
-
 fn one_line(text: &str) -> String {
     let printable = text.chars().map(|character| if character.is_control() { ' ' } else { character });
     printable.take(MAX_TEXT_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::{Property, RawProperties};
+    use crate::event::Reason;
+
+    const MAX_BYTES: usize = PROPERTIES_RESERVE_BYTES + 600;
+
+    fn encode(properties: &RawProperties) -> RawMessage {
+        let delivery = Delivery {
+            channel: 1,
+            tag: 1,
+            redelivered: false,
+            routing_key: bytes::Bytes::from_static(b"cns.x"),
+            properties: properties.to_bytes().into(),
+            body: bytes::Bytes::from_static(b"body"),
+        };
+        let rejection = Rejection::of(Reason::InvalidField, "bom_id", "is not\na UUID");
+        RejectedDelivery { delivery, rejection }.encode("w-1", DateTime::UNIX_EPOCH, MAX_BYTES)
+    }
+
+    fn text(message: &RawMessage, name: &str) -> Option<String> {
+        let values: Vec<_> =
+            message.properties.headers().filter(|entry| entry.name == name.as_bytes()).collect();
+        assert!(values.len() <= 1, "{name} stands {} times", values.len());
+        values.first().and_then(|entry| entry.value.text()).map(std::borrow::Cow::into_owned)
+    }
+
+    #[test]
+    fn reason_headers_replace_those_of_an_earlier_dead_letter() {
+        let mut table = Table::default();
+        table.text(headers::REASON, b"malformed_json");
+        table.text(headers::SQLSTATE, b"23514");
+        table.text("mine", b"kept");
+        let mut properties = RawProperties::default();
+        properties.set_headers(&table);
+        let message = encode(&properties);
+        assert_eq!(text(&message, headers::REASON).as_deref(), Some("invalid_field"));
+        assert_eq!(text(&message, headers::DETAIL).as_deref(), Some("bom_id is not a UUID"));
+        assert_eq!(text(&message, headers::FIELD).as_deref(), Some("bom_id"));
+        assert_eq!(text(&message, headers::ROUTING_KEY).as_deref(), Some("cns.x"));
+        assert_eq!(text(&message, headers::DEAD_AT).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(text(&message, headers::WORKER).as_deref(), Some("w-1"));
+        assert_eq!(text(&message, headers::SQLSTATE), None);
+        assert_eq!(text(&message, "mine").as_deref(), Some("kept"));
+        assert_eq!((&message.routing_key[..], &message.body[..]), (&b"cns.x"[..], &b"body"[..]));
+    }
+
+    #[test]
+    fn reserved_properties_become_headers() {
+        let mut table = Table::default();
+        table.text(headers::EXPIRATION, b"of an earlier dead letter");
+        let mut properties = RawProperties::default()
+            .with_text(Property::UserId, "guest")
+            .with_text(Property::Expiration, "60000")
+            .with_text(Property::MessageId, "m-1");
+        properties.set_headers(&table);
+        let message = encode(&properties);
+        assert_eq!(text(&message, headers::USER_ID).as_deref(), Some("guest"));
+        assert_eq!(text(&message, headers::EXPIRATION).as_deref(), Some("60000"));
+        assert_eq!(message.properties.text(Property::UserId), None);
+        assert_eq!(message.properties.text(Property::Expiration), None);
+        assert_eq!(message.properties.text(Property::MessageId).as_deref(), Some("m-1"));
+        assert_eq!(message.properties.number(Property::DeliveryMode), Some(2));
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_are_counted() {
+        let mut table = Table::default();
+        table.text("large", &[b'x'; 600]);
+        table.text("small", b"kept");
+        let mut properties = RawProperties::default();
+        properties.set_headers(&table);
+        let message = encode(&properties);
+        assert_eq!(text(&message, "large"), None);
+        assert_eq!(text(&message, "small").as_deref(), Some("kept"));
+        let left_out =
+            message.properties.headers().find(|entry| entry.name == headers::HEADERS_LEFT_OUT.as_bytes());
+        assert_eq!(left_out.map(|entry| entry.value), Some(crate::amqp::table::Value::Int(1)));
+    }
+
+    #[test]
+    fn unreadable_headers_are_kept_or_left_out_as_a_whole() {
+        let unreadable = |padding: usize| {
+            let mut table = Table::default();
+            table.text("padding", &vec![b'x'; padding]);
+            table.raw(b"\x01aZ");
+            let mut properties = RawProperties::default();
+            properties.set_headers(&table);
+            encode(&properties)
+        };
+        let kept = unreadable(10);
+        assert!(!kept.properties.has_readable_headers());
+        assert!(kept.properties.to_bytes().ends_with(b"\x01aZ\x02"));
+        assert_eq!(text(&kept, headers::REASON).as_deref(), Some("invalid_field"));
+        let left_out = unreadable(600);
+        assert!(left_out.properties.has_readable_headers());
+        assert_eq!(text(&left_out, "padding"), None);
+    }
 }

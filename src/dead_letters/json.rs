@@ -64,3 +64,28 @@ fn hex(bytes: &[u8]) -> String {
         hex
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::RawProperties;
+    use crate::amqp::table::Table;
+
+    #[test]
+    fn headers_of_any_depth_are_printed() {
+        let mut nested = Vec::new();
+        for _ in 0..25_000 {
+            let length = u32::try_from(nested.len()).unwrap().to_be_bytes();
+            nested = [b"A", &length[..], &nested].concat();
+        }
+        let mut table = Table::default();
+        table.raw(&[b"\x04deep", &nested[..]].concat());
+        table.int("number", 7);
+        let mut properties = RawProperties::default();
+        properties.set_headers(&table);
+        let message = RawMessage { routing_key: b"cns.x".to_vec(), properties, body: b"\xff".to_vec() };
+        let json = to_json(&DeadLetter::decode(&message), &message);
+        assert!(serde_json::from_str::<Value>(&json.to_string()).is_ok());
+        assert_eq!((&json["headers"]["number"], &json["body_hex"]), (&json!(7), &json!("ff")));
+    }
+}

@@ -10,7 +10,7 @@ use chrono::Utc;
 use super::decode::{DeadLetter, header, replays};
 use super::filter::Selection;
 use super::queue::{DeadLetterQueue, QueueError};
-use super::reserved::{is_reserved, move_reserved};
+use super::reserved::{keep_headers, move_reserved_properties};
 use crate::amqp::table::{Table, Value};
 use crate::amqp::{HeldTag, Published, RawMessage};
 use crate::event::headers;
@@ -139,6 +139,9 @@ async fn send(
     report: &mut ReplayReport,
 ) -> Result<(), QueueError> {
     let Window { tags, dead_letters, copies } = std::mem::take(window);
+    if copies.is_empty() {
+        return Ok(()); // nothing to publish: no connection is opened for it
+    }
     let published = queue.publish(exchange, &copies).await?;
     for ((tag, dead_letter), published) in tags.into_iter().zip(dead_letters).zip(published) {
         match published {
@@ -171,13 +174,8 @@ fn copy(dead_letter: &RawMessage) -> Result<RawMessage, NotReplayed> {
     kept.int(headers::REPLAYS, replays(original).saturating_add(1));
     let mut properties = original.clone();
     // A message that the broker dead-lettered by itself still has its reserved properties.
-    move_reserved(&mut properties, &mut kept);
-    for entry in original.headers() {
-        let name = String::from_utf8_lossy(entry.name);
-        if !kept.contains(entry.name) && !headers::is_about_dead_letter(&name) && !is_reserved(&name) {
-            kept.raw(entry.raw);
-        }
-    }
+    move_reserved_properties(&mut properties, &mut kept);
+    keep_headers(&mut kept, original, usize::MAX, headers::is_about_dead_letter);
     properties.set_headers(&kept);
     Ok(RawMessage { routing_key, properties, body: dead_letter.body.clone() })
 }
@@ -185,6 +183,30 @@ fn copy(dead_letter: &RawMessage) -> Result<RawMessage, NotReplayed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amqp::{Property, RawProperties};
+
+    #[test]
+    fn a_copy_is_the_original_message_with_one_replay_more() {
+        let mut table = Table::default();
+        table.text(headers::REASON, b"unstorable");
+        table.text(headers::ROUTING_KEY, b"cns.original");
+        table.text("x-first-death-queue", b"q");
+        table.int(headers::REPLAYS, 1);
+        table.text("mine", b"kept");
+        let mut properties = RawProperties::default().with_text(Property::Expiration, "60000");
+        properties.set_headers(&table);
+        let mut dead_letter =
+            RawMessage { routing_key: b"cns.dead".to_vec(), properties, body: b"body".to_vec() };
+        let copy = super::copy(&dead_letter).unwrap();
+        assert_eq!((&copy.routing_key[..], &copy.body[..]), (&b"cns.original"[..], &b"body"[..]));
+        assert_eq!(replays(&copy.properties), 2);
+        assert_eq!(copy.properties.text(Property::Expiration), None);
+        let names: Vec<_> = copy.properties.headers().map(|entry| entry.name.to_owned()).collect();
+        assert_eq!(names, [&b"x-cns-replays"[..], b"x-cns-expiration", b"mine"]);
+
+        dead_letter.routing_key = b"\xff".to_vec();
+        assert!(matches!(super::copy(&dead_letter), Err(NotReplayed::Unreadable(_))));
+    }
 
     #[test]
     fn a_rate_is_spread_over_the_second() {
