@@ -131,9 +131,9 @@ mod tests {
     use super::*;
     use crate::amqp::table::Table;
 
-    fn message(headers: Table, body: &str) -> RawMessage {
+    fn message(headers: &Table, body: &str) -> RawMessage {
         let mut properties = RawProperties::default().with_text(Property::MessageId, "m-1");
-        properties.set_headers(&headers);
+        properties.set_headers(headers);
         RawMessage { routing_key: b"cns.dead".to_vec(), properties, body: body.into() }
     }
 
@@ -145,7 +145,7 @@ mod tests {
         table.text(headers::ROUTING_KEY, b"cns.x");
         table.text(headers::DEAD_AT, b"1970-01-01T00:01:00Z");
         table.int(headers::REPLAYS, 3);
-        let read = DeadLetter::decode(&message(table, r#"{"event_type":"cache_hit"}"#));
+        let read = DeadLetter::decode(&message(&table, r#"{"event_type":"cache_hit"}"#));
         assert_eq!((read.reason.as_str(), read.field.as_deref()), ("unstorable", Some("payload")));
         assert_eq!((read.routing_key.as_str(), read.replays), ("cns.x", 3));
         assert_eq!(read.dead_at, DateTime::from_timestamp(60, 0));
@@ -161,9 +161,9 @@ mod tests {
         let value = [b"F", &length(death)[..], death].concat();
         let mut table = Table::default();
         table.raw(&[b"\x07x-deathA", &length(&value)[..], &value].concat());
-        let read = DeadLetter::decode(&message(table, ""));
+        let read = DeadLetter::decode(&message(&table, ""));
         assert_eq!((read.reason.as_str(), read.dead_at), ("rejected", DateTime::from_timestamp(60, 0)));
         assert_eq!(read.routing_key, "cns.dead");
-        assert_eq!(DeadLetter::decode(&message(Table::default(), "")).reason, UNROUTED);
+        assert_eq!(DeadLetter::decode(&message(&Table::default(), "")).reason, UNROUTED);
     }
 }

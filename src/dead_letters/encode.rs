@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::reserved::{keep_headers, move_reserved_properties};
 use crate::amqp::table::Table;
-use crate::amqp::{Delivery, RawMessage};
+use crate::amqp::{Delivery, RawMessage, RawProperties};
 use crate::event::{Rejection, headers};
 
 /// Bytes that a header frame needs beside the headers: ten short-string properties of 256 bytes at most, the framing, and
@@ -60,6 +60,22 @@ impl RejectedDelivery {
     }
 }
 
+impl RejectedDelivery {
+    /// Returns the body with the reason in its headers, without the message's own properties and headers: the broker refused
+    /// those.
+    pub(super) fn encode_stripped(&self, worker: &str, dead_at: DateTime<Utc>) -> RawMessage {
+        let routing_key = self.delivery.routing_key.to_vec();
+        let mut own = reason_headers(&self.rejection, &routing_key, worker, dead_at);
+        let original = RawProperties::parse(&self.delivery.properties);
+        let left_out = original.map_or(0, |original| original.headers().count());
+        own.int(headers::HEADERS_LEFT_OUT, i64::try_from(left_out).unwrap_or(i64::MAX));
+        let mut properties = RawProperties::default();
+        properties.set_persistent();
+        properties.set_headers(&own);
+        RawMessage { routing_key, properties, body: self.delivery.body.to_vec() }
+    }
+}
+
 /// Headers with the reason, the time and the worker.
 fn reason_headers(rejection: &Rejection, routing_key: &[u8], worker: &str, dead_at: DateTime<Utc>) -> Table {
     let mut table = Table::default();
@@ -86,7 +102,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::amqp::{Property, RawProperties};
+    use crate::amqp::Property;
     use crate::event::Reason;
 
     const MAX_BYTES: usize = PROPERTIES_RESERVE_BYTES + 600;

@@ -66,12 +66,15 @@ impl Batch {
         Batch { deliveries, fates, bytes, in_flight: self.in_flight.split(count) }
     }
 
-    /// Acknowledges all of them in one frame: nothing on the channel before the last delivery is unsettled.
+    /// Acknowledges all of them in one frame: nothing on the channel before the last delivery is unsettled. Refused deliveries
+    /// are rejected before, which leaves them to the broker's own dead-lettering.
     ///
     /// Where the channel is gone, the broker delivers what was stored again, and it is a duplicate then.
     pub(super) async fn ack(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
         debug_assert!(self.fates.iter().all(Fate::is_settled), "an ack of what is not settled");
-        let last = self.deliveries.last().map(|delivery| delivery.tag);
+        // The broker knows the tag of a rejected delivery no more.
+        let last = self.tags(|fate| !matches!(fate, Fate::Refused)).last();
+        self.reject_refused(consumer).await?;
         self.clear();
         match last {
             Some(tag) => Ok(consumer.ack(tag, true).await?),
@@ -82,7 +85,9 @@ impl Batch {
     /// Acknowledges what is settled, delivery by delivery, and leaves the rest to a return of the whole channel
     /// (`basic.nack`, multiple, requeue) that has to follow.
     pub(super) async fn requeue(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
-        let settled: Vec<u64> = self.tags(Fate::is_settled).collect();
+        self.reject_refused(consumer).await?;
+        let settled: Vec<u64> =
+            self.tags(|fate| fate.is_settled() && !matches!(fate, Fate::Refused)).collect();
         self.clear();
         for tag in settled {
             consumer.ack(tag, false).await?;
@@ -93,6 +98,18 @@ impl Batch {
     /// Forgets the deliveries: their channel is gone, and the broker requeues them.
     pub(super) fn forget(mut self) {
         self.clear();
+    }
+
+    /// Rejects refused deliveries; where that fails the channel is gone, and the broker requeues everything.
+    async fn reject_refused(&mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+        let refused: Vec<u64> = self.tags(|fate| matches!(fate, Fate::Refused)).collect();
+        for tag in refused {
+            if let Err(error) = consumer.reject(tag, false).await {
+                self.clear();
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     fn tags(&self, which: impl Fn(&Fate) -> bool) -> impl Iterator<Item = u64> {

@@ -8,7 +8,7 @@ use super::fate::Fate;
 use super::session::{HoldExpired, Session, Stop};
 use crate::backoff::{Backoff, RetryBudget};
 use crate::broker::BrokerEndpoint;
-use crate::dead_letters::{DeadLetterPublisher, RejectedDelivery};
+use crate::dead_letters::{DeadLetterPublisher, NotTaken, RejectedDelivery};
 use crate::event::Reason;
 use crate::metrics::Dependency;
 
@@ -62,6 +62,11 @@ impl DeadLetterDesk {
                         fates[index] = Fate::DeadLettered;
                         self.count(&rejected);
                     }
+                    Err(NotTaken::Impossible(detail)) => {
+                        fates[index] = Fate::Refused;
+                        self.count(&rejected);
+                        tracing::warn!(error = detail, "rejected to the broker's own dead-lettering");
+                    }
                     Err(not_taken) => {
                         error.get_or_insert(not_taken);
                         refused.push((index, rejected));
@@ -98,7 +103,7 @@ impl DeadLetterDesk {
             }
             let outcomes = self.publisher.publish(std::slice::from_ref(rejected)).await;
             match outcomes.into_iter().find_map(Result::err) {
-                None => return Ok(()),
+                None | Some(NotTaken::Impossible(_)) => return Ok(()),
                 Some(error) => drop(self.shared.health.lost(Dependency::Broker, &error.to_string())),
             }
             self.session.sleep(backoff.next_delay()).await?;

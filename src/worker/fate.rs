@@ -17,13 +17,15 @@ pub(super) enum Fate {
     Rejected(Rejection),
     /// The broker has confirmed the dead letter.
     DeadLettered,
+    /// The broker refuses the dead letter however it is sent: the delivery is rejected, and the broker dead-letters it by itself.
+    Refused,
 }
 
 impl Fate {
-    /// Returns whether the delivery may be acknowledged.
+    /// Returns whether the delivery has its end: it may be acknowledged, or rejected where it is refused.
     pub(super) fn is_settled(&self) -> bool {
         match self {
-            Fate::Stored | Fate::Duplicate | Fate::Probe | Fate::DeadLettered => true,
+            Fate::Stored | Fate::Duplicate | Fate::Probe | Fate::DeadLettered | Fate::Refused => true,
             Fate::Pending | Fate::Rejected(_) => false,
         }
     }
@@ -36,7 +38,7 @@ mod tests {
 
     #[test]
     fn only_what_is_safe_elsewhere_is_acknowledged() {
-        for settled in [Fate::Stored, Fate::Duplicate, Fate::Probe, Fate::DeadLettered] {
+        for settled in [Fate::Stored, Fate::Duplicate, Fate::Probe, Fate::DeadLettered, Fate::Refused] {
             assert!(settled.is_settled(), "{settled:?}");
         }
         let rejected = Fate::Rejected(Rejection::of(Reason::InvalidField, "bom_id", "is not a UUID"));

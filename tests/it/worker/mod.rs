@@ -6,6 +6,7 @@ mod metrics;
 mod outages;
 mod prefetch;
 mod random_messages;
+mod refused_dead_letters;
 mod rejections;
 mod topology;
 mod unreadable_properties;
