@@ -28,7 +28,8 @@ async fn dead_letters_of(name: &str, table: &[u8]) -> serde_json::Value {
     env.publish_all(&(0..50).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
     let workers = [env.worker().await, env.worker().await];
     eventually("all good events are stored", async || env.rows().await == 50).await;
-    eventually("the bad one is a dead letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
+    eventually("the bad one is a dead letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1)
+        .await;
     eventually("nothing is in flight", async || {
         workers.iter().all(|worker| worker.metric_value("cns_events_in_flight") == 0.0)
     })
