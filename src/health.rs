@@ -16,51 +16,51 @@ use tokio_util::sync::CancellationToken;
 use crate::http::{self, ConnectionLimits};
 use crate::metrics::{self, Dependency};
 
-/// The reason before a peer was asked for the first time.
+/// Reason before a server was needed for the first time.
 const NOT_YET: &str = "not reached yet";
 
-/// What is known of the peers: reached, or why not.
+/// State of the servers that this process depends on.
 #[derive(Debug)]
 pub struct Health {
     up: IntGaugeVec,
-    /// The reason why a peer is away; absent when it is reached.
+    /// Reason why a server is away; absent when it is reached.
     away: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Health {
-    /// None of these peers has been reached yet; the gauge says so for each.
+    /// Starts with none of these servers reached, in the gauge too.
     #[must_use]
     pub fn new(up: IntGaugeVec, peers: &[Dependency]) -> Self {
         let away = peers.iter().map(|peer| (peer.name(), NOT_YET.to_owned())).collect();
         Health { up, away: Mutex::new(away) }
     }
 
-    /// The peer answered. Returns whether it was away until now.
+    /// Records an answer of the server. Returns whether it was away until now.
     pub fn reached(&self, peer: Dependency) -> bool {
         self.up.with_label_values(&[peer.name()]).set(1);
         self.lock().remove(peer.name()).is_some()
     }
 
-    /// The peer did not answer. Returns whether that is news: it was there until now, or never asked.
+    /// Records a failure of the server. Returns whether that is news: it was reached until now, or is needed for the first time.
     pub fn lost(&self, peer: Dependency, reason: &str) -> bool {
         self.up.with_label_values(&[peer.name()]).set(0);
         self.lock().insert(peer.name(), reason.to_owned()).is_none_or(|before| before == NOT_YET)
     }
 
-    /// Whether the peer was away when it was last needed.
+    /// Returns whether the server was away when it was last needed.
     #[must_use]
     pub fn is_away(&self, peer: Dependency) -> bool {
         self.lock().contains_key(peer.name())
     }
 
-    /// Why this process is not ready; empty when it is.
+    /// Returns the reasons why this process is not ready; empty when it is.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<&'static str, String> {
         self.lock().clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
-        // A map of strings is whole whatever panicked beside it.
+        // A panic while the lock is held leaves the map of strings valid.
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,40 +85,40 @@ pub async fn serve(
     http::serve(listener, router, ConnectionLimits::default(), None, shutdown).await;
 }
 
-/// What `/livez` says.
+/// Answer of `/livez`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Liveness {
     /// The process can make progress.
     alive: bool,
 }
 
-/// What `/readyz` says.
+/// Answer of `/readyz`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Readiness {
-    /// Every peer was reached when it was last needed.
+    /// Every server was reached when it was last needed.
     ready: bool,
-    /// Who is not reached, and why.
+    /// Servers that are not reached, each with the reason.
     reasons: BTreeMap<&'static str, String>,
 }
 
-/// Whether the process can make progress; depends on no server
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "It can", body = Liveness)))]
+/// Report that the process can make progress; depends on no server
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "The process can make progress", body = Liveness)))]
 pub(crate) async fn livez() -> axum::Json<Liveness> {
     axum::Json(Liveness { alive: true })
 }
 
-/// Whether every peer is reached, with the servers' own words for who runs this.
+/// Reports whether every server is reached, with the servers' own error texts for the operator.
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
     readiness(health.reasons())
 }
 
-/// Whether every peer is reached
+/// Report whether every server is reached
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", responses(
-    (status = 200, description = "They are", body = Readiness),
-    (status = 503, description = "Somebody is not, and why", body = Readiness),
+    (status = 200, description = "Every server is reached", body = Readiness),
+    (status = 503, description = "A server is not reached, with the reason", body = Readiness),
 ))]
 pub(crate) async fn readyz_for_all(State(health): State<Arc<Health>>) -> Response {
-    // The servers' own words name logins and addresses.
+    // The servers' own error texts name logins and addresses.
     let reasons = health.reasons().into_keys().map(|peer| (peer, "not reached; the log says why".to_owned()));
     readiness(reasons.collect())
 }

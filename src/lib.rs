@@ -54,6 +54,8 @@ mod named;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "service")]
+mod retry_budget;
+#[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]
 pub mod timeline;

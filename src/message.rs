@@ -28,12 +28,6 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
     })
 }
 
-/// Message that asks whether a queue takes messages: it has no body, and a type that no event has. Workers drop it.
-pub(crate) mod probe {
-    /// Property `type` of a probe.
-    pub(crate) const TYPE: &str = "cns-events.probe";
-}
-
 /// Event in the form in which it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedEvent {

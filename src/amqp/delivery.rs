@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use super::message::{RawMessage, check};
 use super::properties::{Property, RawProperties};
 use crate::event::{Reason, ReceivedMessage, Rejection, headers};
-use crate::message::{self, probe};
+use crate::message;
 
 /// A delivery. Nothing of it is copied, unless its body arrived in several frames.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Delivery {
     pub fn is_probe(&self) -> bool {
         self.body.is_empty()
             && RawProperties::parse(&self.properties)
-                .is_some_and(|properties| properties.utf8(Property::Type) == Some(probe::TYPE))
+                .is_some_and(|properties| properties.utf8(Property::Type) == Some(headers::PROBE_TYPE))
     }
 
     /// Returns the property `message_id`, with U+FFFD for what is not UTF-8.

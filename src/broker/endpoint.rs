@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::tcp::{AMQPUriTcpExt, RustlsConnector};
-use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, runtime};
 use rustls::ClientConfig;
 use url::Url;
@@ -24,17 +24,10 @@ const HEARTBEAT_SECONDS: u16 = 10;
 /// certificate and key that this client shows. `auth_mechanism=external` logs in by that certificate.
 #[derive(Clone)]
 pub struct BrokerEndpoint {
-    uri: AMQPUri,
-    tls: Option<Arc<ClientConfig>>,
-    name: String,
+    pub(super) uri: AMQPUri,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) name: String,
 }
-
-/// What bytes go through, encrypted or not.
-#[cfg(feature = "service")]
-pub(crate) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync {}
-
-#[cfg(feature = "service")]
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync> Stream for S {}
 
 /// A URI that cannot work. Never quotes it: it holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -119,56 +112,6 @@ impl BrokerEndpoint {
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 10 s").into())
         })
     }
-
-    /// The bare stream, for frames that are read by hand.
-    #[cfg(feature = "service")]
-    pub(crate) async fn stream(&self) -> std::io::Result<Box<dyn Stream>> {
-        let authority = &self.uri.authority;
-        let stream = tokio::net::TcpStream::connect((authority.host.as_str(), authority.port)).await?;
-        stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name =
-            rustls::pki_types::ServerName::try_from(authority.host.clone()).map_err(std::io::Error::other)?;
-        Ok(Box::new(tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await?))
-    }
-
-    /// Returns the name that the broker shows of these connections.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the virtual host.
-    pub(crate) fn vhost(&self) -> &str {
-        &self.uri.vhost
-    }
-
-    /// Returns the interval of heartbeats that this side wants, in seconds; 0 for none.
-    pub(crate) fn heartbeat_seconds(&self) -> u16 {
-        self.uri.query.heartbeat.unwrap_or_default()
-    }
-
-    /// Returns how to log in.
-    ///
-    /// # Errors
-    /// `auth_mechanism` names a mechanism that is not supported.
-    pub(crate) fn login(&self) -> Result<Login, String> {
-        let user = &self.uri.authority.userinfo;
-        let mechanism = self.uri.query.auth_mechanism.unwrap_or_default();
-        let response = match mechanism {
-            SASLMechanism::Plain => format!("\0{}\0{}", user.username, user.password).into_bytes(),
-            SASLMechanism::External | SASLMechanism::Anonymous => Vec::new(),
-            other => return Err(format!("auth_mechanism={other} is not supported")),
-        };
-        Ok(Login { mechanism: mechanism.name(), response })
-    }
-}
-
-/// Login of a connection (SASL). Never printed: the response holds the password.
-pub(crate) struct Login {
-    /// Name of the mechanism.
-    pub(crate) mechanism: &'static str,
-    /// Initial response.
-    pub(crate) response: Vec<u8>,
 }
 
 impl std::fmt::Debug for BrokerEndpoint {

@@ -1,22 +1,22 @@
-//! What the broker's reply codes mean: nothing is ever dead-lettered for one of them.
+//! Classes of the broker's reply codes.
 
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPError, AMQPErrorKind};
 
-/// What the worker does next.
+/// Consequence of a reply code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Found while declaring: the operator's to mend. Exit code 78 at the first start; later the worker holds, says so and
-    /// tries again. In a session it ends the session like any other.
+    /// Found while declaring: the operator has to fix it. Exit code 78 at the first start; later the worker logs it and retries.
+    /// In a session it ends the session like any other.
     Operator,
-    /// The session ends, and another is built with backoff.
+    /// The session ends, and the supervisor builds another with backoff.
     Session,
-    /// A dead letter was not taken: it is held and published again.
+    /// A dead letter was not taken: it is retried.
     Letter,
 }
 
 impl Class {
-    /// As it stands in the documentation.
+    /// Returns the name that the documentation has for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,7 +27,7 @@ impl Class {
     }
 }
 
-/// The one table of reply codes (AMQP 0-9-1, 1.2): code, name, class, what it means here.
+/// The one table of reply codes (AMQP 0-9-1, 1.2): code, name, class, meaning here.
 pub const REPLY_CODES: [(u16, &str, Class, &str); 18] = [
     (311, "content-too-large", Class::Letter, "a dead letter is larger than the broker's max_message_size"),
     (312, "no-route", Class::Letter, "no queue takes dead letters"),
@@ -54,13 +54,13 @@ pub const REPLY_CODES: [(u16, &str, Class, &str); 18] = [
     (541, "internal-error", Class::Session, "the broker failed"),
 ];
 
-/// The class of a reply code; one that nobody knows ends the session.
+/// Returns the class of a reply code; an unknown one ends the session.
 #[must_use]
 pub fn classify(code: u16) -> Class {
     REPLY_CODES.iter().find(|(known, ..)| *known == code).map_or(Class::Session, |(_, _, class, _)| *class)
 }
 
-/// The broker's answer in an error of the client library, and its reply code.
+/// Returns the broker's answer in an error of the client library, with its reply code.
 pub(super) fn answer(error: &lapin::Error) -> Option<(u16, &AMQPError)> {
     let ErrorKind::ProtocolError(answer) = error.kind() else { return None };
     let code = match answer.kind() {

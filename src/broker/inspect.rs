@@ -1,56 +1,56 @@
-//! Looking at the topology without making anything.
+//! Inspection of the topology, which creates nothing.
 
 use lapin::Connection;
 
 use super::topology::{Declared, Topology, TopologyError};
 use super::{BrokerEndpoint, Version};
 use crate::amqp::{AmqpError, Browser, ConfirmChannel, Property, Published, RawMessage, RawProperties};
-use crate::message::probe;
+use crate::event::headers;
 
-/// The reply code for a missing privilege (AMQP 0-9-1).
+/// Reply code of a missing privilege (AMQP 0-9-1).
 const ACCESS_REFUSED: u16 = 403;
 
-/// The reply code for what does not exist.
+/// Reply code of an object that does not exist.
 const NOT_FOUND: u16 = 404;
 
-/// Messages that are read at most to find a probe.
+/// Most messages that are read to find a probe.
 pub const MAX_PROBE_READS: u32 = 10_000;
 
-/// An exchange or a queue, as it was found.
+/// State of one exchange or queue.
 #[derive(Debug)]
 pub struct Inspected {
-    /// What it is and how it is called.
+    /// Kind and name.
     pub object: String,
-    /// How it is.
+    /// State.
     pub state: State,
 }
 
-/// How an exchange or a queue is.
+/// State of an exchange or a queue.
 #[derive(Debug)]
 pub enum State {
-    /// As it has to be; a queue also says what is in it.
+    /// It is as configured; a queue with its depth.
     Good(Option<Declared>),
-    /// It is there; whether its arguments are right, this user may not ask.
+    /// It exists; this user may not compare its arguments.
     NotCompared,
-    /// It is missing.
+    /// It does not exist; the error with its fix.
     Missing(String),
-    /// It has other arguments: in words, with what to do.
+    /// It has other arguments; the error with its fix.
     Wrong(String),
 }
 
-/// Where a test message went.
+/// Outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// A queue took it.
     Taken,
     /// No queue takes it.
     Nowhere,
-    /// It could not be tried: in words.
+    /// It could not be published; the reason.
     NotTried(String),
 }
 
 impl Topology {
-    /// Every exchange and queue: whether it is there, and whether it has the arguments it has to have.
+    /// Inspects every exchange and queue: its existence, and its arguments.
     ///
     /// # Errors
     /// The connection failed.
@@ -60,7 +60,7 @@ impl Topology {
         version: Option<Version>,
     ) -> Result<Vec<Inspected>, lapin::Error> {
         let there = Topology { passive: true, ..self.clone() };
-        // Declaring what is there changes nothing, and the broker compares the arguments.
+        // Declaring an existing object changes nothing, and the broker compares the arguments.
         let equal = Topology { passive: false, ..self.clone() };
         let mut all = Vec::new();
         for name in [&self.exchange, &self.dead_letter_exchange] {
@@ -84,7 +84,7 @@ impl Topology {
     }
 }
 
-/// What the broker says when it is asked for the arguments that have to be there.
+/// Returns the state that follows from a declaration with the configured arguments.
 fn compared(equal: Result<Option<Declared>, TopologyError>) -> Result<State, lapin::Error> {
     match equal {
         Ok(queue) => Ok(State::Good(queue)),
@@ -102,7 +102,7 @@ fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
     }
 }
 
-/// Publishes a probe, which a worker drops, and tells whether a queue took it.
+/// Publishes a probe, which a worker drops, and returns whether a queue took it.
 ///
 /// # Errors
 /// The connection failed, or an alarm blocks it.
@@ -112,7 +112,7 @@ pub async fn probe_route(
     routing_key: &str,
 ) -> Result<Route, AmqpError> {
     let mut channel = ConfirmChannel::open(broker).await?;
-    let mut properties = RawProperties::default().with_text(Property::Type, probe::TYPE);
+    let mut properties = RawProperties::default().with_text(Property::Type, headers::PROBE_TYPE);
     properties.set_persistent();
     let message = RawMessage { routing_key: routing_key.into(), properties, body: Vec::new() };
     let outcome = match channel.publish(exchange, &[message]).await {
@@ -130,7 +130,7 @@ pub async fn probe_route(
     })
 }
 
-/// Takes probes back from the dead letters; looks at [`MAX_PROBE_READS`] of them at most.
+/// Removes probes from the dead letters; reads at most [`MAX_PROBE_READS`] of them.
 ///
 /// # Errors
 /// As the broker or the network gives them.
@@ -140,7 +140,7 @@ pub async fn drain_probes(broker: &BrokerEndpoint, queue: &str) -> Result<(), Am
     for _ in 0..ready.min(MAX_PROBE_READS) {
         let Some(held) = browser.next().await? else { break };
         let kind = held.message.properties.text(Property::Type);
-        if held.message.body.is_empty() && kind.is_some_and(|kind| kind == probe::TYPE) {
+        if held.message.body.is_empty() && kind.is_some_and(|kind| kind == headers::PROBE_TYPE) {
             browser.ack(held.tag).await?;
         }
     }

@@ -9,19 +9,19 @@ use lapin::{Connection, ExchangeKind};
 use super::{BrokerEndpoint, Version, failure};
 use crate::amqp::AmqpError;
 
-/// Deliveries after which a quorum queue gives a message up to the dead letters.
+/// Deliveries after which a quorum queue dead-letters a message.
 const DELIVERY_LIMIT: i64 = 20;
 
-/// Time limit of a declaration of everything.
+/// Time limit for declaring everything.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time limit of closing a connection in order.
+/// Time limit for closing a connection in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the pool's queue is bound to.
+/// Binding key of the pool's queue.
 const EVENTS: &str = "cns.#";
 
-/// The type of the queues.
+/// Type of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueType {
@@ -40,46 +40,46 @@ impl QueueType {
     }
 }
 
-/// What has to exist on the broker.
+/// Exchanges, queues and bindings that have to exist.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    /// The exchange that producers publish to.
+    /// Exchange that producers publish to.
     pub exchange: String,
-    /// The pool's queue.
+    /// Queue of the pool.
     pub queue: String,
-    /// The type of both queues.
+    /// Type of both queues.
     pub queue_type: QueueType,
     /// Levels of priority of a classic queue, 0 for none.
     pub max_priority: u8,
-    /// Where dead letters are published.
+    /// Exchange that dead letters are published to.
     pub dead_letter_exchange: String,
-    /// Where they are kept.
+    /// Queue that keeps them.
     pub dead_letter_queue: String,
-    /// Only check that everything is there.
+    /// Checks that everything exists, and declares nothing.
     pub passive: bool,
 }
 
-/// What a queue says of itself when it is declared.
+/// State of a queue when it is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
     /// Messages that are ready.
     pub ready: u32,
     /// Consumers.
     pub consumers: u32,
-    /// The broker gives its messages up after so many deliveries, though they should stay: the dead-letter queue was made by
-    /// an older broker, and has no argument against it.
+    /// Whether the broker drops messages of the dead-letter queue after 20 deliveries: an older broker created the
+    /// queue, without the argument that prevents it.
     pub limited: bool,
 }
 
-/// Why the topology is not as it has to be.
+/// Reason why the topology is not as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// Something exists with other arguments, or is missing where it may not be made. No retry mends it.
+    /// An object exists with other arguments, or is missing where it may not be created. No retry fixes it.
     #[error("{reason}")]
     Mismatch {
         /// The broker's reply code.
         code: u16,
-        /// What and why, and what to do.
+        /// The object, the broker's answer and the fix.
         reason: String,
     },
     /// The connection failed.
@@ -134,7 +134,7 @@ impl Topology {
         self.bind(connection, &self.queue, &self.exchange, EVENTS).await
     }
 
-    /// Which priorities the queue knows, in words; for the log at start.
+    /// Describes the priorities that the queue has, for the log at start.
     #[must_use]
     pub fn priorities(&self, version: Option<Version>) -> String {
         match (self.queue_type, self.max_priority, version) {
@@ -160,7 +160,7 @@ impl Topology {
         match self.queue_type {
             QueueType::Quorum => {
                 arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
-                // At-least-once dead-lettering needs this overflow behaviour.
+                // Dead-lettering at least once requires this overflow behaviour.
                 arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
                 arguments.insert("x-overflow".into(), text("reject-publish"));
             }
@@ -204,14 +204,14 @@ impl Topology {
         Ok(Declared { ready: queue.message_count(), consumers: queue.consumer_count(), limited: false })
     }
 
-    /// The pool's queue.
+    /// Declares the queue of the pool.
     pub(super) async fn pool_queue(&self, connection: &Connection) -> Result<Declared, TopologyError> {
         self.queue(connection, &self.queue, self.queue_arguments()).await
     }
 
-    /// Letters stay however often they are looked at. From RabbitMQ 4.0 on a quorum queue has a delivery limit
-    /// unless it is given -1; older brokers have none, and take -1 for one that is always passed. A queue that
-    /// was made by another version is taken as it is.
+    /// Declares the dead-letter queue, in which reading does not consume a dead letter. From RabbitMQ 4.0 on a quorum queue has a
+    /// delivery limit unless it is declared with -1; older brokers have none, and treat -1 as a limit that is always exceeded. A
+    /// queue that another version created is used as it is.
     pub(super) async fn dead_letter_queue(
         &self,
         connection: &Connection,
@@ -235,7 +235,7 @@ impl Topology {
         }
     }
 
-    /// Whether a quorum queue that says nothing of a delivery limit has one.
+    /// Returns whether a quorum queue without the argument has a delivery limit.
     fn limits_by_itself(version: Option<Version>) -> bool {
         version.is_some_and(|version| version.major >= 4)
     }
@@ -265,7 +265,7 @@ impl Topology {
     }
 }
 
-/// Returns how many messages a queue has ready, and its consumers, by a passive declaration. The one way to ask for it.
+/// Returns how many messages a queue has ready, and its consumers, by a passive declaration. The one way to query it.
 ///
 /// # Errors
 /// The queue does not exist (a mismatch with code 404), or the connection failed.
@@ -277,7 +277,7 @@ pub async fn queue_depth(broker: &BrokerEndpoint, queue: &str) -> Result<Declare
     declared
 }
 
-/// Returns the same, asked on a connection that is there.
+/// Returns the same on an existing connection.
 ///
 /// # Errors
 /// See [`queue_depth`].
@@ -293,7 +293,7 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// Tells what an operator has to mend from what a retry mends.
+/// Separates errors that the operator has to fix from those that a retry fixes.
 fn refused(error: lapin::Error, what: &str) -> TopologyError {
     let (code, answer) = match failure::answer(&error) {
         Some((code, answer)) if failure::classify(code) == failure::Class::Operator => (code, answer),

@@ -1,4 +1,4 @@
-//! What every long-running command does: listen, and stop when it is asked to.
+//! Listening and stopping, as every long-running command does it.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 
-/// The exit code of a process that a second Ctrl-C ended (128 + SIGINT).
+/// Exit code of a process that a second Ctrl-C ended (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Listens on the address that `key` holds; returns also the one it became, because with port 0 the system chooses.

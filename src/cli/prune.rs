@@ -12,10 +12,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, output, process};
-use crate::backoff::RetryBudget;
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
+use crate::retry_budget::RetryBudget;
 use crate::store::prune::{Pruned, Pruner, ROLE};
 use crate::store::{DatabaseEndpoint, Failure as StoreFailure, FailureClass, Hold};
 

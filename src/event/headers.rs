@@ -71,3 +71,6 @@ pub const BROKER: [&str; 8] = [
 pub fn is_about_dead_letter(name: &str) -> bool {
     DEAD_LETTER.contains(&name) || BROKER.contains(&name)
 }
+
+/// Property `type` of a probe: a message without a body that asks whether a queue takes messages. Workers drop it.
+pub const PROBE_TYPE: &str = "cns-events.probe";

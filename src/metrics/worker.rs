@@ -1,4 +1,4 @@
-//! What a worker counts.
+//! Metrics of a worker.
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -6,14 +6,14 @@ use super::dependency::Dependency;
 use super::table::metrics;
 use crate::event::{EventType, Reason};
 
-/// The value of the `event_type` label for every type that the contract does not name.
+/// Value of the `event_type` label for every type that the contract does not name.
 const OTHER: &str = "other";
 
 /// Fields that can be corrected.
 const CORRECTED_FIELDS: [&str; 1] = ["source"];
 
 metrics! {
-    /// Every metric of a worker. Section 8 of the contract has their names.
+    /// Metrics of a worker; section 8 of the contract has their names.
     struct Metrics { stored_by_kind: Vec<IntCounter> }
 
     /// Messages received from the broker.
@@ -42,7 +42,7 @@ metrics! {
     acks_lost: IntCounter = "cns_events_acks_lost_total";
     /// Messages received and not settled yet.
     in_flight: IntGauge = "cns_events_in_flight";
-    /// Whether the peer was reached when it was last needed (1) or not (0).
+    /// 1 if the server was reached when it was last needed, 0 if not, by peer.
     up: IntGaugeVec = "cns_events_up", &["peer"];
     /// Rows of a committed batch.
     batch_rows: Histogram = "cns_events_batch_rows", vec![1., 2., 5., 10., 25., 50., 100., 250., 500., 750., 1000., 2000., 5000.];
@@ -53,7 +53,7 @@ metrics! {
 }
 
 impl Metrics {
-    /// A registry of its own, so that two workers can live in one process.
+    /// Returns the metrics with a registry of their own, so that two workers can run in one process.
     #[must_use]
     pub fn new() -> Self {
         let mut metrics = Self::registered();
@@ -63,7 +63,7 @@ impl Metrics {
         metrics
     }
 
-    /// A counter that never counted shows as 0, not as absent: alerts need the zero.
+    /// Creates every counter at 0: alerts need the zero.
     fn set_constants(&self) {
         self.stored.with_label_values(&[OTHER]);
         self.schema_violations.with_label_values(&[OTHER]);

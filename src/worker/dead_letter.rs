@@ -6,11 +6,12 @@ use super::Shared;
 use super::batch::Batch;
 use super::fate::Fate;
 use super::session::{HoldExpired, Session, Stop};
-use crate::backoff::{Backoff, RetryBudget};
+use crate::backoff::Backoff;
 use crate::broker::BrokerEndpoint;
 use crate::dead_letters::{DeadLetterPublisher, NotTaken, RejectedDelivery};
 use crate::event::Reason;
 use crate::metrics::Dependency;
+use crate::retry_budget::RetryBudget;
 
 /// The lane's way to the dead-letter exchange.
 pub(super) struct DeadLetterDesk {

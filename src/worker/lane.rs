@@ -9,10 +9,10 @@ use super::decode::Rows;
 use super::intake::Intake;
 use super::rows::RowStore;
 use super::session::{HoldExpired, Session, SessionLost};
-use crate::backoff::RetryBudget;
 use crate::broker::BrokerEndpoint;
 use crate::dead_letters::RejectedDelivery;
 use crate::metrics::Dependency;
+use crate::retry_budget::RetryBudget;
 use crate::store::{DatabaseEndpoint, Writer};
 
 /// Interval at which an idle lane checks the database.

@@ -10,9 +10,10 @@ use super::bisect::{Bisect, Verdict};
 use super::decode::Rows;
 use super::fate::Fate;
 use super::session::{HoldExpired, Session, Stop};
-use crate::backoff::{Backoff, RetryBudget};
+use crate::backoff::Backoff;
 use crate::event::{Reason, Rejection};
 use crate::metrics::Dependency;
+use crate::retry_budget::RetryBudget;
 use crate::store::{Duplicate, Failure, FailureClass, Hold, Row, Writer};
 
 /// The lane's way to the table: a writer, and what is known of the database.
