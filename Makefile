@@ -54,10 +54,16 @@ torture: ## random faults under load, then every event is accounted for (FAULTS=
 outage: ## one long outage under load (SECONDS=600 SERVER=database or broker)
 	@OUTAGE_SECONDS=$(or $(SECONDS),600) SERVER=$(or $(SERVER),database) cargo test --test torture
 
-fuzz: ## any bytes through the decoder; needs a nightly toolchain (FUZZ_SECONDS=60)
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+fuzz: ## any bytes through every decoder, each for FUZZ_SECONDS=60; needs a nightly toolchain (FUZZ_TARGETS="frames token")
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz
-	@mkdir -p fuzz/corpus/decode
-	cargo +nightly fuzz run decode fuzz/corpus/decode tests/corpus -- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=8192
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target \
+			$$(ls -d fuzz/seeds/$$target $$([ $$target = decode ] && echo tests/corpus) 2>/dev/null) \
+			-- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=8192 || exit 1; \
+	done
 
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract

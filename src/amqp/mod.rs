@@ -26,6 +26,8 @@ mod connection;
 mod consumer;
 mod delivery;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod inbox;
 mod message;
 mod method;
