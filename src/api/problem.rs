@@ -15,7 +15,7 @@ use utoipa::openapi::{
 use super::token::TokenError;
 use crate::named::named_enum;
 use crate::store::read::QueryError;
-use crate::store::{Failure, FailureClass};
+use crate::store::{FailureClass, StoreFailure};
 
 /// Value of `Retry-After` for a failed read: reconnecting to the database usually takes less.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -148,8 +148,8 @@ impl From<QueryError> for Problem {
     }
 }
 
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
+impl From<StoreFailure> for Problem {
+    fn from(failure: StoreFailure) -> Self {
         // The database's message is only logged: it may contain data of other tenants.
         match failure.class {
             FailureClass::Held(_) => Problem::new(

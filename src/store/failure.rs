@@ -1,6 +1,7 @@
 //! What a failed statement means for the event: section 5 of the contract, by SQLSTATE.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::endpoint::{ConnectError, describe};
 
@@ -61,7 +62,7 @@ pub enum FailureClass {
 
 /// Why a statement failed.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct StoreFailure {
     /// What to do about it.
     pub class: FailureClass,
     /// Five characters, where the server answered.
@@ -70,32 +71,23 @@ pub struct Failure {
     pub message: String,
 }
 
-impl Failure {
-    pub(super) fn timeout(milliseconds: u128) -> Self {
-        Failure {
+impl StoreFailure {
+    pub(super) fn timeout(limit: Duration) -> Self {
+        StoreFailure {
             class: FailureClass::Held(Hold::Timeout),
             sqlstate: None,
-            message: format!("no answer within {milliseconds} ms"),
+            message: format!("no answer within {} ms", limit.as_millis()),
         }
     }
 
     /// An answer that no server gives.
     pub(super) fn unexpected(what: &str) -> Self {
-        Failure { class: FailureClass::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
+        StoreFailure { class: FailureClass::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
     }
 
     /// A row that is stored and that this program has no value for.
     pub(super) fn unreadable(what: &str) -> Self {
-        Failure { class: FailureClass::Data, sqlstate: None, message: what.to_owned() }
-    }
-
-    /// Whether the connection is as good as it was. What is anybody's fault but the row's may be a setting that the session
-    /// took over at its login and that a new one would not have: read-only, a search path, a timeout.
-    pub(super) fn leaves_the_session(&self) -> bool {
-        match self.class {
-            FailureClass::Data | FailureClass::Unknown => self.sqlstate.is_some(),
-            FailureClass::Held(reason) => matches!(reason, Hold::Serialization | Hold::Deadlock),
-        }
+        StoreFailure { class: FailureClass::Data, sqlstate: None, message: what.to_owned() }
     }
 
     /// What was wrong, without anything that the server may have quoted from a row.
@@ -109,23 +101,23 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for StoreFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.summary())
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for StoreFailure {}
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<tokio_postgres::Error> for StoreFailure {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(answer) => Failure {
+            Some(answer) => StoreFailure {
                 class: classify(answer.code().code()),
                 sqlstate: Some(answer.code().code().to_owned()),
                 message: answer.message().lines().next().unwrap_or_default().to_owned(),
             },
-            None => Failure {
+            None => StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
                 sqlstate: None,
                 message: describe(&error),
@@ -134,11 +126,11 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-impl From<ConnectError> for Failure {
+impl From<ConnectError> for StoreFailure {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Postgres(error) => error.into(),
-            error @ (ConnectError::Setup(_) | ConnectError::Silent(_)) => Failure {
+            error @ (ConnectError::Setup(_) | ConnectError::Silent(_)) => StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
                 sqlstate: None,
                 message: error.to_string(),

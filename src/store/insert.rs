@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use uuid::Uuid;
 
+use super::on_duplicate::OnDuplicate;
 use super::schema::enrichment_events as t;
 use crate::event::{Event, Source, empty_object};
 
@@ -70,15 +71,6 @@ impl ToSql<Jsonb, Pg> for Json<'_> {
         out.write_all(self.0.as_bytes())?;
         Ok(IsNull::No)
     }
-}
-
-/// What the insert does about a row that is in the table.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum OnDuplicate {
-    /// Leaves it out.
-    Skip,
-    /// Fails as a whole.
-    Fail,
 }
 
 /// A batch turned on its side: one array for each column.

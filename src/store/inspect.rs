@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Type;
 
 use super::endpoint::DatabaseEndpoint;
-use super::failure::Failure;
+use super::failure::StoreFailure;
 use super::migrate;
 
 /// What the database says.
@@ -95,13 +95,13 @@ const QUESTION: &str = "
 ///
 /// # Errors
 /// As the server or the network gives them.
-pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, Failure> {
+pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
     let client = database.connect().await?;
     let (asked_at, asked) = (Utc::now(), Instant::now());
     let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
     let rows = client.query_typed(QUESTION, none).await?;
     let took = asked.elapsed();
-    let row = rows.first().ok_or_else(|| Failure::unexpected("no row"))?;
+    let row = rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?;
     let server: DateTime<Utc> = row.get("clock");
     let table = row.get::<_, bool>("there_is_a_table").then(|| Table {
         insert: row.get("may_insert"),

@@ -1,18 +1,21 @@
-//! The table: connections, migrations, the insert, the reads and retention. Names nothing of the broker.
+//! The table in `PostgreSQL`: connections, migrations, the insert, reads and retention. Nothing here names the broker.
 
 mod endpoint;
 mod failure;
+pub mod fix;
 mod insert;
 pub mod inspect;
 pub mod migrate;
+mod on_duplicate;
 mod pending_list;
-pub mod prune;
 pub mod read;
+pub mod retention;
 mod schema;
+mod session;
 mod statement;
 mod writer;
 
 pub use endpoint::{ConnectError, DatabaseEndpoint, UrlError};
-pub use failure::{Failure, FailureClass, Hold, SQLSTATES, classify};
+pub use failure::{FailureClass, Hold, SQLSTATES, StoreFailure, classify};
 pub use insert::Row;
 pub use writer::{Duplicate, Writer};

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use tokio_postgres::{Client, Row, RowStream, Statement};
 
-use super::failure::Failure;
+use super::failure::StoreFailure;
 
 /// A statement that is run again and again: its text is made once, and prepared once for each connection.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Prepared {
         client: &Client,
         query: Q,
         prepare: bool,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, StoreFailure> {
         let binds = self.binds(&query)?;
         drop(query);
         if prepare {
@@ -47,7 +47,7 @@ impl Prepared {
         client: &Client,
         query: Q,
         prepare: bool,
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, StoreFailure> {
         let binds = self.binds(&query)?;
         drop(query);
         if prepare {
@@ -59,12 +59,7 @@ impl Prepared {
         }
     }
 
-    /// The connection is gone, and what was prepared on it.
-    pub(super) fn forget(&mut self) {
-        self.statement = None;
-    }
-
-    async fn prepare(&mut self, client: &Client) -> Result<&Statement, Failure> {
+    async fn prepare(&mut self, client: &Client) -> Result<&Statement, StoreFailure> {
         let statement = match self.statement.take() {
             Some(statement) => statement,
             None => client.prepare_typed(&self.sql, &self.types).await?,
@@ -77,7 +72,7 @@ impl Prepared {
     }
 
     /// Serializes the query's values; the first time also its text.
-    fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, Failure> {
+    fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, StoreFailure> {
         let collector = collect(query)?;
         if self.sql.is_empty() {
             (self.sql, self.types) = (text(query)?, types(&collector)?);
@@ -95,7 +90,7 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    pub(super) fn of<Q: QueryFragment<Pg>>(query: &Q) -> Result<Self, Failure> {
+    pub(super) fn of<Q: QueryFragment<Pg>>(query: &Q) -> Result<Self, StoreFailure> {
         let collector = collect(query)?;
         let types = types(&collector)?;
         Ok(Typed { sql: text(query)?, values: collector.binds.into_iter().map(Bind).zip(types).collect() })
@@ -107,42 +102,42 @@ impl Typed {
     }
 
     /// Sends it, and gives the rows as they come.
-    pub(super) async fn query(&self, client: &Client) -> Result<RowStream, Failure> {
+    pub(super) async fn query(&self, client: &Client) -> Result<RowStream, StoreFailure> {
         let values = self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone()));
         Ok(client.query_typed_raw(&self.sql, values).await?)
     }
 
     /// Runs it to its end; returns how many rows it touched.
-    pub(super) async fn execute(&self, client: &Client) -> Result<u64, Failure> {
+    pub(super) async fn execute(&self, client: &Client) -> Result<u64, StoreFailure> {
         let values: Vec<_> =
             self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone())).collect();
         Ok(client.execute_typed(&self.sql, &values).await?)
     }
 }
 
-fn collect<Q: QueryFragment<Pg>>(query: &Q) -> Result<RawBytesBindCollector<Pg>, Failure> {
+fn collect<Q: QueryFragment<Pg>>(query: &Q) -> Result<RawBytesBindCollector<Pg>, StoreFailure> {
     let mut collector = RawBytesBindCollector::<Pg>::new();
     query.collect_binds(&mut collector, &mut BuiltInTypes, &Pg).map_err(|error| cannot_serialize(&error))?;
     Ok(collector)
 }
 
-fn text<Q: QueryFragment<Pg>>(query: &Q) -> Result<String, Failure> {
+fn text<Q: QueryFragment<Pg>>(query: &Q) -> Result<String, StoreFailure> {
     let mut builder = PgQueryBuilder::default();
     query.to_sql(&mut builder, &Pg).map_err(|error| cannot_serialize(&error))?;
     Ok(builder.finish())
 }
 
-fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, Failure> {
+fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, StoreFailure> {
     collector.metadata.iter().map(built_in).collect()
 }
 
 /// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.
-fn cannot_serialize(error: &diesel::result::Error) -> Failure {
-    Failure { class: super::FailureClass::Data, sqlstate: None, message: error.to_string() }
+fn cannot_serialize(error: &diesel::result::Error) -> StoreFailure {
+    StoreFailure { class: super::FailureClass::Data, sqlstate: None, message: error.to_string() }
 }
 
-fn built_in(metadata: &PgTypeMetadata) -> Result<Type, Failure> {
-    metadata.oid().ok().and_then(Type::from_oid).ok_or_else(|| Failure {
+fn built_in(metadata: &PgTypeMetadata) -> Result<Type, StoreFailure> {
+    metadata.oid().ok().and_then(Type::from_oid).ok_or_else(|| StoreFailure {
         class: super::FailureClass::Held(super::Hold::Operator),
         sqlstate: None,
         message: "a statement uses a type that is not built in".into(),

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::event::{Reason, Rejection};
 use crate::metrics::Dependency;
 use crate::retry_budget::RetryBudget;
-use crate::store::{Duplicate, Failure, FailureClass, Hold, Row, Writer};
+use crate::store::{Duplicate, FailureClass, Hold, Row, StoreFailure, Writer};
 
 /// The lane's way to the table: a writer, and what is known of the database.
 pub(super) struct RowStore {
@@ -60,7 +60,7 @@ impl RowStore {
         bisect: &mut Bisect,
         rows: &mut Rows<'_>,
         budget: &RetryBudget,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StoreFailure> {
         let mut left = None;
         let mut timed_out = None;
         while let Some(part) = bisect.next() {
@@ -94,7 +94,12 @@ impl RowStore {
     }
 
     /// Decides what becomes of a part that failed. An error holds everything: nothing can be stored at the moment.
-    async fn judge(&mut self, failure: &Failure, rows: usize, any_stored: bool) -> Result<Verdict, Failure> {
+    async fn judge(
+        &mut self,
+        failure: &StoreFailure,
+        rows: usize,
+        any_stored: bool,
+    ) -> Result<Verdict, StoreFailure> {
         match failure.class {
             // A single row may wait for another transaction's lock, and make all of them wait.
             FailureClass::Held(Hold::Timeout) => {
@@ -114,7 +119,7 @@ impl RowStore {
     }
 
     /// Runs one insert, and counts and logs its result.
-    async fn insert(&mut self, rows: &mut Rows<'_>, part: Range<usize>) -> Result<(), Failure> {
+    async fn insert(&mut self, rows: &mut Rows<'_>, part: Range<usize>) -> Result<(), StoreFailure> {
         let started = Instant::now();
         let to_store = &rows.rows()[part.clone()];
         let stored = self.writer.insert(to_store).await?;
@@ -153,7 +158,7 @@ impl RowStore {
 
     /// Returns the rows that were in the table before. A row that the database cannot compare counts as a duplicate that is
     /// not known to differ.
-    async fn duplicates(&mut self, rows: &[Row<'_>]) -> Result<Vec<Duplicate>, Failure> {
+    async fn duplicates(&mut self, rows: &[Row<'_>]) -> Result<Vec<Duplicate>, StoreFailure> {
         let mut found = Vec::new();
         let mut bisect = Bisect::new(rows.len());
         while let Some(part) = bisect.next() {
@@ -220,7 +225,7 @@ impl RowStore {
     }
 }
 
-fn rejection(failure: Failure) -> Rejection {
+fn rejection(failure: StoreFailure) -> Rejection {
     Rejection {
         reason: Reason::DatabaseRejected,
         field: None,

@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use super::{Patient, Report};
 use crate::config::Config;
+use crate::store::fix::{Purpose, fix};
 use crate::store::inspect::{Facts, Table, facts};
 use crate::store::read::{AccessScope, Reader};
-use crate::store::{DatabaseEndpoint, Writer};
+use crate::store::{DatabaseEndpoint, StoreFailure, Writer};
 
 /// More than this between the clocks, and latencies mean nothing.
 const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
@@ -69,7 +70,7 @@ async fn storing(report: &mut Report, config: &Config, database: DatabaseEndpoin
         Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
     match writer.probe().await {
         Ok(()) => report.ok("storing", "a row was inserted and rolled back"),
-        Err(failure) => report.wrong("storing", failure.to_string(), mend_storing(&failure)),
+        Err(failure) => report.wrong("storing", failure.to_string(), fix_or_log(&failure, Purpose::Store)),
     }
 }
 
@@ -84,31 +85,13 @@ async fn reading(report: &mut Report, config: &Config, database: DatabaseEndpoin
             "select policyname, roles, qual from pg_policies where tablename = 'enrichment_events'; and drop what is too wide",
         ),
         Err(failure) => {
-            let mend = match failure.sqlstate.as_deref() {
-                Some("42501") => "grant authenticated to the login that serve has",
-                Some("42P01" | "22023") => "cns-events migrate",
-                _ => "look at the server's log",
-            };
-            report.wrong("reading", failure.to_string(), mend);
+            report.wrong("reading", failure.to_string(), fix_or_log(&failure, Purpose::Read));
         }
     }
 }
 
-fn mend_storing(failure: &crate::store::Failure) -> &'static str {
-    match failure.sqlstate.as_deref() {
-        Some("42P01" | "42703" | "42883") => "cns-events migrate",
-        Some("42501") => "grant service_role to the login that workers have",
-        Some("25006") => {
-            "point database.url at the primary; or: alter role … reset default_transaction_read_only, of the database too"
-        }
-        Some("57014") | None => {
-            "see who holds it up: select pid, pg_blocking_pids(pid), query from pg_stat_activity where wait_event_type = 'Lock'"
-        }
-        Some("26000" | "42P05") => {
-            "database.prepared_statements = false, where a pooler in transaction mode is between"
-        }
-        _ => "look at the server's log",
-    }
+fn fix_or_log(failure: &StoreFailure, purpose: Purpose) -> &'static str {
+    fix(failure, purpose).unwrap_or("look at the server's log")
 }
 
 /// What a database has to be to be stored into.

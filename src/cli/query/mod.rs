@@ -15,8 +15,9 @@ use super::{Failure, output, reader, usage};
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::event::tenant_of;
+use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Cursor, Limits, Query as Asked, Reader};
-use crate::store::{self, FailureClass, Hold};
+use crate::store::{FailureClass, Hold, StoreFailure};
 use crate::timeline::Run;
 use print::{Printer, Shows};
 
@@ -272,20 +273,8 @@ impl View<'_> {
         Ok(())
     }
 
-    /// What went wrong, and what mends it.
-    fn told(&self, failure: &store::Failure) -> anyhow::Error {
-        let mend = match failure.sqlstate.as_deref() {
-            Some("42501") if self.all_tenants => {
-                ": --all-tenants takes a login that may read the table and is exempt from row-level security (create role … login \
-                 bypassrls; grant select on enrichment_events to …)"
-            }
-            Some("42501") => {
-                ": the login of database.url has to be a member of authenticated: grant authenticated to …"
-            }
-            Some("42P01" | "22023") => ": has `cns-events migrate` been run?",
-            None if matches!(failure.class, FailureClass::Held(_)) => " (database.url)",
-            _ => "",
-        };
-        anyhow!("cannot read the table: {failure}{mend}")
+    fn told(&self, failure: &StoreFailure) -> anyhow::Error {
+        let purpose = if self.all_tenants { Purpose::ReadAllTenants } else { Purpose::Read };
+        anyhow!("cannot read events: {}", fix::explained(failure, purpose))
     }
 }

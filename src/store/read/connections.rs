@@ -9,10 +9,8 @@ use tokio_postgres::Client;
 
 use super::scope::AccessScope;
 use crate::store::endpoint::{ConnectError, DatabaseEndpoint};
-use crate::store::failure::Failure;
-
-/// How long a server may take to stop what nobody waits for.
-const STOPPING: Duration = Duration::from_secs(5);
+use crate::store::failure::StoreFailure;
+use crate::store::session;
 
 /// Connections that are opened when they are needed, and kept.
 #[derive(Clone, Debug)]
@@ -32,10 +30,10 @@ pub(super) enum Stopped<T> {
     /// There is more, and this is enough: the rest is not waited for.
     Enough(T),
     /// It went wrong.
-    Failed(Failure),
+    Failed(StoreFailure),
 }
 
-impl<T, E: Into<Failure>> From<E> for Stopped<T> {
+impl<T, E: Into<StoreFailure>> From<E> for Stopped<T> {
     fn from(error: E) -> Self {
         Stopped::Failed(error.into())
     }
@@ -59,7 +57,7 @@ impl Connections {
         &self,
         scope: &AccessScope,
         work: impl AsyncFnOnce(&Client) -> Result<T, Stopped<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, StoreFailure> {
         let timeout = self.timeout.as_millis();
         // Waiting for a connection has a time of its own: others' questions are not this one's fault.
         let mut leased = self.lease().await?;
@@ -95,21 +93,21 @@ impl Connections {
                 Err(Stopped::Failed(failure)) => Err(failure),
             }
         });
-        within.await.unwrap_or_else(|_| Err(Failure::timeout(timeout)))
+        within.await.unwrap_or_else(|_| Err(StoreFailure::timeout(self.timeout)))
     }
 
     pub(super) fn most(&self) -> usize {
         self.pool.status().max_size
     }
 
-    async fn lease(&self) -> Result<Leased, Failure> {
+    async fn lease(&self) -> Result<Leased, StoreFailure> {
         let Ok(leased) = tokio::time::timeout(self.timeout, self.pool.get()).await else {
-            return Err(Failure::timeout(self.timeout.as_millis()));
+            return Err(StoreFailure::timeout(self.timeout));
         };
         match leased {
             Ok(object) => Ok(Leased { object: Some(object), ended: false }),
             Err(PoolError::Backend(error)) => Err(error.into()),
-            Err(error) => Err(Failure::unexpected(&error.to_string())),
+            Err(error) => Err(StoreFailure::unexpected(&error.to_string())),
         }
     }
 }
@@ -152,15 +150,11 @@ impl Drop for Leased {
         let Some(object) = self.object.take().filter(|_| !self.ended) else { return };
         let (database, runtime) = (Object::pool(&object), tokio::runtime::Handle::try_current());
         let (Some(pool), Ok(runtime)) = (database, runtime) else { return drop(Object::take(object)) };
-        // The server may still be at it. The pool has its place back when it has stopped, so that no number of callers who leave
-        // makes more connections than there may be.
-        runtime.spawn(async move {
-            let stop = async {
-                pool.manager().0.cancel(&object.cancel_token()).await;
-                object.batch_execute("rollback").await
-            };
-            let _ = tokio::time::timeout(STOPPING, stop).await; // it is closed in any case
-            drop(Object::take(object));
-        });
+        // The slot of the pool stays taken until the server has stopped, so that callers who leave never cause more connections
+        // than the pool may have.
+        let token = object.cancel_token();
+        runtime.spawn(session::discard(pool.manager().0.clone(), token, object, |object| {
+            drop(Object::take(object))
+        }));
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::cursor::YEARS;
 use crate::store::endpoint::describe;
-use crate::store::failure::Failure;
+use crate::store::failure::StoreFailure;
 
 /// One stored event, as the table has it. The two documents are the text that the database gives, however deep they are.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -72,7 +72,7 @@ impl StoredEvent {
     }
 
     /// Reads a row that has the schema's columns, in their order.
-    pub(super) fn from_row(row: &Row) -> Result<Self, Failure> {
+    pub(super) fn from_row(row: &Row) -> Result<Self, StoreFailure> {
         let read = || {
             Ok(StoredEvent {
                 id: row.try_get(0)?,
@@ -94,7 +94,7 @@ impl StoredEvent {
         read().map_err(|error: tokio_postgres::Error| {
             // A null where an old table allows one, say.
             let id = row.try_get::<_, Uuid>(0).unwrap_or_default();
-            Failure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
+            StoreFailure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
         })
     }
 }

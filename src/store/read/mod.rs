@@ -44,7 +44,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::endpoint::DatabaseEndpoint;
-use super::failure::Failure;
+use super::failure::StoreFailure;
 use super::statement::Typed;
 use connections::{Connections, Stopped};
 
@@ -113,7 +113,7 @@ impl Reader {
     ///
     /// # Errors
     /// As the database gives them. A missing table or privilege is the operator's fault.
-    pub async fn page(&self, scope: &AccessScope, query: &Query) -> Result<Page, Failure> {
+    pub async fn page(&self, scope: &AccessScope, query: &Query) -> Result<Page, StoreFailure> {
         let limit = query.limit();
         let mut events = self.up_to(scope, query, limit + 1).await?;
         let more = events.full || events.rows.len() > limit;
@@ -131,13 +131,13 @@ impl Reader {
         &self,
         scope: AccessScope,
         query: Query,
-    ) -> impl Stream<Item = Result<StoredEvent, Failure>> + use<> {
+    ) -> impl Stream<Item = Result<StoredEvent, StoreFailure>> + use<> {
         let reader = self.clone();
         let first = Some(query.limited(Limits::MOST));
         let pages = stream::try_unfold(first, move |query| {
             let (reader, scope) = (reader.clone(), scope.clone());
             async move {
-                let Some(query) = query else { return Ok::<_, Failure>(None) };
+                let Some(query) = query else { return Ok::<_, StoreFailure>(None) };
                 let page = reader.page(&scope, &query).await?;
                 let rest = page.next.map(|next| query.after(next));
                 Ok(Some((stream::iter(page.events.into_iter().map(Ok)), rest)))
@@ -150,7 +150,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn mark(&self, scope: &AccessScope, query: &Query) -> Result<Watermark, Failure> {
+    pub async fn mark(&self, scope: &AccessScope, query: &Query) -> Result<Watermark, StoreFailure> {
         let oldest_running =
             self.connections.transaction(scope, async |client| Ok(oldest_running(client).await?)).await?;
         // What was committed by then, though younger than the oldest that is still running (of any database).
@@ -168,7 +168,7 @@ impl Reader {
         scope: &AccessScope,
         query: &Query,
         mark: &mut Watermark,
-    ) -> Result<Vec<StoredEvent>, Failure> {
+    ) -> Result<Vec<StoredEvent>, StoreFailure> {
         let (oldest_running, visible) = self.visible(scope, query, &mark.oldest_running).await?;
         let mut new: Vec<Uuid> = visible.iter().copied().filter(|id| !mark.seen.contains(id)).collect();
         let more = new.len() > Limits::MOST;
@@ -195,7 +195,7 @@ impl Reader {
         scope: &AccessScope,
         query: &Query,
         since: &str,
-    ) -> Result<(String, Vec<Uuid>), Failure> {
+    ) -> Result<(String, Vec<Uuid>), StoreFailure> {
         let statement = query.committed_since(since)?;
         let read = self.connections.transaction(scope, async |client| {
             // In this order: what is committed between the two is read now, and again the next time.
@@ -210,7 +210,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn explain(&self, scope: &AccessScope, query: &Query) -> Result<Vec<String>, Failure> {
+    pub async fn explain(&self, scope: &AccessScope, query: &Query) -> Result<Vec<String>, StoreFailure> {
         let statement = query.page(query.limit() + 1)?.explained();
         let read = self.connections.transaction(scope, async |client| Ok(rows(client, &statement).await?));
         Ok(read.await?.iter().map(|row| row.get(0)).collect())
@@ -221,7 +221,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn can_read(&self, scope: &AccessScope) -> Result<(), Failure> {
+    pub async fn can_read(&self, scope: &AccessScope) -> Result<(), StoreFailure> {
         self.one::<i64>(scope, &query::nothing()?).await.map(drop)
     }
 
@@ -230,7 +230,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn sees_anything(&self, scope: &AccessScope) -> Result<bool, Failure> {
+    pub async fn sees_anything(&self, scope: &AccessScope) -> Result<bool, StoreFailure> {
         // In the order of an index, or the planner expects to find a row at once and reads the whole table in vain.
         let first =
             "select exists (select from enrichment_events order by tenant_id, created_at desc limit 1)";
@@ -241,7 +241,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`].
-    pub async fn count(&self, scope: &AccessScope, bom_id: Uuid) -> Result<i64, Failure> {
+    pub async fn count(&self, scope: &AccessScope, bom_id: Uuid) -> Result<i64, StoreFailure> {
         self.one(scope, &query::count(bom_id)?).await
     }
 
@@ -249,7 +249,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::page`], also where the server does not keep commit times.
-    pub async fn latency(&self, scope: &AccessScope, bom_id: Uuid) -> Result<Option<Latency>, Failure> {
+    pub async fn latency(&self, scope: &AccessScope, bom_id: Uuid) -> Result<Option<Latency>, StoreFailure> {
         let of = "select percentile_cont(array[0.5, 0.99]) within group (order by seconds) from (select \
                   extract(epoch from pg_xact_commit_timestamp(xmin) - created_at)::float8 as seconds \
                   from enrichment_events where bom_id = $1) as latency";
@@ -266,20 +266,20 @@ impl Reader {
         &self,
         scope: &AccessScope,
         statement: &Typed,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, StoreFailure> {
         let read = self.connections.transaction(scope, async |client| Ok(rows(client, statement).await?));
         let rows = read.await?;
-        Ok(rows.first().ok_or_else(|| Failure::unexpected("no row"))?.try_get(0)?)
+        Ok(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?.try_get(0)?)
     }
 
     /// The first events of a query, until there are `most` or they are large.
-    async fn up_to(&self, scope: &AccessScope, query: &Query, most: usize) -> Result<Gathered, Failure> {
+    async fn up_to(&self, scope: &AccessScope, query: &Query, most: usize) -> Result<Gathered, StoreFailure> {
         let statement = query.page(most)?;
         self.connections
             .transaction(scope, async |client| {
                 let mut rows = std::pin::pin!(statement.query(client).await?);
                 let (mut events, mut bytes) = (Vec::new(), 0);
-                while let Some(row) = rows.try_next().await.map_err(Failure::from)? {
+                while let Some(row) = rows.try_next().await.map_err(StoreFailure::from)? {
                     bytes += row.raw_size_bytes();
                     events.push(StoredEvent::from_row(&row)?);
                     if bytes >= PAGE_BYTES && events.len() < most {
@@ -298,12 +298,12 @@ struct Gathered {
     full: bool,
 }
 
-async fn rows(client: &Client, statement: &Typed) -> Result<Vec<tokio_postgres::Row>, Failure> {
+async fn rows(client: &Client, statement: &Typed) -> Result<Vec<tokio_postgres::Row>, StoreFailure> {
     Ok(statement.query(client).await?.try_collect().await?)
 }
 
-async fn oldest_running(client: &Client) -> Result<String, Failure> {
+async fn oldest_running(client: &Client) -> Result<String, StoreFailure> {
     let asked = Typed::of(&diesel::sql_query("select (pg_snapshot_xmin(pg_current_snapshot())::xid)::text"))?;
     let rows = rows(client, &asked).await?;
-    Ok(rows.first().ok_or_else(|| Failure::unexpected("no row"))?.try_get(0)?)
+    Ok(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?.try_get(0)?)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::cursor::Cursor;
 use crate::event::{MAX_ID_CHARS, MAX_TYPE_CHARS};
-use crate::store::failure::Failure;
+use crate::store::failure::StoreFailure;
 use crate::store::schema::enrichment_events as t;
 use crate::store::statement::Typed;
 
@@ -144,7 +144,7 @@ impl Query {
     }
 
     /// The first `most` rows behind the cursor.
-    pub(super) fn page(&self, most: usize) -> Result<Typed, Failure> {
+    pub(super) fn page(&self, most: usize) -> Result<Typed, StoreFailure> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let mut rows = self.rows().order((t::created_at.desc(), t::id.desc())).limit(most);
         if let Some(Cursor { created_at, id }) = self.after {
@@ -161,7 +161,7 @@ impl Query {
     }
 
     /// Ids of the rows of transactions that are not older than this one, the oldest event first.
-    pub(super) fn committed_since(&self, transaction: &str) -> Result<Typed, Failure> {
+    pub(super) fn committed_since(&self, transaction: &str) -> Result<Typed, StoreFailure> {
         // Ages, because the ids of transactions come round again. A row that is two thousand million transactions old has an age
         // below 0.
         let since =
@@ -170,7 +170,7 @@ impl Query {
     }
 
     /// These rows, the oldest event first.
-    pub(super) fn these(&self, ids: &[Uuid]) -> Result<Typed, Failure> {
+    pub(super) fn these(&self, ids: &[Uuid]) -> Result<Typed, StoreFailure> {
         Typed::of(&self.rows().filter(t::id.eq_any(ids)).order((t::created_at.asc(), t::id.asc())))
     }
 
@@ -197,12 +197,12 @@ impl Query {
 }
 
 /// Whether there is a row with an id that none has: it takes what every read takes, and no time.
-pub(super) fn nothing() -> Result<Typed, Failure> {
+pub(super) fn nothing() -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::id.eq(Uuid::nil())).count())
 }
 
 /// How many events a BOM has.
-pub(super) fn count(bom_id: Uuid) -> Result<Typed, Failure> {
+pub(super) fn count(bom_id: Uuid) -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::bom_id.eq(bom_id)).count())
 }
 
