@@ -25,7 +25,7 @@ pub(super) struct BomParameters {
 
 impl IntoParams for BomParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::types(), parameters::limit(Limits::EVENTS), parameters::cursor()]
+        vec![parameters::types(), parameters::limit(Limits::DEFAULT_EVENTS), parameters::cursor()]
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct ErrorParameters {
 
 impl IntoParams for ErrorParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::hours(), parameters::limit(Limits::ERRORS), parameters::cursor()]
+        vec![parameters::hours(), parameters::limit(Limits::DEFAULT_ERRORS), parameters::cursor()]
     }
 }
 

@@ -29,7 +29,7 @@ fn number(default: u64, max: u64) -> ObjectBuilder {
 
 /// `limit`: the number of events.
 pub(super) fn limit(default: usize) -> Parameter {
-    let schema = number(default as u64, Limits::MOST as u64);
+    let schema = number(default as u64, Limits::MAX_EVENTS as u64);
     parameter("limit", "Maximum number of events.").schema(Some(schema)).build()
 }
 
@@ -45,7 +45,7 @@ pub(super) fn types() -> Parameter {
     let schema = ArrayBuilder::new()
         .items(Ref::from_schema_name("EventType"))
         .min_items(Some(1))
-        .max_items(Some(Limits::TYPES));
+        .max_items(Some(Limits::MAX_TYPES));
     parameter("type", "Event types to return, separated by commas.")
         .schema(Some(schema))
         .style(Some(ParameterStyle::Form))
@@ -55,7 +55,7 @@ pub(super) fn types() -> Parameter {
 
 /// `hours`: the age of the oldest event.
 pub(super) fn hours() -> Parameter {
-    let schema = number(Limits::HOURS.into(), Limits::MOST_HOURS.into());
+    let schema = number(Limits::DEFAULT_HOURS.into(), Limits::MAX_HOURS.into());
     parameter("hours", "Maximum age of the events, in hours.").schema(Some(schema)).build()
 }
 

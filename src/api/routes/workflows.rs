@@ -23,7 +23,7 @@ pub(super) struct WorkflowParameters {
 
 impl IntoParams for WorkflowParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::limit(Limits::EVENTS), parameters::cursor()]
+        vec![parameters::limit(Limits::DEFAULT_EVENTS), parameters::cursor()]
     }
 }
 

@@ -77,7 +77,7 @@ async fn storing(report: &mut Report, config: &Config, database: DatabaseEndpoin
 /// Reads as a tenant that nobody has: what it sees, everybody does.
 async fn reading(report: &mut Report, config: &Config, database: DatabaseEndpoint) {
     let reader = Reader::new(database, 1, config.database.statement_timeout());
-    match reader.sees_anything(&AccessScope::tenant(Uuid::now_v7())).await {
+    match reader.sees_any_event(&AccessScope::tenant(Uuid::now_v7())).await {
         Ok(false) => report.ok("reading", "a tenant that does not exist sees nothing"),
         Ok(true) => report.wrong(
             "reading",

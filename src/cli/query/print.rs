@@ -1,4 +1,4 @@
-//! Events as lines: for people, or JSON.
+//! Events as lines of a table, or as JSON.
 
 use std::io::IsTerminal;
 
@@ -11,30 +11,34 @@ use crate::event::EventType;
 use crate::store::read::StoredEvent;
 use crate::timeline::{Summary, describe};
 
-/// What a line says beside what happened.
+/// Columns beside the time and the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shows {
-    /// The type.
+pub(super) enum Columns {
+    /// The event type.
     Events,
-    /// Where it happened: workflow and BOM, and the tenant where there are several.
+    /// BOM and workflow, and the tenant where there are several.
     Errors {
-        /// There are several.
+        /// Several tenants may be visible.
         tenants: bool,
     },
 }
 
-/// Prints events as they come.
+/// Prints events one by one.
 pub(super) struct Printer {
-    shows: Shows,
+    columns: Columns,
     json: bool,
     coloured: bool,
     lines: u64,
 }
 
 impl Printer {
-    pub(super) fn new(shows: Shows, json: bool) -> Self {
+    pub(super) fn new(columns: Columns, json: bool) -> Self {
         let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Printer { shows, json, coloured, lines: 0 }
+        Printer { columns, json, coloured, lines: 0 }
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.json
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,16 +50,16 @@ impl Printer {
             output::line(&output::printable(&serde_json::to_string(event)?));
         } else {
             if self.is_empty() {
-                let header = self.row("time (UTC)", ["type", "bom", "workflow", "tenant"], "what happened");
+                let header = self.row("time (UTC)", ["type", "bom", "workflow", "tenant"], "description");
                 output::line(&self.styled(Style::new().bold(), &header));
             }
             let time = event.created_at.format("%Y-%m-%d %H:%M:%S%.3f").to_string();
-            let (of, workflow) =
+            let (event_type, workflow) =
                 (output::safe(&event.event_type), event.workflow_id.as_deref().unwrap_or("-"));
             let (bom, tenant) = (event.bom_id.to_string(), event.tenant_id.to_string());
             let row = self.row(
                 &time,
-                [&of, &bom, &output::safe(workflow), &tenant],
+                [&event_type, &bom, &output::safe(workflow), &tenant],
                 &output::safe(&describe(&event.timeline())),
             );
             output::line(&self.styled(style(&event.event_type), &row));
@@ -64,12 +68,14 @@ impl Printer {
         Ok(())
     }
 
-    fn row(&self, time: &str, [of, bom, workflow, tenant]: [&str; 4], words: &str) -> String {
-        match self.shows {
-            Shows::Events => format!("{time:<23}  {of:<19}  {words}"),
-            Shows::Errors { tenants: false } => format!("{time:<23}  {bom:<36}  {workflow:<20}  {words}"),
-            Shows::Errors { tenants: true } => {
-                format!("{time:<23}  {tenant:<36}  {bom:<36}  {workflow:<20}  {words}")
+    fn row(&self, time: &str, [event_type, bom, workflow, tenant]: [&str; 4], description: &str) -> String {
+        match self.columns {
+            Columns::Events => format!("{time:<23}  {event_type:<19}  {description}"),
+            Columns::Errors { tenants: false } => {
+                format!("{time:<23}  {bom:<36}  {workflow:<20}  {description}")
+            }
+            Columns::Errors { tenants: true } => {
+                format!("{time:<23}  {tenant:<36}  {bom:<36}  {workflow:<20}  {description}")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A workflow's state as lines for people.
+//! A workflow's state as lines of text.
 
 use chrono::{DateTime, Utc};
 

@@ -1,4 +1,4 @@
-//! The pool, and the transaction that every read runs in.
+//! The connection pool, and the transaction of every read.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::store::endpoint::{ConnectError, DatabaseEndpoint};
 use crate::store::failure::StoreFailure;
 use crate::store::session;
 
-/// Connections that are opened when they are needed, and kept.
+/// Pool of connections, which are opened on demand and kept.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     pool: Pool<Opener>,
     timeout: Duration,
 }
 
-/// How questions are planned. Each for its own values: a page of a large BOM wants another plan than that of a small one. Not by
-/// bitmaps, nor by reading the table through: the planner takes a BOM and its tenant for independent, expects few rows of a large
-/// BOM, and would gather and sort all of them (82 ms for 10,000) where the index has the first hundred in order (0.7 ms).
-const PLANS: &str = "set local plan_cache_mode = force_custom_plan; set local enable_bitmapscan = off; \
+/// Planner settings of every read. A plan is made for the actual values: a page of a large BOM needs another plan than a page of a
+/// small one. Bitmap and sequential scans are off: the planner takes BOM and tenant for independent, expects few rows of a large
+/// BOM, and would read and sort all of them (82 ms for 10,000) where an index has the first 100 in order (0.7 ms).
+const PLANNER_SETTINGS: &str = "set local plan_cache_mode = force_custom_plan; set local enable_bitmapscan = off; \
                      set local enable_seqscan = off";
 
-/// Why a transaction ended before its time.
+/// Early end of a transaction.
 pub(super) enum Stopped<T> {
-    /// There is more, and this is enough: the rest is not waited for.
+    /// The rest of the rows is not needed.
     Enough(T),
-    /// It went wrong.
+    /// A statement failed.
     Failed(StoreFailure),
 }
 
@@ -40,30 +40,29 @@ impl<T, E: Into<StoreFailure>> From<E> for Stopped<T> {
 }
 
 impl Connections {
-    pub(super) fn new(database: DatabaseEndpoint, most: usize, timeout: Duration) -> Self {
-        // A timeout of 0 is none for PostgreSQL, and one of more than 31 bits an error.
+    pub(super) fn new(database: DatabaseEndpoint, max_size: usize, timeout: Duration) -> Self {
+        // PostgreSQL takes a timeout of 0 for none, and refuses more than 31 bits.
         let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64));
-        // It can only fail for timeouts without a runtime, and there are none here.
-        let pool = Pool::builder(Opener(database)).max_size(most.max(1)).build();
+        // Building fails only for a pool with timeouts and without a runtime. This pool has no timeouts.
+        let pool = Pool::builder(Opener(database)).max_size(max_size.max(1)).build();
         #[allow(clippy::expect_used)]
         let pool = pool.expect("a pool without timeouts can be built");
         Connections { pool, timeout }
     }
 
-    /// Does `work` in a read-only transaction as `scope`. Set-up, work and commit are sent together, and the server answers
-    /// them in their order. Nothing of the work is looked at before the set-up has succeeded: where it failed, its error is the
-    /// answer, whatever the work found.
+    /// Runs `work` in a read-only transaction as `scope`. Set-up, work and commit are sent together, and the server answers them in
+    /// this order. The result of the work is used only if the set-up succeeded; otherwise the error of the set-up is returned.
     pub(super) async fn transaction<T>(
         &self,
         scope: &AccessScope,
         work: impl AsyncFnOnce(&Client) -> Result<T, Stopped<T>>,
     ) -> Result<T, StoreFailure> {
         let timeout = self.timeout.as_millis();
-        // Waiting for a connection has a time of its own: others' questions are not this one's fault.
+        // The wait for a connection has its own timeout, because other reads cause it.
         let mut leased = self.lease().await?;
         let within = tokio::time::timeout(self.timeout, async {
             let begin = format!(
-                "begin isolation level read committed, read only; set local statement_timeout = {timeout}; {PLANS}; {}",
+                "begin isolation level read committed, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
                 scope.set_up()
             );
             let client = leased.client();
@@ -71,14 +70,14 @@ impl Connections {
             let done = try_join3(
                 async {
                     client.batch_execute(&begin).await?;
-                    let _ = begun.send(()); // the work listens, or is not there any more
+                    let _ = begun.send(()); // the receiver is gone only if the work failed
                     Ok(())
                 },
                 async {
                     let worked = work(client).await;
                     match has_begun.await {
                         Ok(()) => worked,
-                        Err(_) => std::future::pending().await, // the set-up's error ends everything
+                        Err(_) => std::future::pending().await, // the error of the set-up ends all three
                     }
                 },
                 async { Ok(client.batch_execute("commit").await?) },
@@ -96,7 +95,7 @@ impl Connections {
         within.await.unwrap_or_else(|_| Err(StoreFailure::timeout(self.timeout)))
     }
 
-    pub(super) fn most(&self) -> usize {
+    pub(super) fn max_size(&self) -> usize {
         self.pool.status().max_size
     }
 
@@ -131,8 +130,8 @@ impl managed::Manager for Opener {
 
 /// A connection in use.
 ///
-/// Only one whose transaction ended goes back to the pool. Whatever else happened (an error, a timeout, a caller who went
-/// away in the middle) closes it: whoever comes next cannot meet a transaction with somebody else's claims.
+/// It returns to the pool only if its transaction ended. After an error, a timeout or a dropped future it is closed, so that the
+/// next caller cannot get a transaction with another tenant's claims.
 struct Leased {
     object: Option<Object<Opener>>,
     ended: bool,
@@ -140,7 +139,7 @@ struct Leased {
 
 impl Leased {
     fn client(&self) -> &Client {
-        #[allow(clippy::expect_used)] // it is taken out by the drop alone
+        #[allow(clippy::expect_used)] // only `drop` takes it out
         self.object.as_ref().expect("the connection is there until the drop")
     }
 }
@@ -150,8 +149,8 @@ impl Drop for Leased {
         let Some(object) = self.object.take().filter(|_| !self.ended) else { return };
         let (database, runtime) = (Object::pool(&object), tokio::runtime::Handle::try_current());
         let (Some(pool), Ok(runtime)) = (database, runtime) else { return drop(Object::take(object)) };
-        // The slot of the pool stays taken until the server has stopped, so that callers who leave never cause more connections
-        // than the pool may have.
+        // The pool's slot stays taken until the server has stopped the statement, so that callers who leave do not cause more
+        // connections than the pool's size.
         let token = object.cancel_token();
         runtime.spawn(session::discard(pool.manager().0.clone(), token, object, |object| {
             drop(Object::take(object))

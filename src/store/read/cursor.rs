@@ -1,4 +1,4 @@
-//! Where a page ended: the keyset of its last event.
+//! Position of a page's end: the keyset of its last event.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,37 +8,26 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::event::StoredEvent;
+use super::moment;
 
-/// Microseconds since 1970 (8 bytes, big-endian) and the id (16): 32 characters, and each such text is a cursor.
+/// Length before base64, in bytes: microseconds since 1970 (8, big-endian) and the row's id (16). As text these are 32 characters,
+/// and each such text is a cursor.
 const BYTES: usize = 24;
 
-/// The microseconds of the years 0 to 9999, which both this program and `PostgreSQL` can tell. What is before or behind all
-/// events may as well be at their end.
-pub(super) const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200_000_000..=253_402_300_799_999_999;
-
-/// A place in a list of events that is sorted newest first: what comes after it is older.
+/// Position in a list of events that is sorted newest first. The events after it are older.
 ///
-/// As text it is safe in a URL. It says where, not whose: under another tenant's claims, or with another query, it is the
-/// same moment in other events.
+/// As text it is safe in a URL. It names a moment and not a tenant: with other claims or another query it is the same moment among
+/// other events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) created_at: DateTime<Utc>,
     pub(super) id: Uuid,
 }
 
-/// A text that is no cursor.
+/// Error for a text that is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is no cursor: use the next_cursor of an answer as it is")]
+#[error("is not a cursor: use the next_cursor of a response unchanged")]
 pub struct CursorError;
-
-impl Cursor {
-    /// Behind an event.
-    #[must_use]
-    pub fn after(event: &StoredEvent) -> Self {
-        Cursor { created_at: event.created_at, id: event.id }
-    }
-}
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,8 +45,7 @@ impl FromStr for Cursor {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError)?;
         let (micros, id) = bytes.split_at_checked(8).ok_or(CursorError)?;
         let micros = i64::from_be_bytes(micros.try_into().map_err(|_| CursorError)?);
-        let micros = micros.clamp(*YEARS.start(), *YEARS.end());
-        let created_at = DateTime::from_timestamp_micros(micros).ok_or(CursorError)?;
+        let created_at = moment::nearest(micros).ok_or(CursorError)?;
         let id = Uuid::from_slice(id).map_err(|_| CursorError)?;
         Ok(Cursor { created_at, id })
     }
@@ -67,11 +55,12 @@ impl FromStr for Cursor {
 mod tests {
     use proptest::prelude::*;
 
+    use super::moment::YEARS;
     use super::*;
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(micros in YEARS, id: u128) {
+        fn a_cursor_survives_its_text(micros in YEARS, id: u128) {
             let cursor = Cursor { created_at: DateTime::from_timestamp_micros(micros).unwrap(), id: Uuid::from_u128(id) };
             let text = cursor.to_string();
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
@@ -79,7 +68,7 @@ mod tests {
         }
 
         #[test]
-        fn every_text_of_that_form_is_a_cursor_and_no_other(text in "[A-Za-z0-9_-]{32}", other in "[ -~]{0,40}") {
+        fn every_text_of_that_form_and_no_other_text_is_a_cursor(text in "[A-Za-z0-9_-]{32}", other in "[ -~]{0,40}") {
             prop_assert!(text.parse::<Cursor>().is_ok());
             let formed = other.len() == 32 && other.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
             prop_assert_eq!(other.parse::<Cursor>().is_ok(), formed);
@@ -87,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_the_database_does_not_know_is_the_end_of_those_it_knows() {
+    fn a_time_outside_of_the_years_becomes_the_nearest_time() {
         for (micros, becomes) in [(i64::MIN, YEARS.start()), (i64::MAX, YEARS.end())] {
             let mut bytes = [0; BYTES];
             bytes[..8].copy_from_slice(&micros.to_be_bytes());

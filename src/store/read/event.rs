@@ -1,4 +1,4 @@
-//! A stored event: the table's columns.
+//! A stored event: the columns of the table.
 
 use chrono::{DateTime, Utc};
 use postgres_types::{FromSql, Type, accepts};
@@ -7,51 +7,41 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::cursor::YEARS;
+use super::cursor::Cursor;
+use super::moment;
 use crate::store::endpoint::describe;
 use crate::store::failure::StoreFailure;
 
-/// One stored event, as the table has it. The two documents are the text that the database gives, however deep they are.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Event)]
+/// One stored event, by the columns of the table. The two documents stay text, so that their depth does not matter.
+#[derive(Clone, Debug, Serialize)]
 pub struct StoredEvent {
-    /// The row.
+    /// Id of the row.
     pub id: Uuid,
-    /// The deduplication key, as the producer chose it.
-    #[schema(max_length = 255)]
+    /// Deduplication key, chosen by the producer.
     pub event_id: String,
-    /// What kind of event.
-    #[schema(max_length = 100, example = "enrichment_progress")]
+    /// Type of the event.
     pub event_type: String,
-    /// The key that it was published under.
-    #[schema(required, max_length = 255, example = "cns.enrichment.progress")]
+    /// Routing key that the message was published under.
     pub routing_key: Option<String>,
-    /// The BOM that it is about.
+    /// BOM that the event is about.
     pub bom_id: Uuid,
-    /// Whose it is.
+    /// Tenant that owns the event.
     pub tenant_id: Uuid,
-    /// The organization as the producer names it.
-    #[schema(required)]
+    /// Organization, as the producer names it.
     pub organization_id: Option<String>,
-    /// The project, where there is one.
-    #[schema(required)]
+    /// Project of the BOM.
     pub project_id: Option<Uuid>,
-    /// The user, where there is one.
-    #[schema(required)]
+    /// User who acted.
     pub user_id: Option<Uuid>,
-    /// Who caused it: `customer` or `staff`.
-    #[schema(max_length = 20, example = "customer")]
+    /// Source of the event: `customer` or `staff`.
     pub source: String,
-    /// The workflow that it is of.
-    #[schema(required, max_length = 255)]
+    /// Workflow that the event belongs to.
     pub workflow_id: Option<String>,
-    /// The workflow's state as the producer knew it.
-    #[schema(value_type = Object)]
+    /// State of the workflow, as the producer knew it.
     pub state: Box<RawValue>,
-    /// What happened.
-    #[schema(value_type = Object)]
+    /// Data of the event.
     pub payload: Box<RawValue>,
-    /// When it happened.
+    /// Time of the event.
     pub created_at: DateTime<Utc>,
 }
 
@@ -69,6 +59,12 @@ impl StoredEvent {
             state: &self.state,
             payload: &self.payload,
         }
+    }
+
+    /// Returns the cursor of the events after this one.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor { created_at: self.created_at, id: self.id }
     }
 
     /// Reads a row that has the schema's columns, in their order.
@@ -92,37 +88,36 @@ impl StoredEvent {
             })
         };
         read().map_err(|error: tokio_postgres::Error| {
-            // A null where an old table allows one, say.
+            // For example a null, which an older table may allow.
             let id = row.try_get::<_, Uuid>(0).unwrap_or_default();
             StoreFailure::unreadable(&format!("the row with id {id} cannot be read: {}", describe(&error)))
         })
     }
 }
 
-/// A jsonb as the text it is.
+/// A `jsonb` value, as text.
 struct Document(Box<RawValue>);
 
 impl<'a> FromSql<'a> for Document {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        // Version 1 of the binary format is that byte and the text.
-        let text = raw.strip_prefix(&[1]).ok_or("an unknown version of jsonb")?;
+        // Version 1 of the binary format: the byte 1, then the text.
+        let text = raw.strip_prefix(&[1]).ok_or("unknown version of the binary format of jsonb")?;
         Ok(Document(RawValue::from_string(std::str::from_utf8(text)?.to_owned())?))
     }
 
     accepts!(JSONB);
 }
 
-/// A time within the years 0 to 9999 (RFC 3339 has no others): SQL by hand may have put in others, `infinity` among them.
+/// A time, moved into the years 0 to 9999: rows that were inserted by hand may have others, among them `infinity`.
 struct Moment(DateTime<Utc>);
 
-/// `PostgreSQL` counts microseconds from 2000 on.
+/// Microseconds from 1970 to 2000, where `PostgreSQL` begins to count.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
 impl<'a> FromSql<'a> for Moment {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         let micros = i64::from_be_bytes(raw.try_into()?).saturating_add(EPOCH_2000);
-        let micros = micros.clamp(*YEARS.start(), *YEARS.end());
-        Ok(Moment(DateTime::from_timestamp_micros(micros).ok_or("no such time")?))
+        Ok(Moment(moment::nearest(micros).ok_or("not a time")?))
     }
 
     accepts!(TIMESTAMPTZ);

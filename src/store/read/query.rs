@@ -1,4 +1,4 @@
-//! What can be asked, and the statements that ask it.
+//! Queries for events, and their statements.
 
 use chrono::{TimeDelta, Utc};
 use diesel::dsl::sql;
@@ -8,83 +8,65 @@ use diesel::sql_types::{Bool, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::cursor::Cursor;
+use super::limits::Limits;
 use crate::event::{MAX_ID_CHARS, MAX_TYPE_CHARS};
 use crate::store::failure::StoreFailure;
 use crate::store::schema::enrichment_events as t;
 use crate::store::statement::Typed;
 
-/// What a query may ask for, and what it asks for where nothing is said: the same in Rust, on the command line and over HTTP.
-#[derive(Debug)]
-pub struct Limits;
-
-impl Limits {
-    /// Events of a page at most.
-    pub const MOST: usize = 1000;
-    /// Events of a BOM or workflow, unless said otherwise: as the Python logger had it.
-    pub const EVENTS: usize = 100;
-    /// Errors, unless said otherwise: as the Python logger had it.
-    pub const ERRORS: usize = 50;
-    /// How far back errors are looked for, in hours: as the Python logger had it.
-    pub const HOURS: u32 = 24;
-    /// How far back they can be looked for: a year.
-    pub const MOST_HOURS: u32 = 8760;
-    /// Types that can be asked for at once.
-    pub const TYPES: usize = 50;
-}
-
-/// A question, newest events first. Where the limit is `None` it is the default.
+/// A query for events, newest first. A limit of `None` is the default limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    of: Of,
+    filter: Filter,
     limit: usize,
     after: Option<Cursor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Of {
+enum Filter {
     Bom { bom_id: Uuid, types: Vec<String> },
     Workflow(String),
     Errors { organization: Option<String>, hours: u32 },
 }
 
-/// What cannot be asked.
+/// Error for a parameter that a query cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{parameter}: {problem}")]
 pub struct QueryError {
-    /// What it is about, by the name that it has in a URL.
+    /// Name of the parameter, as in a URL.
     pub parameter: &'static str,
-    /// What is wrong with it, and what would do.
+    /// Problem, and the values that are allowed.
     pub problem: String,
 }
 
 impl QueryError {
-    /// Something wrong with a parameter.
+    /// Returns an error about a parameter.
     pub fn new(parameter: &'static str, problem: impl Into<String>) -> Self {
         QueryError { parameter, problem: problem.into() }
     }
 }
 
 impl Query {
-    /// Events of a BOM: of these types, or of all where there are none.
+    /// Returns a query for the events of a BOM: those of these types, or all if there are none.
     ///
     /// # Errors
-    /// A limit out of 1-1000, a type that no event can have, or more than fifty types.
+    /// A limit out of 1-1000, a type that no event can have, or more than 50 types.
     pub fn events_by_bom<T: Into<String>>(
         bom_id: Uuid,
         types: impl IntoIterator<Item = T>,
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
         let types: Vec<String> = types.into_iter().map(Into::into).collect();
-        if types.len() > Limits::TYPES {
-            return Err(QueryError::new("type", format!("has more than {} types", Limits::TYPES)));
+        if types.len() > Limits::MAX_TYPES {
+            return Err(QueryError::new("type", format!("has more than {} types", Limits::MAX_TYPES)));
         }
-        for of in &types {
-            text("type", of, MAX_TYPE_CHARS)?;
+        for event_type in &types {
+            text("type", event_type, MAX_TYPE_CHARS)?;
         }
-        Query::new(Of::Bom { bom_id, types }, limit, Limits::EVENTS)
+        Query::new(Filter::Bom { bom_id, types }, limit, Limits::DEFAULT_EVENTS)
     }
 
-    /// Events of a workflow.
+    /// Returns a query for the events of a workflow.
     ///
     /// # Errors
     /// A limit out of 1-1000, or an id that no workflow can have.
@@ -93,14 +75,15 @@ impl Query {
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
         let workflow_id = workflow_id.into();
-        // An empty one is one too (section 2 of the contract).
+        // The empty id is allowed (section 2 of the contract).
         if !workflow_id.is_empty() {
             text("workflow_id", &workflow_id, MAX_ID_CHARS)?;
         }
-        Query::new(Of::Workflow(workflow_id), limit, Limits::EVENTS)
+        Query::new(Filter::Workflow(workflow_id), limit, Limits::DEFAULT_EVENTS)
     }
 
-    /// Events of type `error` of the last hours (24 where it is `None`): of one of the tenant's organizations, or of all.
+    /// Returns a query for the events of type `error` of the last hours (default 24): those of one of the tenant's organizations, or
+    /// of all.
     ///
     /// # Errors
     /// A limit out of 1-1000, hours out of 1-8760, or an organization that no event can have.
@@ -109,31 +92,35 @@ impl Query {
         hours: Option<u32>,
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
-        let hours = hours.unwrap_or(Limits::HOURS);
-        if !(1..=Limits::MOST_HOURS).contains(&hours) {
-            return Err(QueryError::new("hours", format!("must be from 1 to {}", Limits::MOST_HOURS)));
+        let hours = hours.unwrap_or(Limits::DEFAULT_HOURS);
+        if !(1..=Limits::MAX_HOURS).contains(&hours) {
+            return Err(QueryError::new("hours", format!("must be from 1 to {}", Limits::MAX_HOURS)));
         }
         if let Some(organization) = organization {
             text("organization", organization, usize::MAX)?;
         }
-        Query::new(Of::Errors { organization: organization.map(str::to_owned), hours }, limit, Limits::ERRORS)
+        Query::new(
+            Filter::Errors { organization: organization.map(str::to_owned), hours },
+            limit,
+            Limits::DEFAULT_ERRORS,
+        )
     }
 
-    fn new(of: Of, limit: Option<usize>, default: usize) -> Result<Self, QueryError> {
+    fn new(filter: Filter, limit: Option<usize>, default: usize) -> Result<Self, QueryError> {
         let limit = limit.unwrap_or(default);
-        if !(1..=Limits::MOST).contains(&limit) {
-            return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MOST)));
+        if !(1..=Limits::MAX_EVENTS).contains(&limit) {
+            return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MAX_EVENTS)));
         }
-        Ok(Query { of, limit, after: None })
+        Ok(Query { filter, limit, after: None })
     }
 
-    /// From a cursor on.
+    /// Returns the query for the events after a cursor.
     #[must_use]
     pub fn after(self, cursor: impl Into<Option<Cursor>>) -> Self {
         Query { after: cursor.into(), ..self }
     }
 
-    /// How many events a page has at most.
+    /// Returns the maximum events of a page.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -143,12 +130,12 @@ impl Query {
         Query { limit, ..self }
     }
 
-    /// The first `most` rows behind the cursor.
-    pub(super) fn page(&self, most: usize) -> Result<Typed, StoreFailure> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut rows = self.rows().order((t::created_at.desc(), t::id.desc())).limit(most);
+    /// Returns the statement for the first `max_rows` rows after the cursor.
+    pub(super) fn page(&self, max_rows: usize) -> Result<Typed, StoreFailure> {
+        let max_rows = i64::try_from(max_rows).unwrap_or(i64::MAX);
+        let mut rows = self.rows().order((t::created_at.desc(), t::id.desc())).limit(max_rows);
         if let Some(Cursor { created_at, id }) = self.after {
-            // A row of values, which Diesel has no word for: it is one range of the index.
+            // Diesel cannot express a comparison of row values. It is one range of the index.
             rows = rows.filter(
                 sql::<Bool>("(created_at, id) < (")
                     .bind::<Timestamptz, _>(created_at)
@@ -160,32 +147,31 @@ impl Query {
         Typed::of(&rows)
     }
 
-    /// Ids of the rows of transactions that are not older than this one, the oldest event first.
+    /// Returns the statement for the ids of rows whose transactions are not older than this one, oldest event first.
     pub(super) fn committed_since(&self, transaction: &str) -> Result<Typed, StoreFailure> {
-        // Ages, because the ids of transactions come round again. A row that is two thousand million transactions old has an age
-        // below 0.
+        // Ages, because transaction ids wrap around. A row that is older than 2^31 transactions has a negative age.
         let since =
             sql::<Bool>("age(xmin) between 0 and age(").bind::<Text, _>(transaction.to_owned()).sql("::xid)");
         Typed::of(&self.rows().filter(since).order((t::created_at.asc(), t::id.asc())).select(t::id))
     }
 
-    /// These rows, the oldest event first.
-    pub(super) fn these(&self, ids: &[Uuid]) -> Result<Typed, StoreFailure> {
+    /// Returns the statement for the rows with these ids, oldest event first.
+    pub(super) fn with_ids(&self, ids: &[Uuid]) -> Result<Typed, StoreFailure> {
         Typed::of(&self.rows().filter(t::id.eq_any(ids)).order((t::created_at.asc(), t::id.asc())))
     }
 
-    /// All columns, in the schema's order.
+    /// Selects all columns, in the schema's order.
     fn rows(&self) -> t::BoxedQuery<'_, Pg> {
         let rows = t::table.into_boxed();
-        match &self.of {
-            Of::Bom { bom_id, types } if types.is_empty() => rows.filter(t::bom_id.eq(bom_id)),
-            Of::Bom { bom_id, types } => {
+        match &self.filter {
+            Filter::Bom { bom_id, types } if types.is_empty() => rows.filter(t::bom_id.eq(bom_id)),
+            Filter::Bom { bom_id, types } => {
                 rows.filter(t::bom_id.eq(bom_id)).filter(t::event_type.eq_any(types))
             }
-            Of::Workflow(workflow_id) => rows.filter(t::workflow_id.eq(workflow_id)),
-            Of::Errors { organization, hours } => {
+            Filter::Workflow(workflow_id) => rows.filter(t::workflow_id.eq(workflow_id)),
+            Filter::Errors { organization, hours } => {
                 let since = Utc::now() - TimeDelta::hours(i64::from(*hours));
-                // Not a parameter: the index of errors has the same words.
+                // A literal and not a parameter: the partial index of errors has the same condition.
                 let rows = rows.filter(sql::<Bool>("event_type = 'error'")).filter(t::created_at.gt(since));
                 match organization {
                     Some(organization) => rows.filter(t::organization_id.eq(organization)),
@@ -196,23 +182,23 @@ impl Query {
     }
 }
 
-/// Whether there is a row with an id that none has: it takes what every read takes, and no time.
-pub(super) fn nothing() -> Result<Typed, StoreFailure> {
+/// Returns a statement that needs what every read needs and finds no row: its id is the nil UUID.
+pub(super) fn no_event() -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::id.eq(Uuid::nil())).count())
 }
 
-/// How many events a BOM has.
+/// Returns the statement for the number of a BOM's events.
 pub(super) fn count(bom_id: Uuid) -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::bom_id.eq(bom_id)).count())
 }
 
-fn text(parameter: &'static str, text: &str, most: usize) -> Result<(), QueryError> {
+fn text(parameter: &'static str, text: &str, max_chars: usize) -> Result<(), QueryError> {
     let problem = if text.is_empty() {
         "is empty".to_owned()
     } else if text.contains('\0') {
-        "holds a NUL, which no event has".to_owned()
-    } else if text.chars().nth(most).is_some() {
-        format!("is longer than {most} characters")
+        "contains a NUL character, which no event can have".to_owned()
+    } else if text.chars().nth(max_chars).is_some() {
+        format!("is longer than {max_chars} characters")
     } else {
         return Ok(());
     };
@@ -224,16 +210,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_originals_defaults() {
+    fn the_defaults_are_those_of_the_python_logger() {
         let bom = Query::events_by_bom(Uuid::nil(), [""; 0], None).unwrap();
         assert_eq!(bom.limit(), 100);
         assert_eq!(Query::events_by_workflow("w", None).unwrap().limit(), 100);
         let errors = Query::recent_errors(None, None, None).unwrap();
-        assert_eq!((errors.limit(), errors.of), (50, Of::Errors { organization: None, hours: 24 }));
+        assert_eq!((errors.limit(), errors.filter), (50, Filter::Errors { organization: None, hours: 24 }));
     }
 
     #[test]
-    fn what_cannot_be_asked_is_named() {
+    fn errors_name_the_parameter() {
         let bom = |types: &[&str], limit| Query::events_by_bom(Uuid::nil(), types.iter().copied(), limit);
         let long = "x".repeat(256);
         for (refused, parameter) in [

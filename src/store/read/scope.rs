@@ -1,50 +1,50 @@
-//! Who reads.
+//! The access scope of a read: one tenant's rows, or every row.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::event::storable;
 
-/// The role that reads: the one that Supabase has too.
+/// Role of a read as a tenant, as in Supabase.
 const READER: &str = "authenticated";
 
-/// Who reads, and therefore what is seen.
+/// Rows that a read may see.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessScope(Seen);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
-    /// What row-level security lets `authenticated` see with these claims, a JSON object.
+    /// Rows that row-level security shows to `authenticated` with these claims, a JSON object.
     Claimed(String),
-    /// Everything. The connection's own login has to be exempt from row-level security.
+    /// Every row. The connection's login must be exempt from row-level security.
     Everything,
 }
 
-/// Why a subject cannot be told to the database.
+/// Error for a subject that the database cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the subject {0}")]
 pub struct SubjectError(&'static str);
 
 impl AccessScope {
-    /// A tenant.
+    /// Returns the scope of a tenant.
     #[must_use]
     pub fn tenant(tenant: Uuid) -> Self {
         AccessScope::claiming(tenant, None)
     }
 
-    /// Somebody of a tenant, for policies that ask who it is.
+    /// Returns the scope of a tenant's user, for policies that use the subject.
     ///
-    /// The database is told no other claim of a token: one that its users write themselves, or a role of the issuer's own,
-    /// could make a policy of the table show more than the tenant's rows.
+    /// No other claim of a token reaches the database: a claim that users can write themselves, or a role of the issuer, could make
+    /// a policy show more than the tenant's rows.
     ///
     /// # Errors
-    /// Where the subject holds what `PostgreSQL` cannot store.
+    /// The subject contains what `PostgreSQL` cannot store.
     pub fn user(tenant: Uuid, subject: &str) -> Result<Self, SubjectError> {
         storable(&Value::from(subject).to_string()).map_err(SubjectError)?;
         Ok(AccessScope::claiming(tenant, Some(subject)))
     }
 
-    /// The tenant in both places where a policy may look for it.
+    /// Sets the tenant in both places where a policy may look for it.
     fn claiming(tenant: Uuid, subject: Option<&str>) -> Self {
         let mut claims = json!({"role": READER, "tenant_id": tenant, "app_metadata": {"tenant_id": tenant}});
         if let Some(subject) = subject {
@@ -53,14 +53,14 @@ impl AccessScope {
         AccessScope(Seen::Claimed(ascii(&claims.to_string())))
     }
 
-    /// An operator, who sees every tenant: row-level security is not asked. The database refuses a login that is not
-    /// exempt from it.
+    /// Returns the scope of an operator: the rows of every tenant, without row-level security. The database refuses a login that is
+    /// not exempt from it.
     #[must_use]
     pub fn operator() -> Self {
         AccessScope(Seen::Everything)
     }
 
-    /// The statements that make the transaction's role and claims; they end with it.
+    /// Returns the statements that set the transaction's role and claims, which end with it.
     pub(super) fn set_up(&self) -> String {
         match &self.0 {
             Seen::Claimed(claims) => format!(
@@ -72,14 +72,14 @@ impl AccessScope {
     }
 }
 
-/// The same JSON in ASCII: a database in another encoding cannot fail to understand it.
+/// Returns the same JSON in ASCII, which a database in any encoding can read.
 fn ascii(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         if character.is_ascii() {
             text.push(character);
         } else {
-            // Outside of ASCII there are only strings.
+            // JSON has other characters only within strings.
             let units = character
                 .encode_utf16(&mut [0; 2])
                 .iter()
@@ -93,7 +93,7 @@ fn ascii(json: &str) -> String {
 
 impl std::fmt::Debug for AccessScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Claims may hold names and addresses of people.
+        // Claims may contain personal data.
         f.write_str(match self.0 {
             Seen::Claimed(_) => "AccessScope(claimed)",
             Seen::Everything => "AccessScope(everything)",

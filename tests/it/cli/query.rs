@@ -73,7 +73,7 @@ async fn query_refuses_invalid_arguments() {
         (&["bom", BOM, "--organization", "o", "--tenant", BOM], 2, "leave out --tenant"),
         (&["bom", BOM, "--all-tenants", "--limit", "1001"], 2, "limit: must be from 1 to 1000"),
         (&["errors", "--all-tenants", "--hours", "0"], 2, "hours: must be from 1 to 8760"),
-        (&["errors", "--all-tenants", "--cursor", "x"], 2, "is no cursor"),
+        (&["errors", "--all-tenants", "--cursor", "x"], 2, "is not a cursor"),
         (&["workflow", &"x".repeat(256), "--all-tenants"], 2, "workflow_id: is longer"),
     ] {
         let output = query(&env, arguments);

@@ -120,7 +120,7 @@ async fn readers_run_behind_pgbouncer() {
     }
     let reader = Reader::new(DatabaseEndpoint::from_url(&pooler.url).unwrap(), 6, Duration::from_secs(20));
     eventually("the pooler answers", async || {
-        reader.sees_anything(&AccessScope::tenant(tenants[0])).await.is_ok()
+        reader.sees_any_event(&AccessScope::tenant(tenants[0])).await.is_ok()
     })
     .await;
     let mut readers = Vec::new();

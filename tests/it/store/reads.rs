@@ -124,9 +124,9 @@ async fn new_events_are_returned_once() {
     slow.batch_execute(&insert("slow", "now()")).await.unwrap();
     let (reader, scope) = (reader(&env.database_url, 1), AccessScope::tenant(tenant));
     let query = Query::events_by_bom(bom, [""; 0], Some(1)).unwrap();
-    let mut mark = reader.mark(&scope, &query).await.unwrap();
+    let mut mark = reader.watermark(&scope, &query).await.unwrap();
     let told = async |mark: &mut _| {
-        let events = reader.newer(&scope, &query, mark).await.unwrap();
+        let events = reader.since(&scope, &query, mark).await.unwrap();
         events.into_iter().map(|event| event.event_id).collect::<Vec<_>>()
     };
     assert!(told(&mut mark).await.is_empty(), "what was there before is not new");
@@ -174,7 +174,7 @@ async fn every_query_uses_its_index() {
                 .unwrap()
                 .events
                 .last()
-                .map(cns_events::store::read::Cursor::after);
+                .map(cns_events::store::read::StoredEvent::cursor);
             for query in [query.clone(), query.after(next)] {
                 let plan = reader.explain(&scope, &query).await.unwrap().join("\n");
                 assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{query:?}\n{plan}");
@@ -276,7 +276,7 @@ async fn pooled_connections_carry_no_claims_over() {
     );
     eventually("no transaction is left", async || env.number(&unfinished).await == 0).await;
     assert_eq!(env.number(&connections).await, 1);
-    assert!(!reader.sees_anything(&AccessScope::tenant(Uuid::new_v4())).await.unwrap());
+    assert!(!reader.sees_any_event(&AccessScope::tenant(Uuid::new_v4())).await.unwrap());
     drop(reader);
     env.drop_login(&login).await;
 }
