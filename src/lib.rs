@@ -67,6 +67,8 @@ mod trace;
 #[cfg(feature = "opentelemetry")]
 #[path = "trace/span.rs"]
 mod trace;
+#[cfg(feature = "publisher")]
+mod uri;
 #[cfg(feature = "service")]
 pub mod worker;
 

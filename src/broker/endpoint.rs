@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::tls::{TlsFileError, TlsFiles};
+use crate::uri;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,14 +33,15 @@ pub struct BrokerEndpoint {
 /// A URI that cannot work. Never quotes it: it holds a password.
 #[derive(Debug, thiserror::Error)]
 pub enum UriError {
-    /// No URI of a broker.
-    #[error("is not an AMQP URI ({0}); amqp://user:password@host:5672/vhost would be one")]
-    Syntax(String),
+    /// Not exactly one URI of a broker. Has no source: a parser's error may quote the text.
+    #[error("is not an AMQP URI ({0}); use the form amqp://user:password@host:5672/vhost")]
+    Syntax(&'static str),
     /// The server's certificate would not be verified.
     #[error(
-        "has verify={0}, which does not verify the server: leave it out, or use amqp:// on a trusted network"
+        "has a verify other than verify_peer, which does not verify the server: leave it out, or use amqp:// on a \
+         trusted network"
     )]
-    Unverified(String),
+    Unverified,
     /// Files for TLS, and no TLS.
     #[error("names a certificate file, and is amqp://; amqps:// would use it")]
     NoTls,
@@ -54,16 +56,11 @@ impl BrokerEndpoint {
     /// # Errors
     /// What is wrong with it.
     pub fn new(uri: &str, name: &str) -> Result<Self, UriError> {
-        let url = Url::parse(uri).map_err(|error| UriError::Syntax(error.to_string()))?;
-        if url.cannot_be_a_base() {
-            // The parser's own words would quote the whole of it.
-            return Err(UriError::Syntax("it must begin with amqp:// or amqps://".into()));
-        }
+        uri::check(uri, &["amqp", "amqps"]).map_err(UriError::Syntax)?;
+        let url = Url::parse(uri).map_err(|_| UriError::Syntax("its host or its port cannot be used"))?;
         if matches!(url.host(), Some(url::Host::Ipv6(_))) {
             // The client library would connect to localhost instead.
-            return Err(UriError::Syntax(
-                "an IPv6 address cannot stand in it; a name that leads there can".into(),
-            ));
+            return Err(UriError::Syntax("its host is an IPv6 address; use a name that resolves to it"));
         }
         let mut files = TlsFiles::default();
         for (key, value) in url.query_pairs() {
@@ -71,11 +68,12 @@ impl BrokerEndpoint {
                 "cacertfile" => files.roots = Some(value.as_ref().into()),
                 "certfile" => files.certificate = Some(value.as_ref().into()),
                 "keyfile" => files.key = Some(value.as_ref().into()),
-                "verify" if value != "verify_peer" => return Err(UriError::Unverified(value.into_owned())),
+                "verify" if value != "verify_peer" => return Err(UriError::Unverified),
                 _ => {}
             }
         }
-        let mut uri: AMQPUri = uri.parse().map_err(UriError::Syntax)?;
+        let mut uri: AMQPUri =
+            uri.parse().map_err(|_: String| UriError::Syntax("a parameter of its query cannot be used"))?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let tls = match uri.scheme {
             AMQPScheme::AMQPS => Some(files.client_config()?),
@@ -128,14 +126,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_said_without_the_password() {
-        for (uri, said) in [
-            ("amqp:guest:hunter2@host", "must begin with amqp://"),
-            ("http://guest:hunter2@host", "Invalid AMQP scheme"),
-            ("hunter2", "relative URL"),
+    fn errors_about_uris_do_not_quote_them() {
+        for (uri, expected) in [
+            ("amqp:guest:hunter2@host", "first characters"),
+            ("http://guest:hunter2@host", "first characters"),
+            ("hunter2", "first characters"),
+            ("amqp://u:p@h:5672//;amqp://guest:hunter2@h2//", "second ://"),
             ("amqp://guest:hunter2@[::1]/", "IPv6"),
-            ("amqp://guest:hunter2@host?heartbeat=x", "invalid digit"),
-            ("amqps://guest:hunter2@host?verify=verify_none", "does not verify"),
+            ("amqp://guest:hunter2@host?heartbeat=hunter2", "parameter of its query"),
+            ("amqps://guest:hunter2@host?verify=hunter2", "does not verify"),
             ("amqp://guest:hunter2@host?cacertfile=/x", "amqps:// would use it"),
             (
                 "amqps://guest:hunter2@host?cacertfile=/nowhere/ca.pem",
@@ -144,7 +143,7 @@ mod tests {
             ("amqps://guest:hunter2@host?certfile=/x", "a client certificate needs its key"),
         ] {
             let error = BrokerEndpoint::new(uri, "test").unwrap_err().to_string();
-            assert!(error.contains(said) && !error.contains("hunter2"), "{uri}: {error}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{uri}: {error}");
         }
     }
 }

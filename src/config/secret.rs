@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::uri;
+
 /// A value that no log, error or output may show.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -39,26 +41,47 @@ impl JsonSchema for Secret {
     }
 }
 
-/// Hides the password of a URL, and the whole of any other secret.
+/// Query parameters that hold no secret.
+const PRINTABLE: [&str; 13] = [
+    "heartbeat",
+    "connection_timeout",
+    "connect_timeout",
+    "channel_max",
+    "frame_max",
+    "auth_mechanism",
+    "verify",
+    "sslmode",
+    "application_name",
+    "cacertfile",
+    "certfile",
+    "sslrootcert",
+    "sslcert",
+];
+
+/// Hides the password of a URI and the query parameters that may hold a secret. Any other secret, and a text that is not exactly
+/// one URI, is hidden as a whole.
 #[must_use]
 pub fn masked(secret: &str) -> String {
-    match url::Url::parse(secret) {
-        // An unescaped #, ? or / in a password moves the rest of the password into another part of the URL.
-        Ok(mut url)
-            if url.has_host()
-                && url.fragment().is_none()
-                && !url[url::Position::BeforePath..].contains('@') =>
-        {
-            if url.password().is_some() && url.set_password(Some("***")).is_err() {
-                return "***".into();
-            }
-            // A query may hold certificates' paths, and in some drivers a password.
-            if url.query_pairs().any(|(key, _)| key == "password") {
-                url.set_query(None);
-            }
-            url.into()
-        }
-        _ if secret.is_empty() => String::new(),
-        _ => "***".into(),
+    match masked_uri(secret) {
+        Some(uri) => uri,
+        None if secret.is_empty() => String::new(),
+        None => "***".into(),
     }
+}
+
+fn masked_uri(secret: &str) -> Option<String> {
+    uri::form(secret).ok()?;
+    let mut url = url::Url::parse(secret).ok().filter(url::Url::has_host)?;
+    if url.password().is_some() {
+        url.set_password(Some("***")).ok()?;
+    }
+    let query = url.query().map(|query| {
+        let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+            Some((key, value)) if PRINTABLE.contains(&key) && !value.contains([',', ';', ':']) => parameter,
+            _ => "***",
+        });
+        parameters.collect::<Vec<_>>().join("&")
+    });
+    url.set_query(query.as_deref());
+    Some(url.into())
 }

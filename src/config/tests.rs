@@ -107,3 +107,18 @@ fn secrets_are_never_shown() {
     let error = Config::from_layers(environment, folder.path()).unwrap_err().to_string();
     assert!(error.contains("line 2") && !error.contains("hunter2") && error.lines().count() == 1, "{error}");
 }
+
+#[test]
+fn passwords_of_uris_and_their_queries_are_masked() {
+    for (text, shown) in [
+        ("amqp://guest:guest@127.0.0.1:5672/%2f", "amqp://guest:***@127.0.0.1:5672/%2f"),
+        ("amqp://u:p'a,b;c%40%23@h.example//?heartbeat=5", "amqp://u:***@h.example//?heartbeat=5"),
+        ("amqp://h?password=x&y&verify=a,b", "amqp://h?***&***&***"),
+        ("amqp://u:p@h//;amqp://u:hunter2@h2//", "***"),
+        ("amqp://u:p@h/v;hunter2", "***"),
+        ("postgres://u%3Ahunter2%40h/d", "***"),
+        ("postgres://u:p@h/d\u{feff}", "***"),
+    ] {
+        assert_eq!(masked(text), shown, "{text}");
+    }
+}

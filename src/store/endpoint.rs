@@ -8,6 +8,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use crate::tls::{TlsFileError, TlsFiles};
+use crate::uri;
 
 /// How long a connection may take to be made, unless the URL says `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,14 +32,14 @@ pub struct DatabaseEndpoint {
 /// What a database URL holds that cannot work. Never quotes the URL, which may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// No URL of a `PostgreSQL` database.
-    #[error("is not a PostgreSQL URL: {0}")]
-    Syntax(String),
-    /// An `sslmode` that does not verify, or none that exists.
+    /// Not exactly one URL of a `PostgreSQL` database. Has no source: a parser's error may quote the text.
+    #[error("is not a PostgreSQL URL ({0}); use the form postgres://user:password@host:5432/database")]
+    Syntax(&'static str),
+    /// An `sslmode` that does not verify, or that does not exist.
     #[error(
-        "has sslmode={0}, which does not verify the server: use verify-full, or disable on a trusted network"
+        "has an sslmode that does not verify the server: use verify-full, or disable on a trusted network"
     )]
-    SslMode(String),
+    SslMode,
     /// Files for TLS, and no TLS.
     #[error("names a certificate file, and has no sslmode that would use it; sslmode=verify-full would")]
     NoTls,
@@ -53,10 +54,8 @@ impl DatabaseEndpoint {
     /// # Errors
     /// What is wrong with it.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
-        let mut url = Url::parse(url).map_err(|error| UrlError::Syntax(error.to_string()))?;
-        if !matches!(url.scheme(), "postgres" | "postgresql") {
-            return Err(UrlError::Syntax("it must begin with postgres://".into()));
-        }
+        uri::check(url, &["postgres", "postgresql"]).map_err(UrlError::Syntax)?;
+        let mut url = Url::parse(url).map_err(|_| UrlError::Syntax("its host or its port cannot be used"))?;
         let mut tls = TlsFiles::default();
         let mut verify = false;
         // What is not about TLS is kept as it is written: the driver knows percent signs, and no plus.
@@ -68,7 +67,7 @@ impl DatabaseEndpoint {
                 "sslmode" => match value.as_str() {
                     "disable" => verify = false,
                     "require" | "verify-ca" | "verify-full" => verify = true,
-                    _ => return Err(UrlError::SslMode(value)),
+                    _ => return Err(UrlError::SslMode),
                 },
                 "sslrootcert" => tls.roots = Some(value.into()),
                 "sslcert" => tls.certificate = Some(value.into()),
@@ -81,10 +80,9 @@ impl DatabaseEndpoint {
         }
         let kept = kept.join("&");
         url.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
-        let mut config: Config = url
-            .as_str()
-            .parse()
-            .map_err(|error: tokio_postgres::Error| UrlError::Syntax(describe(&error)))?;
+        let mut config: Config = url.as_str().parse().map_err(|_: tokio_postgres::Error| {
+            UrlError::Syntax("a parameter of its query cannot be used")
+        })?;
         config.ssl_mode(if verify { SslMode::Require } else { SslMode::Disable });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
@@ -193,7 +191,7 @@ mod tests {
         for mode in ["prefer", "allow", "nonsense"] {
             let error =
                 DatabaseEndpoint::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
-            assert!(matches!(error, UrlError::SslMode(_)));
+            assert!(matches!(error, UrlError::SslMode));
             assert!(!error.to_string().contains("hunter2"));
         }
     }
@@ -220,7 +218,15 @@ mod tests {
 
     #[test]
     fn no_error_quotes_the_password() {
-        for url in ["mysql://u:hunter2@h/d", "postgres://u:hunter2@h:port/d", "hunter2"] {
+        for url in [
+            "mysql://u:hunter2@h/d",
+            "postgres://u:hunter2@h:port/d",
+            "hunter2",
+            "postgres://u:p@h/d;postgres://u:hunter2@h2/d",
+            "postgres://u:p@h/d?hunter2=1",
+            "postgres://u:p@h/d?connect_timeout=hunter2",
+            "postgres://u:p@h/d?sslmode=hunter2",
+        ] {
             assert!(!DatabaseEndpoint::from_url(url).unwrap_err().to_string().contains("hunter2"), "{url}");
         }
     }
