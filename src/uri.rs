@@ -87,6 +87,16 @@ fn decoded(text: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Returns whether a host is this machine: a loopback address or name, or the path of a Unix socket.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host.is_empty()
+        || host.starts_with(['/', '@'])
+        || host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +159,18 @@ mod tests {
             ["postgres://u@h1:1,h2:2/d", "postgres://%2Fvar%2Frun/d?host=/x", "postgres://u:p@[::1]:5/d"]
         {
             assert_eq!(check(text, &["postgres"]), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_this_machine_are_recognised() {
+        for host in
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1", "[::1]", "/var/run", "x.localhost"]
+        {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["h", "localhost.example", "10.0.0.1", "128.0.0.1", "::2", "0.0.0.0"] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 }

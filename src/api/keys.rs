@@ -8,9 +8,6 @@ use serde_json::Value;
 
 use crate::config;
 
-/// Minimum length of an HS256 secret, in bytes: the length of the hash (RFC 7518, section 3.2).
-const MIN_SECRET_BYTES: usize = 32;
-
 /// Minimum length of an RSA modulus, in bytes: 2048 bits (RFC 7518, section 3.3).
 const MIN_RSA_BYTES: usize = 256;
 
@@ -102,12 +99,6 @@ impl Keys {
             keys.extend(public_keys(text, Path::new(&config.jwks_file))?);
         }
         if keys.is_empty() { Err(KeyError::None) } else { Ok(Keys { keys, file }) }
-    }
-
-    /// Returns whether the secret is so short that it could be guessed from a token.
-    #[must_use]
-    pub fn weak_secret(config: &config::Api) -> bool {
-        (1..MIN_SECRET_BYTES).contains(&config.jwt_secret.expose().len())
     }
 
     /// Returns the keys with which a token of this algorithm and key id may be signed.

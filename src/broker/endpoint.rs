@@ -83,6 +83,12 @@ impl BrokerEndpoint {
         Ok(BrokerEndpoint { uri, tls, name: name.to_owned() })
     }
 
+    /// Returns whether connections leave this machine unencrypted.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && !uri::is_loopback(&self.uri.authority.host)
+    }
+
     /// Opens a connection; `purpose` tells it apart from the others of this process.
     ///
     /// # Errors

@@ -122,6 +122,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         return Ok(command.run(&config)?);
     }
     logs::start(&config.log, matches!(command, Command::Worker | Command::Serve));
+    if matches!(command, Command::Worker | Command::Serve) {
+        logs::warn_of_plain_connections(&config, matches!(command, Command::Worker));
+    }
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         match command {

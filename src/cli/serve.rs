@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, process};
-use crate::api::{self, Api, Keys, Tokens};
+use crate::api::{self, Api, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::http::{self, ConnectionLimits};
@@ -17,11 +17,6 @@ use crate::store::read::Reader;
 /// Runs the read API until a signal.
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let tokens = Arc::new(Tokens::new(&config.api).map_err(|error| Failure::Config(error.to_string()))?);
-    if Keys::weak_secret(&config.api) {
-        tracing::warn!(
-            "api.jwt_secret is shorter than 32 bytes and could be guessed from a token\nhint: use a longer secret"
-        );
-    }
     let database = DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
     let timeout = config.database.statement_timeout();
     let reader = Reader::new(database.clone(), config.database.pool_size, timeout);

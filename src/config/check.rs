@@ -10,12 +10,16 @@ use crate::store::DatabaseEndpoint;
 /// Bytes of an exchange's or queue's name (a short string of AMQP 0-9-1).
 const MAX_NAME_BYTES: usize = 255;
 
+/// Minimum length of an HS256 secret, in bytes: the length of the hash (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
 /// Returns one line for each problem: the key, its value and a value that works.
 pub(super) fn problems(config: &Config) -> Vec<String> {
     let mut problems = Problems::default();
     amqp(&config.amqp, &mut problems);
     database(&config.database, &mut problems);
     worker(&config.worker, config.amqp.consumer_timeout_seconds, &mut problems);
+    hold(&config.worker, &config.database, &mut problems);
     api(&config.api, &mut problems);
     if config.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         let problem = "is not a level; use error, warn, info, debug or trace";
@@ -41,7 +45,10 @@ impl Problems {
 
 fn amqp(amqp: &Amqp, problems: &mut Problems) {
     if let Err(error) = BrokerEndpoint::new(amqp.uri.expose(), "check") {
-        problems.add("amqp.uri", masked(amqp.uri.expose()), error);
+        problems.add("amqp.uri", "***", error);
+    } else if amqp.require_tls && amqp.is_plain() {
+        let problem = "is not encrypted, and amqp.require_tls is true; use amqps://";
+        problems.add("amqp.uri", masked(amqp.uri.expose()), problem);
     }
     for (key, name) in [
         ("amqp.exchange", &amqp.exchange),
@@ -65,7 +72,10 @@ fn amqp(amqp: &Amqp, problems: &mut Problems) {
 
 fn database(database: &Database, problems: &mut Problems) {
     if let Err(error) = DatabaseEndpoint::from_url(database.url.expose()) {
-        problems.add("database.url", masked(database.url.expose()), error);
+        problems.add("database.url", "***", error);
+    } else if database.require_tls && database.is_plain() {
+        let problem = "is not encrypted, and database.require_tls is true; use sslmode=verify-full";
+        problems.add("database.url", masked(database.url.expose()), problem);
     }
     problems.at_least_one("database.pool_size", database.pool_size as u64);
     problems.at_least_one("database.statement_timeout_ms", database.statement_timeout_ms);
@@ -114,7 +124,23 @@ fn worker(worker: &Worker, consumer_timeout_seconds: u64, problems: &mut Problem
     }
 }
 
+/// Checks that a statement can time out and be retried within the hold of its batch.
+fn hold(worker: &Worker, database: &Database, problems: &mut Problems) {
+    let timeout_ms = database.statement_timeout_ms;
+    if worker.hold_seconds > 0 && worker.hold_seconds.saturating_mul(1000) < timeout_ms {
+        let problem = format_args!(
+            "is shorter than database.statement_timeout_ms ({timeout_ms}), so that a hold would end before its first \
+             statement; use at least {}, or lower database.statement_timeout_ms",
+            timeout_ms.div_ceil(1000)
+        );
+        problems.add("worker.hold_seconds", worker.hold_seconds, problem);
+    }
+}
+
 fn api(api: &Api, problems: &mut Problems) {
+    if let Some(problem) = secret_problem(api.jwt_secret.expose()) {
+        problems.add("api.jwt_secret", "***", problem);
+    }
     problems.at_least_one("api.request_timeout_ms", api.request_timeout_ms);
     for origin in api.origins().filter(|origin| !is_origin(origin)) {
         let problem = "is not an origin; use one like https://app.example.org, or * for all";
@@ -123,6 +149,22 @@ fn api(api: &Api, problems: &mut Problems) {
     if api.jwt_audience.is_empty() {
         problems.add("api.jwt_audience", "", "must name the audience of the tokens");
     }
+}
+
+/// Returns the reason why a secret of HS256 tokens cannot be used. An empty one is not set.
+fn secret_problem(secret: &str) -> Option<String> {
+    let stray = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}');
+    if secret.starts_with(stray) || secret.ends_with(stray) {
+        let problem = "begins or ends with a blank, a line end or a byte order mark, which would be a part of the key; remove it";
+        return Some(problem.to_owned());
+    }
+    (1..MIN_SECRET_BYTES).contains(&secret.len()).then(|| {
+        format!(
+            "has {} bytes and could be guessed from a token; use at least {MIN_SECRET_BYTES}, such as the output of \
+             `openssl rand -base64 48`",
+            secret.len()
+        )
+    })
 }
 
 /// Returns whether a text is a scheme, a host and perhaps a port, and nothing else (RFC 6454, section 6.2).

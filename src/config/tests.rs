@@ -87,7 +87,7 @@ fn secrets_are_never_shown() {
     let secrets = [
         ("AMQP_URL", "amqp://u:hunter2@h/v"),
         ("DATABASE_URL", "postgres://u:hunter2@h/d"),
-        ("CNS_EVENTS__API__JWT_SECRET", "hunter2"),
+        ("CNS_EVENTS__API__JWT_SECRET", "hunter2-hunter2-hunter2-hunter2-"),
     ];
     let config = load(&secrets).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -120,5 +120,68 @@ fn passwords_of_uris_and_their_queries_are_masked() {
         ("postgres://u:p@h/d\u{feff}", "***"),
     ] {
         assert_eq!(masked(text), shown, "{text}");
+    }
+}
+
+#[test]
+fn short_secrets_and_secrets_with_stray_characters_are_refused() {
+    let good = "k".repeat(32);
+    load(&[("CNS_EVENTS__API__JWT_SECRET", &good)]).unwrap();
+    load(&[("CNS_EVENTS__API__JWT_SECRET", "")]).unwrap();
+    let short = "k".repeat(31);
+    let error = refused(&[("CNS_EVENTS__API__JWT_SECRET", &short)]);
+    assert!(error.contains("api.jwt_secret = ***: has 31 bytes") && !error.contains("kkk"), "{error}");
+    for stray in [" ", "\n", "\r\n", "\t", "\u{feff}", "\u{a0}"] {
+        for secret in [format!("{stray}{good}"), format!("{good}{stray}")] {
+            let error = refused(&[("CNS_EVENTS__API__JWT_SECRET", &secret)]);
+            assert!(error.contains("begins or ends with") && !error.contains("kkk"), "{secret:?}: {error}");
+        }
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("\u{feff}{good}\n")).unwrap();
+    let error = refused(&[("CNS_EVENTS__API__JWT_SECRET_FILE", file.path().to_str().unwrap())]);
+    assert!(error.contains("byte order mark"), "{error}");
+}
+
+#[test]
+fn a_hold_shorter_than_the_statement_timeout_is_refused() {
+    for (hold, timeout) in [("1", "1001"), ("9", "10000"), ("300", "300001")] {
+        let error = refused(&[
+            ("CNS_EVENTS__WORKER__HOLD_SECONDS", hold),
+            ("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", timeout),
+        ]);
+        assert!(error.contains(&format!("worker.hold_seconds = {hold}: is shorter than")), "{error}");
+    }
+    load(&[("CNS_EVENTS__WORKER__HOLD_SECONDS", "10")]).unwrap();
+}
+
+#[test]
+fn plain_connections_to_other_machines_are_refused_where_tls_is_required() {
+    let required = |variable: &'static str, value: &str| {
+        load(&[
+            (variable, value),
+            ("CNS_EVENTS__AMQP__REQUIRE_TLS", "true"),
+            ("CNS_EVENTS__DATABASE__REQUIRE_TLS", "true"),
+        ])
+    };
+    for (variable, value) in [
+        ("AMQP_URL", "amqp://u:p@broker.example/"),
+        ("AMQP_URL", "amqp://u:p@10.0.0.1/"),
+        ("DATABASE_URL", "postgres://u:p@db.example/d"),
+        ("DATABASE_URL", "postgres://u:p@db.example/d?sslmode=disable"),
+        ("DATABASE_URL", "postgres://u:p@localhost,db.example/d"),
+        ("DATABASE_URL", "postgres://u:p@localhost/d?hostaddr=10.0.0.1"),
+    ] {
+        let error = required(variable, value).expect_err(value).to_string();
+        assert!(error.contains("require_tls is true") && !error.contains(":p@"), "{error}");
+        load(&[(variable, value)]).unwrap();
+    }
+    for (variable, value) in [
+        ("AMQP_URL", "amqp://u:p@localhost/"),
+        ("AMQP_URL", "amqp://u:p@127.0.0.2/"),
+        ("DATABASE_URL", "postgres://u@127.0.0.1/d"),
+        ("DATABASE_URL", "postgres://u@%2Fvar%2Frun/d"),
+    ] {
+        required(variable, value).expect(value);
     }
 }

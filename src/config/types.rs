@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use crate::broker::{QueueType, Topology};
+use crate::broker::{BrokerEndpoint, QueueType, Topology};
 use crate::event::PayloadPolicy;
+use crate::store::DatabaseEndpoint;
 
 /// The effective configuration.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -64,9 +65,17 @@ pub struct Amqp {
     pub declare: Declare,
     /// The broker's `consumer_timeout`, in seconds.
     pub consumer_timeout_seconds: u64,
+    /// Refuse an unencrypted connection to another machine.
+    pub require_tls: bool,
 }
 
 impl Amqp {
+    /// Returns whether connections leave this machine unencrypted.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        BrokerEndpoint::new(self.uri.expose(), "check").is_ok_and(|broker| broker.is_plain())
+    }
+
     /// Returns the exchanges, queues and bindings that the worker needs.
     #[must_use]
     pub fn topology(&self) -> Topology {
@@ -103,9 +112,17 @@ pub struct Database {
     pub prepared_statements: bool,
     /// Timeout of each statement, in milliseconds.
     pub statement_timeout_ms: u64,
+    /// Refuse an unencrypted connection to another machine.
+    pub require_tls: bool,
 }
 
 impl Database {
+    /// Returns whether connections leave this machine unencrypted.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        DatabaseEndpoint::from_url(self.url.expose()).is_ok_and(|database| database.is_plain())
+    }
+
     /// Returns the timeout of each statement.
     #[must_use]
     pub fn statement_timeout(&self) -> Duration {

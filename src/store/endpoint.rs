@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
@@ -102,6 +102,18 @@ impl DatabaseEndpoint {
         }
         let tls = if verify { Some(MakeRustlsConnect::new((*tls.client_config()?).clone())) } else { None };
         Ok(Self { config, tls })
+    }
+
+    /// Returns whether connections leave this machine unencrypted.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let addresses = self.config.get_hostaddrs();
+        let elsewhere = |host: &Host| matches!(host, Host::Tcp(name) if !uri::is_loopback(name));
+        self.tls.is_none()
+            && match addresses {
+                [] => self.config.get_hosts().iter().any(elsewhere),
+                addresses => addresses.iter().any(|address| !address.is_loopback()),
+            }
     }
 
     /// Opens a connection and drives it until it ends.

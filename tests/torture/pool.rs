@@ -28,7 +28,7 @@ impl Pool {
                 command
                     .env("CNS_EVENTS__AMQP__URI", &broker)
                     .env("CNS_EVENTS__DATABASE__URL", &database)
-                    .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "3000")
+                    .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "2000")
                     .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2");
             })
         };

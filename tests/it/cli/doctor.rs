@@ -131,7 +131,7 @@ async fn doctor_finds_the_read_apis_faults() {
         assert!(ok.contains(said), "{said}: {ok}");
     }
     assert!(look("").1.contains("neither is set"));
-    assert!(look("short").2.contains("shorter than 32 bytes"));
+    assert!(look("short").1.contains("use at least 32"));
 
     let sick = "grant insert, truncate on enrichment_events to authenticated; grant select on enrichment_events to service_role; \
                 create policy open on enrichment_events for select using (true); \

@@ -12,7 +12,7 @@ use crate::env::{TestEnv, amqp_url, event, eventually};
 const IN_BODY: &str = "body-s3cret-c0ntent";
 
 /// Stands in `api.jwt_secret`.
-const JWT: &str = "jwt-s3cret-key";
+const JWT: &str = "jwt-s3cret-key-of-at-least-32-bytes";
 
 fn both(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
@@ -50,6 +50,7 @@ async fn outputs_and_logs_hold_no_secrets() {
             .env("CNS_EVENTS__API__JWT_SECRET", JWT)
             .env("CNS_EVENTS__LOG__LEVEL", "trace")
             .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000")
             .env("CNS_EVENTS__VALIDATION__PAYLOAD", "reject");
     };
     for format in ["json", "human"] {

@@ -75,7 +75,8 @@ async fn a_database_outage_loses_and_repeats_nothing() {
         command
             .env("CNS_EVENTS__DATABASE__URL", relay.url(&env.database_url))
             .env("CNS_EVENTS__WORKER__BATCH_SIZE", "100")
-            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2");
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "2000");
     });
     worker.ready().await;
     let bodies: Vec<String> = (0..EVENTS).map(|number| event(&format!("e{number}"))).collect();
@@ -171,7 +172,10 @@ async fn a_missing_privilege_is_held() {
     let env = TestEnv::new("revoke").await;
     let (login, url) = env.login("in role service_role").await;
     let worker = env.start(|command| {
-        command.env("CNS_EVENTS__DATABASE__URL", &url).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+        command
+            .env("CNS_EVENTS__DATABASE__URL", &url)
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000");
     });
     worker.ready().await;
     for privilege in ["insert on enrichment_events", "execute on function enrichment_events_lookup(text[])"] {
@@ -202,7 +206,9 @@ async fn a_missing_privilege_is_held() {
 async fn missing_dead_letter_queues_are_declared_again() {
     let env = TestEnv::new("redeclare").await;
     let worker = env.start(|command| {
-        command.env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+        command
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000");
     });
     worker.ready().await;
     env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
@@ -251,7 +257,10 @@ async fn a_server_that_cannot_store_is_held() {
     let env = TestEnv::new("cannot").await;
     let (login, url) = env.login("in role service_role").await;
     let worker = env.start(|command| {
-        command.env("CNS_EVENTS__DATABASE__URL", &url).env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+        command
+            .env("CNS_EVENTS__DATABASE__URL", &url)
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000");
     });
     worker.ready().await;
     let end_sessions =

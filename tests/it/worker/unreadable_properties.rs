@@ -113,7 +113,9 @@ async fn an_unreadable_message_is_held_until_its_dead_letter_is_confirmed() {
     env.declare().await;
     let dlx = format!("{}.dlx", env.name);
     let worker = env.start(|command| {
-        command.env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1");
+        command
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "1")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000");
     });
     worker.ready().await;
     env.channel.exchange_delete(dlx.as_str().into(), Default::default()).await.unwrap();
