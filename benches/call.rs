@@ -1,4 +1,4 @@
-//! What one call costs the caller, allocations included, with the broker away: median and spread by divan.
+//! Cost of one call to the caller, allocations included, while the broker is unreachable: median and spread by divan.
 //!
 //!     cargo bench --bench call
 //!

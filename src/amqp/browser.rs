@@ -86,7 +86,7 @@ impl Browser {
         while self.waiting.is_empty() && self.connection.fill_within(self.wait).await? {
             let frame = self.connection.receive_frame().await?;
             if let Some((_, response)) = self.inbox.accept(frame)? {
-                return Err(AmqpError::unexpected(&response));
+                return Err(response.unexpected());
             }
             self.keep_received();
         }

@@ -80,7 +80,7 @@ impl ConfirmChannel {
                 None => {}
                 Some((_, Response::Ack { tag, multiple })) => confirms.settle(tag, multiple, true),
                 Some((_, Response::Nack { tag, multiple })) => confirms.settle(tag, multiple, false),
-                Some((_, other)) => return Err(AmqpError::unexpected(&other)),
+                Some((_, other)) => return Err(other.unexpected()),
             }
         }
         Ok(confirms.outcomes())
@@ -100,7 +100,7 @@ struct Confirms<'a> {
     /// Number of the first message on its channel.
     first: u64,
     messages: &'a [RawMessage],
-    /// Whether the broker took each message, once it has answered.
+    /// The broker's answer for each message, once it has come.
     taken: Vec<Option<bool>>,
     returned: Vec<Option<String>>,
 }

@@ -57,7 +57,7 @@ impl Connection {
             Response::Tune { channel_max, frame_max, heartbeat_seconds } => {
                 (channel_max, frame_max, heartbeat_seconds)
             }
-            other => return Err(AmqpError::unexpected(&other)),
+            other => return Err(other.unexpected()),
         };
         let frame_max = agree_on_frames(broker_max)?;
         let heartbeat_seconds = match purpose {
@@ -72,7 +72,7 @@ impl Connection {
                 max_frame_bytes: usize::try_from(frame_max).unwrap_or(usize::MAX),
                 heartbeat: (heartbeat_seconds > 0).then(|| Duration::from_secs(heartbeat_seconds.into())),
             }),
-            other => Err(AmqpError::unexpected(&other)),
+            other => Err(other.unexpected()),
         }
     }
 
@@ -102,7 +102,7 @@ impl Connection {
         loop {
             let frame = self.receive_frame().await?;
             if let Some((of, response)) = inbox.accept(frame)? {
-                return if of == channel { Ok(response) } else { Err(AmqpError::unexpected(&response)) };
+                return if of == channel { Ok(response) } else { Err(response.unexpected()) };
             }
         }
     }
@@ -177,7 +177,7 @@ async fn greet(broker: &BrokerEndpoint) -> Result<(Transport, Option<String>), A
     transport.flush().await?;
     match receive_response(&mut transport).await? {
         Response::Start { version } => Ok((transport, version)),
-        other => Err(AmqpError::unexpected(&other)),
+        other => Err(other.unexpected()),
     }
 }
 

@@ -76,7 +76,7 @@ impl Consumer {
         loop {
             while let Some(frame) = self.connection.take_frame()? {
                 if let Some((_, response)) = self.inbox.accept(frame)? {
-                    return Err(AmqpError::unexpected(&response));
+                    return Err(response.unexpected());
                 }
             }
             if !self.inbox.deliveries.is_empty() {

@@ -15,7 +15,7 @@ pub struct Delivery {
     pub channel: u16,
     /// Delivery tag: counts from 1 on each channel.
     pub tag: u64,
-    /// Whether it was delivered before, to any consumer.
+    /// Set where it was delivered before, to any consumer.
     pub redelivered: bool,
     /// Key that it was published under.
     pub routing_key: Bytes,

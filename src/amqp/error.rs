@@ -1,7 +1,5 @@
 //! Failures of a connection, classed by what the caller does next.
 
-use super::method::Response;
-
 /// Failure of a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum AmqpError {
@@ -28,11 +26,4 @@ pub enum AmqpError {
     /// The broker sent something that has no place there.
     #[error("unexpected answer from the broker: {0}")]
     Protocol(String),
-}
-
-impl AmqpError {
-    /// Reports a method that has no place where it arrived.
-    pub(super) fn unexpected(response: &Response) -> Self {
-        AmqpError::Protocol(format!("{response:?}"))
-    }
 }

@@ -80,6 +80,7 @@ pub(super) enum Request<'a> {
 
 impl Request<'_> {
     /// Writes the payload of the method's frame.
+    // Length: one arm for each method, in the order of the specification.
     pub(super) fn encode(&self) -> Result<BytesMut, AmqpError> {
         let mut out = BytesMut::with_capacity(64);
         match *self {
@@ -225,6 +226,11 @@ pub(super) enum Response {
 }
 
 impl Response {
+    /// Returns the error for a method that has no place where it arrived.
+    pub(super) fn unexpected(&self) -> AmqpError {
+        AmqpError::Protocol(format!("{self:?}"))
+    }
+
     /// Reads the payload of a method's frame.
     pub(super) fn decode(payload: &Bytes) -> Result<Self, AmqpError> {
         let Some((&[c0, c1, m0, m1], rest)) = payload.split_first_chunk::<4>() else {

@@ -10,16 +10,16 @@ use url::Url;
 use crate::tls::{TlsFileError, TlsFiles};
 use crate::uri;
 
-/// How long a connection may take to be made, unless the URL says `connect_timeout`.
+/// Timeout of a connection attempt, unless the URL has `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection is silent before the system asks whether it is still there, how long it then waits before it asks
-/// again, and how long the other side may acknowledge nothing; unless the URL says otherwise.
+/// TCP keepalive and user timeout, unless the URL has its own: time without traffic before the first probe, time between two
+/// probes, and maximum time without an acknowledgement.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
-/// Where the database is and how it is reached: a `postgres://` URL, understood.
+/// Address, login and TLS settings of a database: a parsed `postgres://` URL.
 ///
 /// `sslmode` is `disable` (also when absent), or `require`, `verify-ca` or `verify-full`, which all verify the
 /// server's certificate and name. `sslrootcert`, `sslcert` and `sslkey` name PEM files.
@@ -29,7 +29,7 @@ pub struct DatabaseEndpoint {
     tls: Option<MakeRustlsConnect>,
 }
 
-/// What a database URL holds that cannot work. Never quotes the URL, which may hold a password.
+/// Error in a database URL. It never quotes the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
     /// Not exactly one URL of a `PostgreSQL` database. Has no source: a parser's error may quote the text.
@@ -40,8 +40,8 @@ pub enum UrlError {
         "has an sslmode that does not verify the server: use verify-full, or disable on a trusted network"
     )]
     SslMode,
-    /// Files for TLS, and no TLS.
-    #[error("names a certificate file, and has no sslmode that would use it; sslmode=verify-full would")]
+    /// Certificate files without TLS.
+    #[error("names a certificate file that its sslmode does not use; use sslmode=verify-full")]
     NoTls,
     /// A certificate or key file that cannot be used.
     #[error(transparent)]
@@ -49,16 +49,16 @@ pub enum UrlError {
 }
 
 impl DatabaseEndpoint {
-    /// Understands a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem with the URL.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
         uri::check(url, &["postgres", "postgresql"]).map_err(UrlError::Syntax)?;
         let mut url = Url::parse(url).map_err(|_| UrlError::Syntax("its host or its port cannot be used"))?;
         let mut tls = TlsFiles::default();
         let mut verify = false;
-        // What is not about TLS is kept as it is written: the driver knows percent signs, and no plus.
+        // Other parameters stay as they are: the driver decodes percent signs, but not plus signs.
         let mut kept = Vec::new();
         for raw in url.query().unwrap_or_default().split('&').filter(|raw| !raw.is_empty()) {
             let Some((key, value)) = url::form_urlencoded::parse(raw.as_bytes()).next() else { continue };
@@ -87,7 +87,7 @@ impl DatabaseEndpoint {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
-        // A connection that something between has forgotten is noticed in a minute, and not in two hours.
+        // A connection that a firewall has dropped is noticed after a minute instead of two hours.
         if !kept.contains("keepalives") {
             config
                 .keepalives_idle(KEEPALIVE_IDLE)
@@ -119,10 +119,10 @@ impl DatabaseEndpoint {
     /// Opens a connection and drives it until it ends.
     ///
     /// # Errors
-    /// As the server or the network gives them.
+    /// The failure of the server or the network.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        // The driver's own limit ends when the server has taken the connection, and a server may say nothing after that.
-        let patience = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        // The driver's own timeout covers the TCP connection only; a server may be silent after that.
+        let timeout = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
         let connecting = async {
             match &self.tls {
                 None => {
@@ -137,22 +137,22 @@ impl DatabaseEndpoint {
                 }
             }
         };
-        tokio::time::timeout(patience, connecting)
+        tokio::time::timeout(timeout, connecting)
             .await
-            .unwrap_or_else(|_| Err(ConnectError::Silent(patience.as_secs())))
+            .unwrap_or_else(|_| Err(ConnectError::Silent(timeout.as_secs())))
     }
 
     /// Opens a connection for Diesel's own query methods.
     ///
     /// # Errors
-    /// As the server or the network gives them.
+    /// The failure of the server or the network.
     pub async fn connect_diesel(&self) -> Result<diesel_async::AsyncPgConnection, ConnectError> {
         Ok(diesel_async::AsyncPgConnection::try_from(self.connect().await?).await?)
     }
 
-    /// Asks the server to stop what a connection is doing. Best effort: the server may be away.
+    /// Requests the server to cancel a connection's statement. Best effort: the server may be unreachable.
     pub(super) async fn cancel(&self, token: &tokio_postgres::CancelToken) {
-        // Nothing waits for the answer: the connection is given up in any case.
+        // The result does not matter: the connection is closed in any case.
         let _ = match &self.tls {
             None => token.cancel_query(NoTls).await,
             Some(tls) => token.cancel_query(tls.clone()).await,
@@ -166,16 +166,16 @@ impl std::fmt::Debug for DatabaseEndpoint {
     }
 }
 
-/// A connection could not be made.
+/// Failure to open a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server or the network; its cause is part of the message.
+    /// Failure of the server or the network. The message includes its cause.
     #[error("{}", describe(.0))]
     Postgres(tokio_postgres::Error),
-    /// The server takes connections and says nothing.
+    /// The server accepted the connection and did not answer.
     #[error("no answer within {0} s")]
     Silent(u64),
-    /// Diesel's set-up of the connection.
+    /// Diesel could not set up the connection.
     #[error(transparent)]
     Setup(#[from] diesel::ConnectionError),
 }
@@ -186,7 +186,7 @@ impl From<tokio_postgres::Error> for ConnectError {
     }
 }
 
-/// An error of the driver with its cause, which `Display` leaves out.
+/// Returns an error of the driver with its cause, which `Display` omits.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_about_tls_is_left_alone() {
+    fn parameters_that_are_not_about_tls_are_kept() {
         let database = DatabaseEndpoint::from_url(
             "postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3",
         )

@@ -1,4 +1,4 @@
-//! What a failed statement means for the event: section 5 of the contract, by SQLSTATE.
+//! Classes of failed statements by SQLSTATE (section 5 of the contract).
 
 use std::fmt;
 use std::time::Duration;
@@ -49,25 +49,25 @@ impl Hold {
     }
 }
 
-/// What the worker does next.
+/// Class of a failure, which decides what the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {
-    /// The row's own fault: it is dead-lettered.
+    /// Caused by the row: it is dead-lettered.
     Data,
-    /// Anybody's fault but the row's: it is held and tried again. The word is the metric's label.
+    /// Not caused by the row: the batch is held and retried.
     Held(Hold),
-    /// Known to nobody: held, unless one row alone fails while a probe succeeds.
+    /// Not listed: held, unless one row alone fails while a probe succeeds.
     Unknown,
 }
 
-/// Why a statement failed.
+/// Failure of a statement.
 #[derive(Clone, Debug)]
 pub struct StoreFailure {
-    /// What to do about it.
+    /// Class of the failure.
     pub class: FailureClass,
-    /// Five characters, where the server answered.
+    /// SQLSTATE, five characters, where the server answered.
     pub sqlstate: Option<String>,
-    /// One line. The server's primary message: it may quote a value of the row.
+    /// First line of the server's primary message. It may quote a value of the row.
     pub message: String,
 }
 
@@ -80,17 +80,17 @@ impl StoreFailure {
         }
     }
 
-    /// An answer that no server gives.
+    /// Returns the failure for an answer that no server gives.
     pub(super) fn unexpected(what: &str) -> Self {
         StoreFailure { class: FailureClass::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
     }
 
-    /// A row that is stored and that this program has no value for.
+    /// Returns the failure for a stored row that cannot be read.
     pub(super) fn unreadable(what: &str) -> Self {
         StoreFailure { class: FailureClass::Data, sqlstate: None, message: what.to_owned() }
     }
 
-    /// What was wrong, without anything that the server may have quoted from a row.
+    /// Returns a description without anything that the server may have quoted from a row.
     #[must_use]
     pub fn summary(&self) -> String {
         match (&self.sqlstate, self.class) {
@@ -139,13 +139,13 @@ impl From<ConnectError> for StoreFailure {
     }
 }
 
-/// The one table of SQLSTATEs (`PostgreSQL` documentation, appendix A): a code or the two characters of a class, what it
-/// means for the event, and why. A code stands before its class. What is not listed is unknown.
+/// SQLSTATEs (`PostgreSQL` documentation, appendix A): a code or the two characters of a class, its class here, and the reason. A
+/// code comes before its class. A code that is not listed is unknown.
 pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
     (
         "25006",
         FailureClass::Held(Hold::ReadOnly),
-        "read-only transaction: a standby, or a server that was set so",
+        "read-only transaction: a standby, or a server that was set to read-only",
     ),
     ("40001", FailureClass::Held(Hold::Serialization), "serialization failure"),
     ("40P01", FailureClass::Held(Hold::Deadlock), "deadlock"),
@@ -154,15 +154,19 @@ pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
     (
         "0A",
         FailureClass::Held(Hold::Session),
-        "feature not supported; also a cached plan that changed: this connection is of no use",
+        "feature not supported; also a cached plan that changed: the connection cannot be used any more",
     ),
     ("22", FailureClass::Data, "data exception"),
     ("23", FailureClass::Data, "integrity constraint violation"),
-    ("25", FailureClass::Held(Hold::Session), "invalid transaction state: this connection is of no use"),
+    (
+        "25",
+        FailureClass::Held(Hold::Session),
+        "invalid transaction state: the connection cannot be used any more",
+    ),
     (
         "26",
         FailureClass::Held(Hold::Session),
-        "invalid statement name: a pooler gave the connection to somebody else",
+        "invalid statement name: a pooler assigned another server connection",
     ),
     ("28", FailureClass::Held(Hold::Operator), "invalid authorization"),
     ("3D", FailureClass::Held(Hold::Operator), "the database does not exist"),
@@ -171,7 +175,7 @@ pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
     (
         "42",
         FailureClass::Held(Hold::Operator),
-        "a missing table, column or privilege: the operator's fault, not the data's",
+        "a missing table, column or privilege: an operator has to fix it",
     ),
     (
         "53",
@@ -184,7 +188,7 @@ pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
     ("58", FailureClass::Held(Hold::Resources), "system error: input or output failed"),
 ];
 
-/// The class of a SQLSTATE.
+/// Returns the class of a SQLSTATE.
 #[must_use]
 pub fn classify(sqlstate: &str) -> FailureClass {
     let listed =
@@ -197,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_classes_of_the_contract() {
+    fn classes_are_those_of_the_contract() {
         for data in ["22P05", "22003", "23514", "23502", "54001", "22P02"] {
             assert_eq!(classify(data), FailureClass::Data, "{data}");
         }

@@ -1,4 +1,4 @@
-//! The one insert, and the one question about it.
+//! The insert of a batch, and the lookup of its duplicates.
 
 use chrono::{DateTime, Utc};
 use diesel::QueryDsl;
@@ -16,28 +16,28 @@ use super::schema::enrichment_events as t;
 use crate::event::{Event, Source, empty_object};
 
 diesel::define_sql_function! {
-    /// One row for each element.
+    /// Returns one row for each element.
     fn unnest<T: SingleValue>(elements: Array<T>) -> T;
 }
 
-/// An event with the id its row gets. The id stays the same however often the insert is tried: that is how a
-/// row is known as one's own after a commit whose answer was lost.
+/// An event with the id of its row. The id stays the same for every attempt of the insert, so that the worker recognises its own
+/// row after a commit whose answer was lost.
 #[derive(Clone, Debug)]
 pub struct Row<'a> {
     /// `UUIDv7`.
     pub id: Uuid,
-    /// What is stored.
+    /// The event to store.
     pub event: Event<'a>,
 }
 
 impl<'a> Row<'a> {
-    /// Gives an event its row.
+    /// Returns the row of an event, with a new id.
     #[must_use]
     pub fn new(event: Event<'a>) -> Self {
         Row { id: Uuid::now_v7(), event }
     }
 
-    /// A row that is only ever rolled back.
+    /// Returns a row for a probe, which is always rolled back.
     pub(super) fn probe() -> Self {
         let id = Uuid::now_v7();
         let object = Cow::Borrowed(empty_object());
@@ -60,7 +60,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// JSON text on its way into a jsonb, as it is: version 1 of the binary format is that byte and the text.
+/// JSON text for a `jsonb` column. Version 1 of the binary format is the byte 1, then the text.
 #[derive(Debug, diesel::expression::AsExpression)]
 #[diesel(sql_type = Jsonb)]
 struct Json<'a>(&'a str);
@@ -73,7 +73,7 @@ impl ToSql<Jsonb, Pg> for Json<'_> {
     }
 }
 
-/// A batch turned on its side: one array for each column.
+/// A batch as columns: one array for each column of the table.
 pub(super) struct Columns<'a> {
     id: Vec<Uuid>,
     event_id: Vec<&'a str>,
@@ -114,12 +114,12 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `INSERT … SELECT unnest(…) …`, one statement for all of the batch.
+    /// Returns `INSERT … SELECT unnest(…) …`, one statement for the whole batch.
     ///
-    /// `OnDuplicate::Skip` is `ON CONFLICT DO NOTHING`, without a conflict target and without RETURNING: either would
-    /// need a SELECT privilege that the worker's role does not have.
+    /// `OnDuplicate::Skip` is `ON CONFLICT DO NOTHING`, without a conflict target and without `RETURNING`: either would need a
+    /// `SELECT` privilege, which the worker's role does not have.
     ///
-    /// `pending_list_limit` is what [`super::pending_list`] says; the settings end with the statement.
+    /// `pending_list_limit` comes from [`super::pending_list`]. The settings end with the statement.
     pub(super) fn insert(
         &self,
         on_duplicate: OnDuplicate,
@@ -171,8 +171,8 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Which rows of the batch are not in the table under their own id: the digest of what is there (none where nothing is), and
-    /// theirs.
+    /// Selects the rows of the batch that are not in the table under their own id: their number, the digest of the stored row (null
+    /// where there is none), and their own digest.
     pub(super) fn duplicates(&self) -> impl QueryFragment<Pg> + '_ {
         diesel::sql_query(
             "select i.number, s.digest, enrichment_event_digest(i.event_type, i.bom_id, i.tenant_id, \

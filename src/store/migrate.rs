@@ -11,25 +11,25 @@ use super::endpoint::DatabaseEndpoint;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// The advisory lock that migrations hold, so that ten starting pods do not race: "cns-evts" in ASCII.
+/// Advisory lock of the migrations, which keeps pods that start together from racing: "cns-evts" in ASCII.
 const LOCK: i64 = 0x636e_732d_6576_7473;
 
-/// Between two questions for the lock.
+/// Pause between two attempts to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// One migration and whether the database has it.
+/// A migration and its state in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Its folder's name under `migrations/`.
+    /// Name of its folder under `migrations/`.
     pub name: String,
-    /// Whether it has been run.
+    /// Set where the database has it.
     pub applied: bool,
 }
 
-/// Runs what is pending; returns the names of what was run.
+/// Runs the pending migrations and returns their names.
 ///
 /// # Errors
-/// As the database gives them. A migration that failed can be run again.
+/// The failure of the database. A migration that failed can be run again.
 pub async fn run(database: &DatabaseEndpoint) -> anyhow::Result<Vec<String>> {
     let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
     lock(&mut connection).await?;
@@ -42,8 +42,8 @@ pub async fn run(database: &DatabaseEndpoint) -> anyhow::Result<Vec<String>> {
     Ok(run.iter().map(ToString::to_string).collect())
 }
 
-/// Takes the lock. A session that waited inside `pg_advisory_lock` would hold a snapshot, for whose end the lock's
-/// holder waits in `create index concurrently`: so this asks again and again instead.
+/// Takes the lock by polling. A session that waits in `pg_advisory_lock` holds a snapshot, and the holder of the lock waits for the
+/// end of that snapshot in `create index concurrently`.
 async fn lock(connection: &mut diesel_async::AsyncPgConnection) -> anyhow::Result<()> {
     loop {
         let taken: Taken = diesel::sql_query("select pg_try_advisory_lock($1) as taken")
@@ -63,10 +63,10 @@ struct Taken {
     taken: bool,
 }
 
-/// Every migration the binary carries, in order.
+/// Returns every migration of this binary, in order.
 ///
 /// # Errors
-/// As the database gives them.
+/// The failure of the database.
 pub async fn status(database: &DatabaseEndpoint) -> anyhow::Result<Vec<Migration>> {
     use diesel::migration::MigrationSource;
 
@@ -101,8 +101,7 @@ struct Name {
     name: String,
 }
 
-/// `create index concurrently` leaves an invalid index behind when it fails, and `if not exists` would then
-/// take it for done.
+/// Drops invalid indexes. `create index concurrently` leaves one behind when it fails, and `if not exists` would then skip it.
 async fn drop_half_built_indexes(connection: &mut diesel_async::AsyncPgConnection) -> anyhow::Result<()> {
     let invalid: Vec<Name> = diesel::sql_query(
         "select format('%I.%I', n.nspname, c.relname) as name \

@@ -1,23 +1,22 @@
-//! How long the list of new entries of the payload's GIN index may grow before the insert that finds it longer has to merge it
-//! (docs/adr/0011).
+//! Limit of the pending list of the payload's GIN index: an insert that finds the list longer has to merge it (docs/adr/0011).
 
 use std::time::{Duration, Instant};
 
-/// Rows of a batch, in the mean, that say that more are waiting. At 5,000 events a second a batch has some ten, with a backlog
-/// several hundred; single ones vary, because RabbitMQ 3.10 feeds a lane in lots of two hundred from a classic queue.
+/// Mean rows of a batch from which a backlog is assumed. At 5,000 events a second a batch has about ten rows, with a backlog several
+/// hundred. Single batches vary: RabbitMQ 3.10 delivers from a classic queue in groups of 200.
 const BACKLOG_ROWS: usize = 100;
 
-/// What a batch counts for in the mean: one of so many parts.
+/// Weight of the history in the mean: a batch counts for one part of this many.
 const WEIGHT: usize = 8;
 
-/// Nothing is merged for so long after an insert that timed out: it may have been the merge, which would begin again from the
-/// start. Autovacuum merges meanwhile, and nobody waits for it.
+/// Time without a merge after an insert that timed out: the merge may have caused the timeout, and would begin from the start
+/// again. Autovacuum merges meanwhile.
 const REST: Duration = Duration::from_secs(600);
 
-/// No insert merges: the setting's own maximum.
+/// Limit at which no insert merges: the maximum of the setting.
 pub(super) const UNBOUNDED: &str = "2147483647kB";
 
-/// What one writer makes of the batches it has stored.
+/// State of one writer: the sizes of its recent batches, and the time until which it does not merge.
 #[derive(Debug, Default)]
 pub(super) struct PendingList {
     /// Rows of the recent batches, in the mean.
@@ -26,8 +25,8 @@ pub(super) struct PendingList {
 }
 
 impl PendingList {
-    /// `gin_pending_list_limit` for the insert of a batch: the merge is cheaper by the row the more rows there are, and whoever
-    /// does it waits for it.
+    /// Returns `gin_pending_list_limit` for the insert of a batch. A merge costs less per row the more rows it has, and the insert
+    /// that merges waits for it.
     pub(super) fn limit(&mut self, rows: usize, now: Instant) -> &'static str {
         self.mean_rows = (self.mean_rows * (WEIGHT - 1) + rows) / WEIGHT;
         match self.rests_until {
@@ -37,7 +36,7 @@ impl PendingList {
         }
     }
 
-    /// An insert had no answer in time.
+    /// Records an insert that timed out.
     pub(super) fn timed_out(&mut self, now: Instant) {
         self.rests_until = Some(now + REST);
     }
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mean_tells_a_backlog_and_not_the_single_batch() {
+    fn the_mean_decides_and_not_a_single_batch() {
         let (mut list, now) = (PendingList::default(), Instant::now());
         assert_eq!(list.limit(10, now), "512kB");
         assert_eq!(list.limit(1000, now), "16MB");

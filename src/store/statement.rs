@@ -1,8 +1,7 @@
 //! Runs a Diesel query on a plain connection.
 //!
-//! Statements are written in Diesel's query builder, so that the table's columns and types are
-//! checked at compile time, and run here rather than by `diesel-async`, which hides the SQLSTATE that decides
-//! whether a message is held or dead-lettered and sets session parameters that a pooler cannot keep
+//! Statements are built with Diesel, so that the compiler checks columns and types. They are not run by `diesel-async`, because it
+//! hides the SQLSTATE, which decides between hold and dead letter, and sets session parameters, which a pooler cannot keep
 //! (docs/adr/0003-own-executor-for-the-insert.md).
 
 use diesel::pg::{Pg, PgMetadataLookup, PgQueryBuilder, PgTypeMetadata};
@@ -14,7 +13,7 @@ use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::failure::StoreFailure;
 
-/// A statement that is run again and again: its text is made once, and prepared once for each connection.
+/// A statement that is run repeatedly: its text is built once, and prepared once for each connection.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     sql: String,
@@ -23,7 +22,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Executes `query`, whose text must be the same each time; returns how many rows it touched.
+    /// Executes `query`, whose text must be the same each time, and returns the number of affected rows.
     pub(super) async fn execute<Q: QueryFragment<Pg>>(
         &mut self,
         client: &Client,
@@ -41,7 +40,7 @@ impl Prepared {
         }
     }
 
-    /// Runs `query`, whose text must be the same each time; returns its rows.
+    /// Runs `query`, whose text must be the same each time, and returns its rows.
     pub(super) async fn rows<Q: QueryFragment<Pg>>(
         &mut self,
         client: &Client,
@@ -71,7 +70,7 @@ impl Prepared {
         binds.iter().zip(self.types.clone()).map(|(bind, of)| (bind as &(dyn ToSql + Sync), of))
     }
 
-    /// Serializes the query's values; the first time also its text.
+    /// Serializes the query's values, and the first time its text.
     fn binds<Q: QueryFragment<Pg>>(&mut self, query: &Q) -> Result<Vec<Bind>, StoreFailure> {
         let collector = collect(query)?;
         if self.sql.is_empty() {
@@ -81,8 +80,7 @@ impl Prepared {
     }
 }
 
-/// A statement with its values, to be run once: nothing is prepared by name, so that it can go through any pooler, and in one
-/// round trip.
+/// A statement with its values, to be run once. It is not prepared by name, so that it passes any pooler, in one round trip.
 #[derive(Debug)]
 pub(super) struct Typed {
     sql: String,
@@ -96,18 +94,18 @@ impl Typed {
         Ok(Typed { sql: text(query)?, values: collector.binds.into_iter().map(Bind).zip(types).collect() })
     }
 
-    /// The statement that tells how the server would run this one.
+    /// Returns the `EXPLAIN` of this statement.
     pub(super) fn explained(self) -> Self {
         Typed { sql: format!("explain {}", self.sql), ..self }
     }
 
-    /// Sends it, and gives the rows as they come.
+    /// Sends the statement and returns its rows as a stream.
     pub(super) async fn query(&self, client: &Client) -> Result<RowStream, StoreFailure> {
         let values = self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone()));
         Ok(client.query_typed_raw(&self.sql, values).await?)
     }
 
-    /// Runs it to its end; returns how many rows it touched.
+    /// Runs the statement and returns the number of affected rows.
     pub(super) async fn execute(&self, client: &Client) -> Result<u64, StoreFailure> {
         let values: Vec<_> =
             self.values.iter().map(|(bind, of)| (bind as &(dyn ToSql + Sync), of.clone())).collect();
@@ -131,7 +129,7 @@ fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, StoreFailur
     collector.metadata.iter().map(built_in).collect()
 }
 
-/// Diesel could not write a value down: one that no check foresaw, so that the row is looked at alone.
+/// Returns the failure for a value that Diesel cannot serialize. Its class makes the worker try each row alone.
 fn cannot_serialize(error: &diesel::result::Error) -> StoreFailure {
     StoreFailure { class: super::FailureClass::Data, sqlstate: None, message: error.to_string() }
 }
@@ -144,7 +142,7 @@ fn built_in(metadata: &PgTypeMetadata) -> Result<Type, StoreFailure> {
     })
 }
 
-/// Statements use built-in types alone, so that nothing is ever looked up.
+/// Lookup of types by name. Statements use only built-in types, so that no type is looked up.
 struct BuiltInTypes;
 
 impl PgMetadataLookup for BuiltInTypes {
@@ -153,7 +151,7 @@ impl PgMetadataLookup for BuiltInTypes {
     }
 }
 
-/// A value that Diesel has serialized in `PostgreSQL`'s binary format.
+/// A value in `PostgreSQL`'s binary format, serialized by Diesel.
 #[derive(Debug)]
 struct Bind(Option<Vec<u8>>);
 
