@@ -20,6 +20,8 @@
 //! | [`store`] | the table: insert, reads, retention, migrations; never names an AMQP client |
 //! | [`api`] | the read API: request → auth → limits → routes → store |
 //! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
+//! | [`json_lines`] | events from a file: validated and published |
+//! | [`doctor`], [`demo`] | checks as values, and a scenario that shows the pipeline |
 //! | [`cli`] | the command line: each command parses, calls the library and prints |
 //!
 //! The feature `publisher` alone compiles what a producer needs, without a database or an HTTP server. The default feature
@@ -39,11 +41,17 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "service")]
 pub mod dead_letters;
+#[cfg(feature = "service")]
+pub mod demo;
+#[cfg(feature = "service")]
+pub mod doctor;
 pub mod event;
 #[cfg(feature = "service")]
 pub mod health;
 #[cfg(feature = "service")]
 pub mod http;
+#[cfg(feature = "service")]
+pub mod json_lines;
 #[cfg(feature = "service")]
 mod log_throttle;
 #[cfg(feature = "publisher")]

@@ -89,7 +89,7 @@ impl Servers {
         command
     }
 
-    /// Returns `doctor`'s finding about a server: `not reached: …`, or the way it is reached.
+    /// Returns `doctor`'s finding about a server: `cannot connect: …`, or the kind of connection.
     fn found(&self, check: &str, amqp: &str, postgres: &str) -> String {
         let output = self.command(amqp, postgres).args(["doctor", "--json"]).output().unwrap();
         let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -186,7 +186,7 @@ fn tls_to_both_servers_is_verified_with_client_certificates() {
     assert!(servers.found("database", &amqp, &postgres).ends_with(", encrypted"));
     assert!(run(&["dlq", "list"]).contains("no dead letters"));
 
-    // What does not verify, or shows no certificate, is not reached; the reason says which.
+    // What does not verify, or shows no certificate, is refused; the reason names it.
     let ca = format!("cacertfile={}", file("ca.pem"));
     for (host, query, said) in [
         ("localhost", "", "UnknownIssuer"),
@@ -195,7 +195,7 @@ fn tls_to_both_servers_is_verified_with_client_certificates() {
         ("localhost", &ca, ""), // the server's alert for a missing certificate may come as a closed connection
     ] {
         let found = servers.found("broker", &servers.amqps(host, query), &postgres);
-        assert!(found.starts_with("not reached") && found.contains(said), "{host} {query}: {found}");
+        assert!(found.starts_with("cannot connect") && found.contains(said), "{host} {query}: {found}");
     }
     let root = format!("sslmode=verify-full&sslrootcert={}", file("ca.pem"));
     for (host, query, said) in [
@@ -205,7 +205,7 @@ fn tls_to_both_servers_is_verified_with_client_certificates() {
         ("localhost", &root, "valid client certificate"),
     ] {
         let found = servers.found("database", &amqp, &servers.postgres(host, query));
-        assert!(found.starts_with("not reached") && found.contains(said), "{host} {query}: {found}");
+        assert!(found.starts_with("cannot connect") && found.contains(said), "{host} {query}: {found}");
     }
 
     // A file that cannot be used is the configuration's fault, found at the start, without the password.

@@ -12,13 +12,13 @@ use url::Url;
 use crate::tls::{TlsFileError, TlsFiles};
 use crate::uri;
 
-/// How long a connection may take to be made.
+/// Timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Seconds between heartbeats unless the URI says otherwise: a peer that went silent is noticed after two.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// Where the broker is and how it is reached: an `amqp://` or `amqps://` URI, understood.
+/// Address, login and TLS settings of a broker: a parsed `amqp://` or `amqps://` URI.
 ///
 /// `amqps` verifies the server's certificate and name. The query's `cacertfile`, `certfile` and `keyfile` name PEM
 /// files, as in RabbitMQ's own URI query parameters: the authorities to trust instead of the system's, and the

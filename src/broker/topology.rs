@@ -66,7 +66,7 @@ pub struct Declared {
     pub ready: u32,
     /// Consumers.
     pub consumers: u32,
-    /// Whether the broker drops messages of the dead-letter queue after 20 deliveries: an older broker created the
+    /// Set where the broker drops messages of the dead-letter queue after 20 deliveries: an older broker created the
     /// queue, without the argument that prevents it.
     pub limited: bool,
 }

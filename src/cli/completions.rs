@@ -1,18 +1,20 @@
 //! `cns-events completions`
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
+
+use super::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell to print the script for
+    /// Print the script for this shell
     shell: Shell,
 }
 
 impl Completions {
-    pub(super) fn run(&self) {
+    pub(super) fn run(&self, definition: &mut clap::Command) {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "cns-events", &mut script);
-        super::output::line(&String::from_utf8_lossy(&script));
+        clap_complete::generate(self.shell, definition, "cns-events", &mut script);
+        output::line(&String::from_utf8_lossy(&script));
     }
 }

@@ -9,7 +9,7 @@ use crate::store::{DatabaseEndpoint, migrate};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Only say what has been run and what is pending
+    /// List the migrations and their state without running any
     #[arg(long)]
     status: bool,
     /// Print JSON
@@ -27,7 +27,7 @@ impl Migrate {
         if self.json {
             output::json(&json!({ "applied": run }))
         } else if run.is_empty() {
-            output::line("nothing to do: the schema is up to date");
+            output::line("no migration is pending");
             Ok(())
         } else {
             run.iter().for_each(|name| output::line(&format!("applied {name}")));

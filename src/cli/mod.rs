@@ -1,10 +1,11 @@
-//! The command line: section 7 of the contract.
+//! The command line (section 7 of the contract). A command parses its arguments, calls the library and prints the result.
 
 mod completions;
 mod config;
 mod demo;
 mod dlq;
 mod doctor;
+mod failure;
 mod logs;
 mod migrate;
 mod output;
@@ -17,23 +18,19 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
-use crate::store::DatabaseEndpoint;
-use crate::store::read::Reader;
+use crate::config::Config;
+use failure::Failure;
 
-/// A configuration error, as sysexits(3) numbers it.
-const EXIT_CONFIG: u8 = 78;
-
-/// The release and the revision that it was built from.
+/// Release, and the revision that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CNS_EVENTS_BUILT_FROM"), ")");
 
-/// Every event that CNS workflows publish to RabbitMQ, stored once in PostgreSQL.
+/// Stores the events that CNS workflows publish to RabbitMQ once in PostgreSQL.
 #[derive(Debug, Parser)]
 #[command(name = "cns-events", version = VERSION, about, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Configuration: AMQP_URL and DATABASE_URL, or CNS_EVENTS__… for every key that `cns-events config` shows.\n\
+    after_help = "Configuration: AMQP_URL and DATABASE_URL, or CNS_EVENTS__… for every key that `cns-events config` lists.\n\
     Exit codes: 0 done, 1 failed, 2 usage, 78 configuration."
 )]
 struct Cli {
@@ -47,73 +44,49 @@ enum Command {
     Worker,
     /// Serve the read API over HTTP, until SIGTERM or Ctrl-C
     Serve,
-    /// Bring the database's schema up to date
+    /// Run the pending migrations of the database
     Migrate(migrate::Migrate),
     /// Publish events: one from flags, or JSON lines from a file or stdin
     Publish(Box<publish::Publish>),
-    /// Publish a whole BOM's workflow, every event twice, and watch it being stored
+    /// Publish the workflow of a BOM, every event twice, and report what is stored
     Demo(demo::Demo),
-    /// Show stored events: of a BOM, of a workflow, or the errors of late
+    /// Print stored events: of a BOM, of a workflow, or recent errors
     Query(query::Query),
-    /// Look at dead letters, replay or purge them
+    /// List, show, replay, purge or export dead letters
     Dlq(Box<dlq::Dlq>),
-    /// Delete events that are older than an age, in small batches
+    /// Delete old events, in small batches
     Prune(prune::Prune),
-    /// Check configuration, broker and database, and say what mends what is wrong
+    /// Check configuration, broker and database, and print a fix for each problem
     Doctor(doctor::Doctor),
-    /// Show the effective configuration, secrets masked, and where each value comes from
+    /// Print the effective configuration and the origin of each value, with secrets masked
     Config(config::Show),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
 
-/// Why a command did not do what it was asked to.
-enum Failure {
-    /// Exit code 1.
-    Failed(anyhow::Error),
-    /// Exit code 1; what went wrong is on the screen already.
-    Said,
-    /// Exit code 78.
-    Config(String),
+/// Returns the definition of the command line, for its documentation.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Failed(error)
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Failure::Config(error.to_string())
-    }
-}
-
-/// Parses the arguments, runs the command, and says how it ended.
+/// Parses the arguments, runs the command and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
         Ok(()) if output::failed() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Said) => ExitCode::FAILURE,
-        Err(Failure::Failed(error)) => {
-            output::complain(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-        Err(Failure::Config(problems)) => {
-            output::complain(&format!("the configuration cannot be used:\n{problems}"));
-            ExitCode::from(EXIT_CONFIG)
-        }
+        Err(failure) => failure.report(),
     }
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Completions(command) = &command {
-        command.run();
+        command.run(&mut Cli::command());
         return Ok(());
     }
     if let Command::Doctor(command) = &command {
-        // It has to say something also where the configuration cannot be read.
+        // It reports a configuration that cannot be loaded.
         let config = Config::load();
         return runtime()?.block_on(command.run(config));
     }
@@ -139,20 +112,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
         }
     });
-    // What is still running in the background has had its time.
+    // Tasks that are still running have had their time to stop.
     runtime.shutdown_background();
     done
-}
-
-/// Ends the process: what was asked for cannot be.
-fn usage(problem: impl std::fmt::Display) -> ! {
-    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{problem}\n")).exit()
-}
-
-/// What reads the table: a command asks one thing at a time.
-fn reader(config: &Config) -> anyhow::Result<Reader> {
-    let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
-    Ok(Reader::new(database, 1, config.database.statement_timeout()))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,4 +1,4 @@
-//! What people read. A reader who has gone away (`| head`) is no error.
+//! Output for people. A closed pipe (`| head`) is not an error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Something could not be printed: a full disk, say.
+/// Set where a line could not be printed, for example on a full disk.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
-/// The reader has gone away.
+/// Set where the reader of stdout has ended.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to stdout.
@@ -18,31 +18,31 @@ pub(super) fn line(text: &str) {
     if error.kind() == ErrorKind::BrokenPipe {
         CLOSED.store(true, Ordering::Relaxed);
     } else if !UNPRINTED.swap(true, Ordering::Relaxed) {
-        complain(&format!("cannot print: {error}"));
+        self::error(&format!("cannot print: {error}"));
     }
 }
 
-/// Whether nobody reads any more: what would go on printing may stop.
+/// Returns whether further output is useless, because its reader has ended or it cannot be printed.
 pub(super) fn closed() -> bool {
     CLOSED.load(Ordering::Relaxed) || failed()
 }
 
-/// Whether something could not be printed: what was asked for has not been done then.
+/// Returns whether a line could not be printed: then the command has not done its work.
 pub(super) fn failed() -> bool {
     UNPRINTED.load(Ordering::Relaxed)
 }
 
 /// Prints an error to stderr.
-pub(super) fn complain(text: &str) {
+pub(super) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "cns-events: {text}");
 }
 
-/// Prints to stderr what is good to know, and no part of the answer.
+/// Prints a note to stderr, which is not part of the result.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// A table that fits the terminal, or as wide as it wants to be where there is none.
+/// Returns an empty table that fits the terminal; without a terminal its width is not limited.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
@@ -52,18 +52,18 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Text that somebody else chose, without what a terminal would act on.
+/// Replaces the characters of foreign text that a terminal would act on.
 pub(super) fn safe(text: &str) -> String {
-    let acts = |character: char| character.is_control() || misleads(character);
-    text.chars().map(|character| if acts(character) { '\u{fffd}' } else { character }).collect()
+    let replaced = |character: char| character.is_control() || misleads(character);
+    text.chars().map(|character| if replaced(character) { '\u{fffd}' } else { character }).collect()
 }
 
-/// Whether a character turns the direction of writing, or ends a line without being a control character.
+/// Returns whether a character changes the direction of text, or ends a line without being a control character.
 fn misleads(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Asks on the terminal before something is gone for good.
+/// Asks for a confirmation on the terminal.
 pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
     write!(std::io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();
@@ -71,25 +71,26 @@ pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// Returns a progress bar, hidden where stderr is not a terminal.
 pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
     bar_of(length, &format!("{{human_pos}}/{{human_len}} {unit}"))
 }
 
-/// A bar of which only the share and a message tell something.
+/// Returns a progress bar that shows a percentage and a message.
 pub(super) fn share_bar(length: u64) -> ProgressBar {
     bar_of(length, "{percent}% {msg}")
 }
 
-fn bar_of(length: u64, tells: &str) -> ProgressBar {
+fn bar_of(length: u64, text: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template(&format!("{{bar:40}} {tells}, {{eta}} left"));
+    let style = ProgressStyle::with_template(&format!("{{bar:40}} {text}, {{eta}} left"));
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Counts on a terminal what has no known end; nothing elsewhere, and nothing where the answer is on the terminal itself.
+/// Returns a counter for work without a known end. It is hidden where stderr is not a terminal, or where the result is printed to
+/// the terminal itself.
 pub(super) fn counter(unit: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
         return ProgressBar::hidden();
@@ -98,10 +99,10 @@ pub(super) fn counter(unit: &str) -> ProgressBar {
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A cell in a colour, on a terminal.
-pub(super) fn coloured(text: &str, colour: Color) -> Cell {
+/// Returns a cell, in color on a terminal.
+pub(super) fn colored(text: &str, color: Color) -> Cell {
     let cell = Cell::new(text);
-    if std::io::stdout().is_terminal() { cell.fg(colour) } else { cell }
+    if std::io::stdout().is_terminal() { cell.fg(color) } else { cell }
 }
 
 /// Prints a value as JSON.
@@ -110,7 +111,8 @@ pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// JSON without the characters that it may hold as they are, and a terminal would act on (DEL, C1, and what misleads).
+/// Escapes the characters of JSON text that JSON allows and a terminal would act on: DEL, C1, and those that change the direction
+/// of text.
 pub(super) fn printable(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {

@@ -1,4 +1,4 @@
-//! Listening and stopping, as every long-running command does it.
+//! Listening and stopping of the long-running commands.
 
 use std::net::SocketAddr;
 
@@ -6,22 +6,24 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::failure::Failure;
 
-/// Exit code of a process that a second Ctrl-C ended (128 + SIGINT).
+/// Exit code after a second Ctrl-C (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Listens on the address that `key` holds; returns also the one it became, because with port 0 the system chooses.
+/// Listens on the address of a configuration key. Returns the listener and its address, which the system chooses for port 0.
 pub(super) async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::Config(format!("{key} = {address}: cannot listen there: {error}; name a free address"))
+        Failure::Config(format!(
+            "{key} = {address}: cannot listen on this address: {error}; use another address"
+        ))
     })?;
     let address = listener.local_addr().unwrap_or(address);
     Ok((listener, address))
 }
 
-/// The first signal asks for a graceful stop, which `meaning` describes; the second ends the process at once.
-pub(super) fn stop_on_signals(shutdown: &CancellationToken, meaning: &'static str) -> Result<(), Failure> {
+/// Stops the service at the first signal, with `log_line`; a second signal ends the process at once.
+pub(super) fn stop_on_signals(shutdown: &CancellationToken, log_line: &'static str) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
     let shutdown = shutdown.clone();
@@ -34,7 +36,7 @@ pub(super) fn stop_on_signals(shutdown: &CancellationToken, meaning: &'static st
             if last {
                 std::process::exit(EXIT_INTERRUPTED);
             }
-            tracing::info!("{meaning}");
+            tracing::info!("{log_line}");
             shutdown.cancel();
         }
     });

@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, output, process};
+use super::failure::{Failure, usage};
+use super::{output, process};
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
@@ -94,9 +95,8 @@ impl Prune {
 
     fn before(&self) -> DateTime<Utc> {
         let age = chrono::Duration::from_std(self.older_than).ok();
-        age.and_then(|age| Utc::now().checked_sub_signed(age)).unwrap_or_else(|| {
-            super::usage("--older-than: reaches back further than dates can be represented")
-        })
+        age.and_then(|age| Utc::now().checked_sub_signed(age))
+            .unwrap_or_else(|| usage("--older-than: reaches back further than dates can be represented"))
     }
 
     fn confirmed(&self, before: DateTime<Utc>) -> anyhow::Result<bool> {

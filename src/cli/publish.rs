@@ -1,56 +1,53 @@
 //! `cns-events publish`
 
-use std::collections::{HashSet, VecDeque};
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufReader, IsTerminal};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use chrono::Utc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Failure, output};
+use super::failure::Failure;
+use super::output;
 use crate::config::Config;
-use crate::event::{Event, PayloadPolicy, ReceivedMessage, Rejection, Rules, decode, schema};
-use crate::publisher::{CloseReport, LogError, Publisher, PublisherConfig};
+use crate::event::{PayloadPolicy, Rules};
+use crate::json_lines::{BUFFER_EVENTS, LinePublisher, LineReport};
+use crate::publisher::{Publisher, PublisherConfig};
 
-/// Events that are read and not confirmed, at most: enough to keep the broker busy.
-const BUFFER_EVENTS: usize = 10_000;
-
-/// Their bytes, at most.
+/// Maximum size of the events that are read and not confirmed.
 const BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct Publish {
-    /// Event type; with it one event is published from these flags, without it JSON lines are read
+    /// Publish one event of this type from the flags; without it, read JSON lines
     #[arg(long = "type", value_name = "TYPE", requires = "bom_id")]
     event_type: Option<String>,
-    /// BOM
+    /// BOM of the event
     #[arg(long, value_name = "UUID", requires = "event_type")]
     bom_id: Option<Uuid>,
-    /// Tenant; made from the organization where it is not given
+    /// Tenant [default: derived from the organization]
     #[arg(long, value_name = "UUID", requires = "event_type")]
     tenant_id: Option<Uuid>,
-    /// Organization
+    /// Organization of the event
     #[arg(long, value_name = "ID", requires = "event_type")]
     organization_id: Option<String>,
-    /// Workflow
+    /// Workflow of the event
     #[arg(long, value_name = "ID", requires = "event_type")]
     workflow_id: Option<String>,
-    /// Project
+    /// Project of the BOM
     #[arg(long, value_name = "UUID", requires = "event_type")]
     project_id: Option<Uuid>,
-    /// User
+    /// User who acted
     #[arg(long, value_name = "UUID", requires = "event_type")]
     user_id: Option<Uuid>,
-    /// customer or staff
+    /// Source of the event: customer or staff
     #[arg(long, requires = "event_type")]
     source: Option<String>,
-    /// Deduplication key; a UUIDv7 where it is not given
+    /// Deduplication key [default: a UUIDv7]
     #[arg(long, value_name = "ID", requires = "event_type")]
     event_id: Option<String>,
     /// Payload, a JSON object
@@ -59,22 +56,22 @@ pub(super) struct Publish {
     /// Workflow state, a JSON object
     #[arg(long, value_name = "JSON", requires = "event_type")]
     state: Option<Box<str>>,
-    /// Routing key; that of the type where it is not given
+    /// Routing key [default: that of the event type]
     #[arg(long, value_name = "KEY")]
     routing_key: Option<String>,
-    /// A file of JSON lines, each one event as the contract has it; stdin where neither it nor --type is given
+    /// Read JSON lines from this file, one event a line; without it and --type, read stdin
     #[arg(long, short, value_name = "FILE", conflicts_with = "event_type")]
     file: Option<PathBuf>,
-    /// A folder for what the broker does not take in time; the next run with it sends that first
+    /// Keep events that the broker does not take in time in this folder; the next run with it sends them first
     #[arg(long, value_name = "FOLDER", conflicts_with = "dry_run")]
     spool: Option<PathBuf>,
-    /// How long the broker may take nothing, in seconds
+    /// Fail after this many seconds in which the broker takes nothing
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     timeout: u64,
-    /// Validate only, publish nothing
+    /// Validate the events without publishing them
     #[arg(long)]
     dry_run: bool,
-    /// Print the result as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -83,38 +80,30 @@ impl Publish {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
         let rules =
             Rules { max_message_bytes: config.worker.max_message_bytes, payload: PayloadPolicy::Reject };
+        let publisher = if self.dry_run { None } else { Some(self.publisher(config)?) };
+        let timeout = Duration::from_secs(self.timeout);
+        let mut lines = LinePublisher::new(publisher, rules, self.routing_key.clone(), timeout);
         let bytes = self.file.as_ref().and_then(|file| std::fs::metadata(file).ok()).map(|of| of.len());
         let bar = if self.event_type.is_some() { ProgressBar::hidden() } else { progress(bytes) };
-        let mut sending = Sending {
-            publisher: if self.dry_run { None } else { Some(self.publisher(config)?) },
-            timeout: Duration::from_secs(self.timeout),
-            bar: bar.clone(),
-            taken: 0,
-            failed: 0,
-            errors: Vec::new(),
-            unconfirmed: VecDeque::new(),
-            stuck: false,
-        };
+        let show_outage = |outage: Option<String>| bar.set_message(outage.unwrap_or_default());
         match (&self.event_type, &self.file) {
-            (Some(event_type), _) => {
-                let body = self.body(event_type)?;
-                sending.line(1, &body, &rules, self.routing_key.as_deref()).await;
-            }
+            (Some(event_type), _) => lines.line(1, &self.body(event_type)?).await,
             (None, Some(path)) => {
                 let file =
                     std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                let lines = BufReader::new(bar.wrap_read(file));
-                sending.lines(lines, &rules, self.routing_key.as_deref()).await?;
+                let read = lines.lines(BufReader::new(bar.wrap_read(file)), show_outage).await;
+                read.with_context(|| format!("cannot read {}", path.display()))?;
             }
             (None, None) => {
-                let lines = BufReader::new(bar.wrap_read(std::io::stdin()));
-                sending.lines(lines, &rules, self.routing_key.as_deref()).await?;
+                let stdin = BufReader::new(bar.wrap_read(std::io::stdin()));
+                lines.lines(stdin, show_outage).await.context("cannot read stdin")?;
             }
         }
-        let outcome = sending.finish().await;
+        show_outage(lines.outage());
+        let report = lines.finish().await;
         bar.finish_and_clear();
-        self.report(&sending, &outcome)?;
-        if sending.failed > 0 { Err(Failure::Said) } else { Ok(()) }
+        self.print(&report)?;
+        if report.failed > 0 { Err(Failure::Reported) } else { Ok(()) }
     }
 
     fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
@@ -128,7 +117,7 @@ impl Publish {
         Publisher::start(publisher).context("cannot publish")
     }
 
-    /// The body that the flags describe.
+    /// Returns the body of the event that the flags describe. A flag that is not given is null, which counts as absent.
     fn body(&self, event_type: &str) -> anyhow::Result<Vec<u8>> {
         let object = |name: &str, text: &Option<Box<str>>| -> anyhow::Result<Option<Box<RawValue>>> {
             let raw = text.as_ref().map(|text| RawValue::from_string(text.clone().into_string()));
@@ -149,28 +138,23 @@ impl Publish {
         })?)
     }
 
-    fn report(&self, sending: &Sending, outcome: &Outcome) -> anyhow::Result<()> {
+    fn print(&self, report: &LineReport) -> anyhow::Result<()> {
+        let LineReport { accepted, failed, errors, recovered, in_spool } = report;
         let verb = if self.dry_run { "valid" } else { "published" };
-        let Outcome { recovered, in_spool } = outcome;
         if self.json {
             return output::json(&json!({
-                verb: sending.taken, "failed": sending.failed, "errors": sending.errors,
-                "recovered": recovered, "in_spool": in_spool,
+                verb: accepted, "failed": failed, "errors": errors, "recovered": recovered, "in_spool": in_spool,
             }));
         }
-        for error in &sending.errors {
-            output::complain(error);
-        }
-        let recovered = match recovered {
-            0 => String::new(),
-            events => format!(", from the spool: {events}"),
-        };
-        output::line(&format!("{verb}: {}, failed: {}{recovered}", sending.taken, sending.failed));
+        errors.iter().for_each(|error| output::error(error));
+        let recovered =
+            if *recovered == 0 { String::new() } else { format!(", from the spool: {recovered}") };
+        output::line(&format!("{verb}: {accepted}, failed: {failed}{recovered}"));
         Ok(())
     }
 }
 
-/// What the flags say; what they do not say is null, which counts as absent.
+/// Event that the flags describe.
 #[derive(serde::Serialize)]
 struct Body<'a> {
     event_id: Option<&'a str>,
@@ -186,131 +170,7 @@ struct Body<'a> {
     state: Option<Box<RawValue>>,
 }
 
-/// Events on their way, and what became of them.
-struct Sending {
-    publisher: Option<Publisher>,
-    timeout: Duration,
-    bar: ProgressBar,
-    /// Accepted by the publisher, or valid in a dry run.
-    taken: u64,
-    failed: u64,
-    errors: Vec<String>,
-    /// The lines of the last events that were accepted: as many as can be unconfirmed.
-    unconfirmed: VecDeque<(String, u64)>,
-    /// The broker took nothing for too long. Nothing is read after it.
-    stuck: bool,
-}
-
-impl Sending {
-    async fn lines(&mut self, lines: impl BufRead, rules: &Rules, key: Option<&str>) -> anyhow::Result<()> {
-        for (number, line) in (1..).zip(lines.split(b'\n')) {
-            let line = line.context("cannot read the input")?;
-            if !line.trim_ascii().is_empty() {
-                self.line(number, line.trim_ascii(), rules, key).await;
-            }
-            if self.stuck {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Validates one body, and hands it over. A bad one is told and does not stop the rest.
-    async fn line(&mut self, number: u64, body: &[u8], rules: &Rules, key: Option<&str>) {
-        let fresh_id = Uuid::now_v7().to_string();
-        let event = match event(body, &fresh_id, rules, key) {
-            Ok(event) => event,
-            Err(rejection) => return self.fail(number, &rejection),
-        };
-        let Some(publisher) = &self.publisher else {
-            self.taken += 1;
-            return;
-        };
-        self.bar.set_message(publisher.outage().unwrap_or_default());
-        let event_id = event.event_id.clone().into_owned();
-        match publisher.log_wait(event, Instant::now() + self.timeout).await {
-            Ok(()) => {
-                self.taken += 1;
-                self.unconfirmed.push_back((event_id, number));
-                if self.unconfirmed.len() > BUFFER_EVENTS {
-                    self.unconfirmed.pop_front();
-                }
-            }
-            Err(LogError::Invalid(rejection)) => self.fail(number, &rejection),
-            Err(LogError::NoRoom | LogError::Closed) => self.stuck = true,
-        }
-    }
-
-    /// Waits for the broker's confirms. What it has not confirmed in time is told once, with the line from which on to
-    /// publish again.
-    async fn finish(&mut self) -> Outcome {
-        let Some(publisher) = self.publisher.take() else { return Outcome::default() };
-        self.bar.set_message(publisher.outage().unwrap_or_default());
-        let flushed = publisher.flush(self.timeout).await;
-        let why = if flushed.left == 0 && !self.stuck { None } else { Some(trouble(&publisher)) };
-        let CloseReport { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
-        let outcome = Outcome { recovered: publisher.stats().recovered, in_spool };
-        let Some(why) = why else { return outcome };
-        self.taken = self.taken.saturating_sub(left);
-        self.failed += left;
-        if in_spool > 0 {
-            self.errors.push(format!("{in_spool} events wait in the spool ({why}); `cns-events publish` with the same --spool sends them"));
-        }
-        let lost: HashSet<_> = lost.iter().map(String::as_str).collect();
-        let first = self.unconfirmed.iter().find(|(event_id, _)| lost.contains(event_id.as_str()));
-        if let Some((_, line)) = first {
-            self.errors.push(format!(
-                "line {line}: not confirmed: {why}; publish again from here on: an event_id makes it safe"
-            ));
-        }
-        outcome
-    }
-
-    fn fail(&mut self, number: u64, why: &dyn std::fmt::Display) {
-        self.failed += 1;
-        self.errors.push(format!("line {number}: {why}"));
-    }
-}
-
-/// What else is worth a word.
-#[derive(Default)]
-struct Outcome {
-    recovered: u64,
-    in_spool: u64,
-}
-
-/// Why events are not confirmed.
-fn trouble(publisher: &Publisher) -> String {
-    match (publisher.outage(), publisher.stats().returned) {
-        (Some(outage), _) => outage,
-        (None, 0) => "the broker confirms too slowly".to_owned(),
-        (None, _) => "no queue takes them: start a worker, which declares the queue".to_owned(),
-    }
-}
-
-/// Reads a body as the worker would, fills in what a producer may leave out, and finds its routing key.
-fn event<'a>(
-    body: &'a [u8],
-    fresh_id: &'a str,
-    rules: &Rules,
-    key: Option<&'a str>,
-) -> Result<Event<'a>, Rejection> {
-    let message = ReceivedMessage {
-        body,
-        routing_key: key.unwrap_or_default(),
-        message_id: Some(fresh_id),
-        event_type: None,
-        timestamp: None,
-        received_at: Utc::now(),
-    };
-    let mut event = decode(&message, rules)?.event;
-    if key.is_none() {
-        event.routing_key = schema::routing_key(&event.event_type, event.payload.get());
-    }
-    Ok(event)
-}
-
-/// A bar on a terminal, nothing elsewhere.
+/// Returns a progress bar, hidden where stderr is not a terminal.
 fn progress(bytes: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, process};
+use super::failure::Failure;
+use super::process;
 use crate::api::{self, Api, Tokens};
 use crate::config::Config;
 use crate::health::{self, Health};

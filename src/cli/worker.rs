@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, process};
+use super::failure::Failure;
+use super::process;
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, Metrics};
@@ -18,34 +19,29 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     process::stop_on_signals(
         &shutdown,
-        "stopping: the batch in hand is stored, the rest goes back to the queue",
+        "stopping, the current batch is stored and the other messages are requeued",
     )?;
-    let serving_ends = CancellationToken::new();
-    tokio::spawn(health::serve(listener, metrics.registry(), health.clone(), serving_ends.clone()));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker starts");
+    let health_shutdown = CancellationToken::new();
+    tokio::spawn(health::serve(listener, metrics.registry(), health.clone(), health_shutdown.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker started, metrics and health on {listen}");
 
-    let patience = Duration::from_secs(config.worker.shutdown_seconds);
+    let stop_timeout = Duration::from_secs(config.worker.shutdown_seconds);
     let shared =
         Shared { config: Arc::new(config), metrics, health, shutdown: shutdown.clone(), name: name() };
     let ended = tokio::select! {
         ended = worker::run(shared) => ended,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(patience).await } => {
-            tracing::warn!("the stop took too long: what is unsettled goes back to the queue with the connection");
+        () = async { shutdown.cancelled().await; tokio::time::sleep(stop_timeout).await } => {
+            tracing::warn!("stop timed out, the broker requeues the unsettled messages");
             Ok(())
         }
     };
-    serving_ends.cancel();
-    match ended {
-        Ok(()) => {
-            tracing::info!("worker stopped");
-            Ok(())
-        }
-        Err(WorkerError::Topology(problem)) => Err(Failure::Config(problem.to_string())),
-        Err(error) => Err(Failure::Config(error.to_string())),
-    }
+    health_shutdown.cancel();
+    ended.map_err(|error: WorkerError| Failure::Config(error.to_string()))?;
+    tracing::info!("worker stopped");
+    Ok(())
 }
 
-/// Tells the workers of a pool apart: the host (in Kubernetes the pod) and the process.
+/// Returns a name that is unique in the pool: the host (in Kubernetes the pod) and the process id.
 fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::secret::Secret;
 use crate::broker::{BrokerEndpoint, QueueType, Topology};
 use crate::event::PayloadPolicy;
-use crate::store::DatabaseEndpoint;
+use crate::store::read::Reader;
+use crate::store::{DatabaseEndpoint, UrlError};
 
 /// The effective configuration.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -121,6 +122,15 @@ impl Database {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         DatabaseEndpoint::from_url(self.url.expose()).is_ok_and(|database| database.is_plain())
+    }
+
+    /// Returns a reader with one connection.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn reader(&self) -> Result<Reader, UrlError> {
+        let database = DatabaseEndpoint::from_url(self.url.expose())?;
+        Ok(Reader::new(database, 1, self.statement_timeout()))
     }
 
     /// Returns the timeout of each statement.

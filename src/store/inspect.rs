@@ -1,5 +1,4 @@
-//! What an operator has to know about a database: server, login, table. One question, without anything prepared, so that
-//! a pooler can be asked too.
+//! Facts about a database for operators: server, login, table. One query, not prepared, so that it passes any pooler.
 
 use std::time::{Duration, Instant};
 
@@ -10,57 +9,57 @@ use super::endpoint::DatabaseEndpoint;
 use super::failure::StoreFailure;
 use super::migrate;
 
-/// What the database says.
+/// Facts about a database.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The server's version, as it calls it.
+    /// Version of the server, as it reports it.
     pub version: String,
-    /// Whether the connection is encrypted.
+    /// Set where the connection is encrypted.
     pub encrypted: bool,
-    /// A standby, which stores nothing.
+    /// Set for a standby, which cannot store events.
     pub standby: bool,
-    /// `synchronous_commit` and `fsync`: whether a commit is on disk when it is confirmed.
+    /// Set where a commit is on disk when it is confirmed (`synchronous_commit` and `fsync`).
     pub durable: bool,
-    /// The server's clock less this machine's.
+    /// Clock of the server minus clock of this machine.
     pub clock: chrono::Duration,
-    /// The login.
+    /// Login of the connection.
     pub login: String,
-    /// Superuser, `bypassrls` or the table's owner: more than a worker needs.
+    /// Set for a superuser, a login with `bypassrls` or the table's owner: a worker needs less.
     pub powerful: bool,
-    /// Whether the login is a member of `service_role`.
+    /// Set where the login is a member of `service_role`.
     pub service_role: bool,
-    /// Whether the login is a member of `authenticated`.
+    /// Set where the login is a member of `authenticated`.
     pub authenticated: bool,
-    /// The table's, where there is one.
+    /// Facts about the table; `None` where it does not exist.
     pub table: Option<Table>,
-    /// Migrations that are pending; `None` where this login may not ask.
+    /// Pending migrations; `None` where the login cannot read them.
     pub pending: Option<Vec<String>>,
 }
 
-/// What is known of `enrichment_events`.
+/// Facts about `enrichment_events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The login may insert.
+    /// Set where the login may insert.
     pub insert: bool,
-    /// The login may ask the function about `event_id`s.
+    /// Set where the login may execute the lookup of `event_id`s.
     pub lookup: bool,
-    /// The login may read rows.
+    /// Set where the login may read rows.
     pub select: bool,
-    /// Row-level security is enabled.
+    /// Set where row-level security is enabled.
     pub row_security: bool,
-    /// Also for the owner.
+    /// Set where row-level security applies to the owner too.
     pub forced: bool,
-    /// How many of the two policies there are.
+    /// Number of the contract's two policies that exist.
     pub policies: i64,
-    /// What `service_role` may do beside inserting, which is all it should; `None` for nothing.
+    /// Privileges of `service_role` other than insert; `None` where it has no other.
     pub worker_role_excess: Option<String>,
-    /// What `authenticated` may do beside reading, which is all it should; `None` for nothing.
+    /// Privileges of `authenticated` other than select; `None` where it has no other.
     pub reader_role_excess: Option<String>,
-    /// `authenticated` may read.
+    /// Set where `authenticated` may read.
     pub reader_role_reads: bool,
 }
 
-const QUESTION: &str = "
+const QUERY: &str = "
     select current_setting('server_version') as version, \
       coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false) as encrypted, \
       pg_is_in_recovery() as standby, \
@@ -91,16 +90,16 @@ const QUESTION: &str = "
     from (select to_regclass('enrichment_events')::oid as oid) t, \
       (select to_regclass('__diesel_schema_migrations')::oid as oid) m";
 
-/// Asks.
+/// Queries the facts.
 ///
 /// # Errors
-/// As the server or the network gives them.
+/// The failure of the server or the network.
 pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
     let client = database.connect().await?;
-    let (asked_at, asked) = (Utc::now(), Instant::now());
+    let (sent_at, sent) = (Utc::now(), Instant::now());
     let none: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[];
-    let rows = client.query_typed(QUESTION, none).await?;
-    let took = asked.elapsed();
+    let rows = client.query_typed(QUERY, none).await?;
+    let took = sent.elapsed();
     let row = rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?;
     let server: DateTime<Utc> = row.get("clock");
     let table = row.get::<_, bool>("there_is_a_table").then(|| Table {
@@ -120,7 +119,7 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
         encrypted: row.get("encrypted"),
         standby: row.get("standby"),
         durable: row.get("durable"),
-        clock: server - (asked_at + half(took)),
+        clock: server - (sent_at + half(took)),
         login: row.get("login"),
         powerful: row.get("powerful"),
         service_role: row.get("service_role"),
@@ -130,7 +129,7 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
     })
 }
 
-/// The answer was made half-way through the question.
+/// Returns half of the time of a query: the server answered about half-way through it.
 fn half(took: Duration) -> chrono::Duration {
     chrono::Duration::from_std(took / 2).unwrap_or_default()
 }

@@ -13,10 +13,12 @@ mod pauses;
 mod register;
 mod run;
 mod stages;
+mod summary_lines;
 mod text;
 
 pub use describe::{describe, is_line_item};
 pub use event::Event;
 pub use run::{Risks, Run, Summary};
 pub use stages::{Stage, Stages};
+pub use summary_lines::summary_lines;
 pub use text::duration;

@@ -10,7 +10,7 @@ mod show;
 
 use clap::{Args, Subcommand};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 
 #[derive(Debug, Args)]

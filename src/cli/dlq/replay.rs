@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::queue;
 use super::select::Selection;
-use crate::cli::{Failure, output};
+use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::config::Config;
 use crate::dead_letters::{ReplayOptions, ReplayReport, replay};
 
@@ -41,7 +42,7 @@ impl Replay {
         replayed.map_err(anyhow::Error::from)?;
         closed.map_err(anyhow::Error::from)?;
         queue::all_found(&selection.missing(&report.selected()))?;
-        if report.left.is_empty() { Ok(()) } else { Err(Failure::Said) }
+        if report.left.is_empty() { Ok(()) } else { Err(Failure::Reported) }
     }
 
     fn print(&self, ReplayReport { replayed, left }: &ReplayReport) -> anyhow::Result<()> {
@@ -56,7 +57,7 @@ impl Replay {
         }
         for (dead_letter, error) in left {
             let error = error.to_string().lines().map(output::safe).collect::<Vec<_>>().join("\n");
-            output::complain(&format!("cannot replay {}: {error}", dead_letter.id));
+            output::error(&format!("cannot replay {}: {error}", dead_letter.id));
         }
         if self.dry_run {
             output::line(&queue::table(replayed));

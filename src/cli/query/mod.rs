@@ -1,8 +1,7 @@
 //! `cns-events query`: the events of a BOM or a workflow, and recent errors.
 
+mod args;
 mod print;
-mod summary;
-mod tenant;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -10,14 +9,15 @@ use futures_util::TryStreamExt;
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
-use super::{Failure, output, reader, usage};
+use super::failure::{Failure, usage};
+use super::output;
 use crate::config::Config;
 use crate::store::StoreFailure;
 use crate::store::fix::{self, Purpose};
-use crate::store::read::{AccessScope, Cursor, Limits, Query as EventQuery, Reader, TailItem};
+use crate::store::read::{AccessScope, Limits, Query as EventQuery, QueryError, Reader, TailItem};
 use crate::timeline::Run;
+use args::{Options, TenantArgs};
 use print::{Columns, Printer};
-use tenant::TenantArgs;
 
 #[derive(Debug, Args)]
 #[command(
@@ -62,28 +62,6 @@ enum Target {
     },
 }
 
-#[derive(Debug, Args)]
-struct Options {
-    /// Maximum number of events [default: 100, errors 50]
-    #[arg(long, value_name = "1-1000", conflicts_with = "all")]
-    limit: Option<usize>,
-    /// Continue after this cursor
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<Cursor>,
-    /// Print all events, page after page
-    #[arg(long, conflicts_with = "follow")]
-    all: bool,
-    /// Print new events as they are stored, until Ctrl-C
-    #[arg(long, conflicts_with = "cursor")]
-    follow: bool,
-    /// Print the database's query plan instead of events
-    #[arg(long, conflicts_with_all = ["all", "follow", "json"])]
-    explain: bool,
-    /// Print one JSON object a line, with all columns
-    #[arg(long)]
-    json: bool,
-}
-
 impl Query {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
         let (Target::Bom { tenant, options, .. }
@@ -95,7 +73,11 @@ impl Query {
         };
         let query =
             self.event_query(tenant, options).unwrap_or_else(|error| usage(error)).after(options.cursor);
-        let view = View { reader: reader(config)?, scope: tenant.scope(), all_tenants: tenant.all_tenants };
+        let view = View {
+            reader: config.database.reader().map_err(anyhow::Error::from)?,
+            scope: tenant.scope(),
+            all_tenants: tenant.all_tenants,
+        };
         if options.explain {
             let plan = view.reader.explain(&view.scope, &query).await;
             plan.map_err(|failure| view.error(&failure))?.iter().for_each(|line| output::line(line));
@@ -116,11 +98,7 @@ impl Query {
         Ok(())
     }
 
-    fn event_query(
-        &self,
-        tenant: &TenantArgs,
-        options: &Options,
-    ) -> Result<EventQuery, crate::store::read::QueryError> {
+    fn event_query(&self, tenant: &TenantArgs, options: &Options) -> Result<EventQuery, QueryError> {
         match &self.target {
             Target::Bom { bom_id, types, .. } => {
                 tenant.without_filter();

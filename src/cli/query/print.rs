@@ -5,11 +5,10 @@ use std::io::IsTerminal;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
-use super::summary;
 use crate::cli::output;
 use crate::event::EventType;
 use crate::store::read::StoredEvent;
-use crate::timeline::{Summary, describe};
+use crate::timeline::{Summary, describe, summary_lines};
 
 /// Columns beside the time and the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +90,8 @@ impl Printer {
             return Ok(());
         }
         output::line("");
-        for (name, value) in summary::lines(summary) {
+        for (name, value) in summary_lines(summary) {
+            let value = output::safe(&value);
             output::line(&format!("{}  {value}", self.styled(Style::new().bold(), &format!("{name:<9}"))));
         }
         Ok(())

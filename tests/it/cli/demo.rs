@@ -31,7 +31,7 @@ async fn the_demo_stores_every_event_once() {
 
     let output = env.command().args(["demo", "--timeout", "1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("no worker consumes it"), "{}", text(&output));
+    assert!(text(&output).contains("hint: start a worker"), "{}", text(&output));
 }
 
 /// A BOM without part numbers is refused with the names of its columns.

@@ -16,12 +16,12 @@ fn doctor(env: &TestEnv, change: impl FnOnce(&mut Command)) -> (Option<i32>, Vec
     (status.code(), checks)
 }
 
-/// The checks with a status, as `check: found → mend`.
+/// The checks with a status, as `check: found → fix`.
 fn with(checks: &[Value], status: &str) -> Vec<String> {
     checks
         .iter()
         .filter(|check| check["status"] == status)
-        .map(|check| format!("{}: {} → {}", check["check"], check["found"], check["mend"]))
+        .map(|check| format!("{}: {} → {}", check["check"], check["found"], check["fix"]))
         .collect()
 }
 
@@ -66,7 +66,7 @@ async fn doctor_finds_each_fault_and_its_fix_works() {
     env.declare().await;
     let (code, checks) = doctor(&env, |_| {});
     assert_eq!((code, with(&checks, "wrong")), (Some(0), vec![]));
-    assert!(with(&checks, "warning").join("\n").contains("nobody consumes"));
+    assert!(with(&checks, "warning").join("\n").contains("no worker consumes the queue"));
 
     // A binding that is gone, of either queue.
     for (queue, exchange, key) in
@@ -122,12 +122,9 @@ async fn doctor_finds_the_read_apis_faults() {
     let (code, wrong, warnings, checks) = look(&long);
     assert_eq!((code, wrong.as_str(), warnings.as_str()), (Some(0), "", ""));
     let ok = with(&checks, "ok").join("\n");
-    for said in [
-        "is a member of authenticated",
-        "may insert, and not read",
-        "may read, and not write",
-        "sees nothing",
-    ] {
+    for said in
+        ["is a member of authenticated", "may insert and not read", "may read and not write", "sees no event"]
+    {
         assert!(ok.contains(said), "{said}: {ok}");
     }
     assert!(look("").1.contains("neither is set"));
@@ -139,7 +136,7 @@ async fn doctor_finds_the_read_apis_faults() {
                 values ('x', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')";
     env.sql.batch_execute(sick).await.unwrap();
     let (code, wrong, warnings, _) = look(&long);
-    assert!(code == Some(1) && wrong.contains("a tenant that does not exist sees rows"), "{wrong}");
+    assert!(code == Some(1) && wrong.contains("a tenant that does not exist sees events"), "{wrong}");
     assert!(warnings.contains("authenticated may also insert, truncate"), "{warnings}");
     assert!(warnings.contains("service_role may also select"), "{warnings}");
 
@@ -160,7 +157,7 @@ async fn doctor_reports_unreachable_servers() {
     });
     let wrong = with(&checks, "wrong").join("\n");
     assert_eq!(code, Some(1));
-    for found in ["is no member of service_role", "grant service_role to", "may not insert", "42501"] {
+    for found in ["is not a member of service_role", "grant service_role to", "may not insert", "42501"] {
         assert!(wrong.contains(found), "{found} in {wrong}");
     }
     let (code, checks) = doctor(&env, |command| {
@@ -168,7 +165,7 @@ async fn doctor_reports_unreachable_servers() {
         command.env("CNS_EVENTS__AMQP__URI", "amqp://u:hunter2@127.0.0.1:1/%2f");
     });
     let wrong = with(&checks, "wrong").join("\n");
-    assert!(code == Some(1) && wrong.matches("not reached").count() == 2, "{wrong}");
+    assert!(code == Some(1) && wrong.matches("cannot connect").count() == 2, "{wrong}");
     // Something that takes connections and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

@@ -1,13 +1,13 @@
-//! A bill of materials from a CSV, whoever exported it.
+//! A bill of materials from a CSV file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-/// A real board, for those who bring none.
+/// Built-in BOM of a real board.
 const SAMPLE: &str = include_str!("bom.csv");
 
-/// What the columns are called, without case, blanks and punctuation; the first that is found serves.
+/// Names of the columns, without case, blanks and punctuation. The first name that is found is used.
 const PART_NUMBER: [&str; 15] = [
     "mpn",
     "manufacturerpartnumber",
@@ -30,26 +30,38 @@ const MANUFACTURER: [&str; 8] =
 
 /// One line of a BOM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) mpn: String,
-    pub(super) manufacturer: Option<String>,
+pub struct Line {
+    /// Manufacturer part number.
+    pub mpn: String,
+    /// Manufacturer.
+    pub manufacturer: Option<String>,
 }
 
-/// A BOM and where it came from.
+/// A BOM and the name of its file.
 #[derive(Debug)]
-pub(super) struct Bom {
-    pub(super) name: String,
-    pub(super) lines: Vec<Line>,
+pub struct Bom {
+    /// Name of the file.
+    pub name: String,
+    /// Lines with a part number.
+    pub lines: Vec<Line>,
     /// Lines of the file without a part number (headings, fiducials, blank lines).
-    pub(super) skipped: usize,
+    pub skipped: usize,
 }
 
 impl Bom {
-    pub(super) fn sample() -> anyhow::Result<Self> {
+    /// Returns the built-in BOM.
+    ///
+    /// # Errors
+    /// None: it is tested.
+    pub fn sample() -> anyhow::Result<Self> {
         parse("the built-in sample board", SAMPLE.as_bytes())
     }
 
-    pub(super) fn open(path: &PathBuf) -> anyhow::Result<Self> {
+    /// Reads a CSV file.
+    ///
+    /// # Errors
+    /// It cannot be read, or has no column or no line with part numbers.
+    pub fn open(path: &PathBuf) -> anyhow::Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
         parse(&name, &bytes)
@@ -57,21 +69,20 @@ impl Bom {
 }
 
 fn parse(name: &str, bytes: &[u8]) -> anyhow::Result<Bom> {
-    // Excel writes Windows-1252 or UTF-8 with a byte order mark; part numbers are ASCII in both.
+    // Excel writes Windows-1252, or UTF-8 with a byte order mark. Part numbers are ASCII in both.
     let text = String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes));
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter(&text))
         .flexible(true)
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
-    let header = reader.headers().with_context(|| format!("{name} is no CSV"))?.clone();
+    let header = reader.headers().with_context(|| format!("{name} is not a CSV file"))?.clone();
     let find = |names: &[&str]| {
         names.iter().find_map(|wanted| header.iter().position(|found| normalized(found) == *wanted))
     };
     let Some(part_number) = find(&PART_NUMBER) else {
         bail!(
-            "{name} has no column with part numbers: it has {}. One of them has to be called MPN, \
-             Manufacturer Part Number, Part Number or the like",
+            "{name} has no column with part numbers, only {}\nhint: name the column MPN, Manufacturer Part Number or Part Number",
             header.iter().map(|found| format!("\"{found}\"")).collect::<Vec<_>>().join(", ")
         );
     };
@@ -96,7 +107,7 @@ fn parse(name: &str, bytes: &[u8]) -> anyhow::Result<Bom> {
     Ok(bom)
 }
 
-/// The character that the header line has most of.
+/// Returns the delimiter that occurs most often in the header line.
 fn delimiter(text: &str) -> u8 {
     let header = text.lines().next().unwrap_or_default();
     let count = |delimiter: u8| header.bytes().filter(|byte| *byte == delimiter).count();
@@ -132,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_part_numbers_says_what_it_has() {
+    fn an_error_lists_the_columns_of_the_file() {
         let error = parse("x.csv", b"Value,Footprint\n10k,0603\n").unwrap_err().to_string();
         assert!(error.contains("\"Value\", \"Footprint\""), "{error}");
         let error = parse("x.csv", b"MPN\n\n").unwrap_err().to_string();

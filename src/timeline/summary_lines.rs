@@ -1,19 +1,20 @@
-//! A workflow's state as lines of text.
+//! A run's summary as lines of text.
 
 use chrono::{DateTime, Utc};
 
-use crate::cli::output;
-use crate::timeline::{Summary, duration};
+use super::run::Summary;
+use super::text::duration;
 
-/// Returns the name and the value of each line.
-pub(super) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("workflow", output::safe(summary.workflow_id.as_deref().unwrap_or("-")))];
+/// Returns the name and the value of each line. Values may contain any characters of the producer.
+#[must_use]
+pub fn summary_lines(summary: &Summary) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("workflow", summary.workflow_id.clone().unwrap_or_else(|| "-".to_owned()))];
     for bom_id in &summary.bom_ids {
         lines.push(("bom", bom_id.to_string()));
     }
-    lines.push(("status", output::safe(&summary.status)));
+    lines.push(("status", summary.status.clone()));
     if let Some(stage) = &summary.stage {
-        lines.push(("stage", output::safe(stage)));
+        lines.push(("stage", stage.clone()));
     }
     lines.push(("progress", progress(summary)));
     lines.push(("errors", errors(summary)));
@@ -25,7 +26,7 @@ pub(super) fn lines(summary: &Summary) -> Vec<(&'static str, String)> {
             (None, Some(_)) => "done".to_owned(),
             (None, None) => "not done".to_owned(),
         };
-        lines.push(("took", format!("{}: {took}", output::safe(&stage.stage))));
+        lines.push(("took", format!("{}: {took}", stage.stage)));
     }
     let (first, last) = (summary.first_at, summary.last_at);
     let whole = duration((last - first).num_milliseconds() as f64);
@@ -54,7 +55,7 @@ fn progress(summary: &Summary) -> String {
 
 fn errors(summary: &Summary) -> String {
     match &summary.last_error {
-        Some(last) => format!("{}, the last: {}", summary.errors, output::safe(last)),
+        Some(last) => format!("{}, the last: {}", summary.errors, last),
         None => "none".to_owned(),
     }
 }

@@ -1,11 +1,11 @@
-//! The tenant that a query reads as.
+//! Arguments that all queries share.
 
 use clap::Args;
 use uuid::Uuid;
 
-use crate::cli::usage;
+use crate::cli::failure::usage;
 use crate::event::tenant_of;
-use crate::store::read::AccessScope;
+use crate::store::read::{AccessScope, Cursor};
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
@@ -42,4 +42,26 @@ impl TenantArgs {
             usage("--organization selects the tenant here: leave out --tenant or --all-tenants")
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Maximum number of events [default: 100, errors 50]
+    #[arg(long, value_name = "1-1000", conflicts_with = "all")]
+    pub(super) limit: Option<usize>,
+    /// Continue after this cursor
+    #[arg(long, value_name = "CURSOR")]
+    pub(super) cursor: Option<Cursor>,
+    /// Print all events, page after page
+    #[arg(long, conflicts_with = "follow")]
+    pub(super) all: bool,
+    /// Print new events as they are stored, until Ctrl-C
+    #[arg(long, conflicts_with = "cursor")]
+    pub(super) follow: bool,
+    /// Print the database's query plan instead of events
+    #[arg(long, conflicts_with_all = ["all", "follow", "json"])]
+    pub(super) explain: bool,
+    /// Print one JSON object a line, with all columns
+    #[arg(long)]
+    pub(super) json: bool,
 }

@@ -1,6 +1,6 @@
-//! A whole workflow, event by event, as CNS would publish it for a BOM.
+//! The events of a workflow, as CNS publishes them for a BOM.
 //!
-//! What suppliers answer is made up from the part number, the same each time; the events are the real ones.
+//! The answers of suppliers are made up from the part number, the same each time. The events are real.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::event::payload::{
 };
 use crate::event::{Event, Payload, Workflow, WorkflowState, empty_object};
 
-/// What a supplier would say about a part.
+/// Made-up answer of a supplier about a part.
 struct Answer {
     status: MatchStatus,
     confidence: f64,
@@ -23,7 +23,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Made up, and the same for the same part (FNV-1a of its number).
+    /// Returns the answer, which is the same for the same part number (FNV-1a of it).
     fn about(line: &Line) -> Answer {
         let hash = line.mpn.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -42,7 +42,7 @@ impl Answer {
     }
 }
 
-/// Writes the events down, one after the other.
+/// Writer of the events, one after the other.
 struct Script<'a> {
     workflow: &'a Workflow,
     events: Vec<Event<'a>>,
@@ -122,7 +122,7 @@ impl Script<'_> {
     }
 }
 
-/// The whole workflow of a BOM, in order.
+/// Returns the events of a BOM's workflow, in order.
 pub(super) fn write<'w>(workflow: &'w Workflow, bom: &Bom) -> Result<Vec<Event<'w>>, serde_json::Error> {
     let total = bom.lines.len();
     let mut script = Script {

@@ -1,22 +1,22 @@
-//! The database: reached, durable, its clock, migrations, privileges, row-level security, and whether a row can be stored, or read
-//! by its tenant alone.
+//! Checks of the database: connection, durability, clock, migrations, privileges, row-level security, and an insert or a read.
 
 use uuid::Uuid;
 
-use super::{Patient, Report};
+use super::report::Report;
+use super::service::Service;
 use crate::config::Config;
 use crate::store::fix::{Purpose, fix};
 use crate::store::inspect::{Facts, Table, facts};
 use crate::store::read::{AccessScope, Reader};
 use crate::store::{DatabaseEndpoint, StoreFailure, Writer};
 
-/// More than this between the clocks, and latencies mean nothing.
-const CLOCK: chrono::Duration = chrono::Duration::seconds(1);
+/// Difference of the clocks from which latencies are meaningless.
+const MAX_CLOCK_DIFFERENCE: chrono::Duration = chrono::Duration::seconds(1);
 
-/// The two policies of the contract.
+/// Number of policies in the contract.
 const POLICIES: i64 = 2;
 
-pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient) {
+pub(super) async fn check(report: &mut Report, config: &Config, service: Service) {
     let database = match DatabaseEndpoint::from_url(config.database.url.expose()) {
         Ok(database) => database,
         Err(error) => return report.wrong("database", error.to_string(), "set database.url (DATABASE_URL)"),
@@ -26,7 +26,7 @@ pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient
         Err(failure) => {
             return report.wrong(
                 "database",
-                format!("not reached: {failure}"),
+                format!("cannot connect: {failure}"),
                 "check database.url (DATABASE_URL), that PostgreSQL runs, and its pg_hba.conf",
             );
         }
@@ -39,12 +39,12 @@ pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient
             if facts.encrypted { "encrypted" } else { "not encrypted" }
         ),
     );
-    match patient {
-        Patient::Worker => {
+    match service {
+        Service::Worker => {
             primary(report, &facts);
             worker_login(report, &facts);
         }
-        Patient::Serve => reader_login(report, &facts),
+        Service::Serve => reader_login(report, &facts),
     }
     migrations(report, &facts);
     match &facts.table {
@@ -54,14 +54,14 @@ pub(super) async fn check(report: &mut Report, config: &Config, patient: Patient
         }
         None if facts.pending.as_ref().is_some_and(Vec::is_empty) => report.wrong(
             "table",
-            "enrichment_events is not there, though its migrations are recorded",
-            "restore it from a backup; or, for an empty one: drop table __diesel_schema_migrations; then cns-events migrate",
+            "enrichment_events does not exist, but its migrations are recorded",
+            "restore it from a backup; or, for an empty table: drop table __diesel_schema_migrations; then run `cns-events migrate`",
         ),
-        None => {} // said by the migrations
+        None => {} // the check of the migrations reports it
     }
-    match patient {
-        Patient::Worker => storing(report, config, database).await,
-        Patient::Serve => reading(report, config, database).await,
+    match service {
+        Service::Worker => storing(report, config, database).await,
+        Service::Serve => reading(report, config, database).await,
     }
 }
 
@@ -74,15 +74,15 @@ async fn storing(report: &mut Report, config: &Config, database: DatabaseEndpoin
     }
 }
 
-/// Reads as a tenant that nobody has: what it sees, everybody does.
+/// Reads as a tenant that does not exist: every tenant sees the events that this one sees.
 async fn reading(report: &mut Report, config: &Config, database: DatabaseEndpoint) {
     let reader = Reader::new(database, 1, config.database.statement_timeout());
     match reader.sees_any_event(&AccessScope::tenant(Uuid::now_v7())).await {
-        Ok(false) => report.ok("reading", "a tenant that does not exist sees nothing"),
+        Ok(false) => report.ok("reading", "a tenant that does not exist sees no event"),
         Ok(true) => report.wrong(
             "reading",
-            "a tenant that does not exist sees rows: a policy of the table shows them to everybody",
-            "select policyname, roles, qual from pg_policies where tablename = 'enrichment_events'; and drop what is too wide",
+            "a tenant that does not exist sees events: a policy of the table shows them to every tenant",
+            "select policyname, roles, qual from pg_policies where tablename = 'enrichment_events'; and drop the policy that is too wide",
         ),
         Err(failure) => {
             report.wrong("reading", failure.to_string(), fix_or_log(&failure, Purpose::Read));
@@ -91,15 +91,15 @@ async fn reading(report: &mut Report, config: &Config, database: DatabaseEndpoin
 }
 
 fn fix_or_log(failure: &StoreFailure, purpose: Purpose) -> &'static str {
-    fix(failure, purpose).unwrap_or("look at the server's log")
+    fix(failure, purpose).unwrap_or("check the server's log")
 }
 
-/// What a database has to be to be stored into.
+/// Checks that the server can store events durably.
 fn primary(report: &mut Report, facts: &Facts) {
     if facts.standby {
         report.wrong(
             "primary",
-            "this is a standby, which stores nothing",
+            "the server is a standby, which cannot store events",
             "point database.url at the primary",
         );
     }
@@ -108,20 +108,20 @@ fn primary(report: &mut Report, facts: &Facts) {
     } else {
         report.wrong(
             "durability",
-            "a commit is confirmed before it is on disk: events would be acknowledged and lost",
+            "a commit is confirmed before it is on disk: acknowledged events can be lost",
             format!(
-                "alter system set synchronous_commit = on; alter system set fsync = on; select pg_reload_conf(); and, where it was set \
-                 for them alone: alter role {} reset synchronous_commit; alter database … reset synchronous_commit",
+                "alter system set synchronous_commit = on; alter system set fsync = on; select pg_reload_conf(); also, if it \
+                 is set for the role or the database: alter role {} reset synchronous_commit; alter database … reset synchronous_commit",
                 facts.login
             ),
         );
     }
     let seconds = facts.clock.num_milliseconds() as f64 / 1000.0;
-    if facts.clock.abs() > CLOCK {
+    if facts.clock.abs() > MAX_CLOCK_DIFFERENCE {
         report.warning(
             "clock",
-            format!("the database's clock is {seconds:+.1} s off this machine's"),
-            "run NTP on both: latencies are measured between them",
+            format!("the database's clock differs from this machine's by {seconds:+.1} s"),
+            "run NTP on both machines: latencies are measured between them",
         );
     } else {
         report.ok("clock", format!("{seconds:+.3} s between the database and this machine"));
@@ -130,10 +130,11 @@ fn primary(report: &mut Report, facts: &Facts) {
 
 fn migrations(report: &mut Report, facts: &Facts) {
     match &facts.pending {
-        None => report.ok("migrations", "this login may not ask which have run; what follows tells"),
+        None => report
+            .ok("migrations", "this login cannot read which have run; the next checks find what is missing"),
         Some(pending) if pending.is_empty() => report.ok("migrations", "up to date"),
         Some(pending) => {
-            report.wrong("migrations", format!("pending: {}", pending.join(", ")), "cns-events migrate")
+            report.wrong("migrations", format!("pending: {}", pending.join(", ")), "run `cns-events migrate`")
         }
     }
 }
@@ -143,7 +144,7 @@ fn worker_login(report: &mut Report, facts: &Facts) {
     if facts.powerful {
         report.warning(
             "login",
-            format!("{login} is a superuser, the table's owner or exempt from row-level security: more than a worker needs"),
+            format!("{login} is a superuser, the table's owner or exempt from row-level security: a worker needs less"),
             "create role cns_worker login password '…' in role service_role; and use it in database.url",
         );
     } else if facts.service_role {
@@ -151,19 +152,19 @@ fn worker_login(report: &mut Report, facts: &Facts) {
     } else {
         report.wrong(
             "login",
-            format!("{login} is no member of service_role"),
+            format!("{login} is not a member of service_role"),
             format!("grant service_role to {login}"),
         );
     }
     let Some(table) = &facts.table else { return };
     match (table.insert, table.lookup) {
-        (true, true) => report.ok("privileges", "may insert, and ask about event_ids"),
+        (true, true) => report.ok("privileges", "the login may insert, and look up event_ids"),
         (insert, _) => report.wrong(
             "privileges",
             if insert {
-                "may not execute enrichment_events_lookup"
+                "the login may not execute enrichment_events_lookup"
             } else {
-                "may not insert into enrichment_events"
+                "the login may not insert into enrichment_events"
             },
             "grant insert on enrichment_events to service_role; \
              grant execute on function enrichment_events_lookup(text[]) to service_role; grant service_role to the login",
@@ -188,7 +189,7 @@ fn reader_login(report: &mut Report, facts: &Facts) {
         };
         report.warning(
             "login",
-            format!("{login} {more}: more than a reader needs"),
+            format!("{login} {more}: a reader needs less"),
             "create role cns_reader login password '…' in role authenticated; and use it in database.url",
         );
     } else if facts.authenticated {
@@ -196,26 +197,24 @@ fn reader_login(report: &mut Report, facts: &Facts) {
     } else {
         report.wrong(
             "login",
-            format!("{login} is no member of authenticated"),
+            format!("{login} is not a member of authenticated"),
             format!("grant authenticated to {login}"),
         );
     }
 }
 
-/// What each of the two roles may do, whoever asks.
+/// Checks the privileges of the two roles.
 fn roles(report: &mut Report, table: &Table) {
     match &table.worker_role_excess {
-        None => report.ok("worker's role", "service_role may insert, and not read"),
+        None => report.ok("worker's role", "service_role may insert and not read"),
         Some(excess) => report.warning(
             "worker's role",
             format!("service_role may also {excess}"),
-            "where nothing else of yours needs it: revoke select, update, delete, truncate on enrichment_events from service_role",
+            "if no other service needs it: revoke select, update, delete, truncate on enrichment_events from service_role",
         ),
     }
     match &table.reader_role_excess {
-        None if table.reader_role_reads => {
-            report.ok("reader's role", "authenticated may read, and not write")
-        }
+        None if table.reader_role_reads => report.ok("reader's role", "authenticated may read and not write"),
         None => report.wrong(
             "reader's role",
             "authenticated may not read",
@@ -243,8 +242,8 @@ fn row_level_security(report: &mut Report, table: &Table) {
     } else {
         report.warning(
             "row-level security",
-            "enabled with both policies, and not forced: the table's owner sees every tenant",
-            "alter table enrichment_events force row level security, when nobody writes as the owner any more",
+            "enabled with both policies, but not forced: the table's owner sees every tenant",
+            "once no service writes as the owner: alter table enrichment_events force row level security",
         );
     }
 }

@@ -1,0 +1,119 @@
+//! `cns-events demo`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output;
+use crate::config::Config;
+use crate::demo::{Bom, Report, Scenario, TypeCount};
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Read the BOM from this CSV file; its part-number and manufacturer columns are found by their usual names
+    #[arg(long, value_name = "FILE")]
+    bom: Option<PathBuf>,
+    /// Publish the workflow as this organization's
+    #[arg(long, value_name = "ID", default_value = "demo-organization")]
+    organization_id: String,
+    /// Publish over this many connections
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    connections: u8,
+    /// Wait at most this long for the pool, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
+        let scenario = Scenario {
+            config,
+            bom: self.bom.as_ref().map_or_else(Bom::sample, Bom::open)?,
+            organization_id: &self.organization_id,
+            connections: self.connections,
+            timeout: Duration::from_secs(self.timeout),
+        };
+        let bar = output::bar(0, "events");
+        let report = scenario
+            .run(&|published, all| {
+                bar.set_length(all as u64);
+                bar.set_position(published as u64);
+            })
+            .await;
+        bar.finish_and_clear();
+        let report = report?;
+        let metrics = format!("http://{}/metrics", config.http.listen);
+        if self.json {
+            print_json(&report, &metrics)?;
+        } else {
+            print(&report, &metrics);
+        }
+        if report.is_complete() { Ok(()) } else { Err(Failure::Reported) }
+    }
+}
+
+fn print(report: &Report, metrics: &str) {
+    output::line(&format!("BOM {} ({})\n", report.bom_id, output::safe(&report.bom)));
+    let mut table = output::table(["event type", "published", "stored", "duplicates"]);
+    let total = TypeCount {
+        name: "total",
+        published: report.types.iter().map(|count| count.published).sum(),
+        stored: report.types.iter().map(|count| count.stored).sum(),
+    };
+    for count in report.types.iter().chain([&total]) {
+        let [published, stored, duplicates] =
+            [count.published, count.stored, count.duplicates()].map(|number| number.to_string());
+        table.add_row([count.name.to_owned(), published, stored, duplicates]);
+    }
+    output::line(&table.to_string());
+
+    output::line("\nTimeline");
+    let mut table = output::table(["time (UTC)", "event", "description"]);
+    for row in report.timeline() {
+        let time = row.at.format("%H:%M:%S%.3f").to_string();
+        table.add_row([time, row.event_type, output::safe(&row.text)]);
+    }
+    output::line(&table.to_string());
+
+    if let Some(state) = report.final_state() {
+        output::line(&format!("\nFinal state        {}", output::safe(state.get())));
+    }
+    output::line(&match report.latency {
+        Some(latency) => {
+            format!("Publish to commit  p50 {:.1} ms, p99 {:.1} ms", latency.p50 * 1e3, latency.p99 * 1e3)
+        }
+        None => "Publish to commit  unknown: the server has track_commit_timestamp = off".to_owned(),
+    });
+    output::line(&format!("Metrics            {metrics}"));
+    output::line(&if report.is_complete() {
+        format!("\nOK: {} events, each stored exactly once; the queue is empty.", report.events)
+    } else {
+        let ids = &report.not_stored_once;
+        format!("\nFAILED: {} events are not stored exactly once: {}", ids.len(), ids.join(", "))
+    });
+}
+
+fn print_json(report: &Report, metrics: &str) -> anyhow::Result<()> {
+    let counts = |count: &TypeCount| {
+        let duplicates = count.duplicates();
+        json!({"published": count.published, "stored": count.stored, "duplicates": duplicates})
+    };
+    let types: BTreeMap<_, _> = report.types.iter().map(|count| (count.name, counts(count))).collect();
+    output::json(&json!({
+        "bom_id": report.bom_id,
+        "complete": report.is_complete(),
+        "events": report.events,
+        "types": types,
+        "not_stored_once": report.not_stored_once,
+        "state": report.final_state(),
+        "publish_to_commit_seconds": report.latency.map(|latency| json!({"p50": latency.p50, "p99": latency.p99})),
+        "metrics": metrics,
+    }))
+}
