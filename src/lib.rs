@@ -12,6 +12,7 @@
 //! | [`event`] | the contract as types: event types, payloads, decoding, rejections, header names; no I/O |
 //! | [`message`] | conversion between an AMQP message and an event |
 //! | [`publisher`] | accepts an event immediately and delivers it; needs the broker, never the store |
+//! | [`publisher_metrics`] | a publisher's counts for Prometheus (feature `prometheus`) |
 //! | [`amqp`] | AMQP as bytes, for messages that have to arrive as they are: consuming, browsing, publishing under confirms |
 //! | [`broker`] | endpoint, topology, version; never names Diesel |
 //! | [`dead_letters`] | messages that could not be stored: the worker publishes them, the operator reads and replays them |
@@ -33,7 +34,10 @@ pub mod amqp;
 pub mod api;
 #[cfg(feature = "publisher")]
 mod backoff;
-#[cfg(feature = "publisher")]
+#[cfg(all(feature = "publisher", not(feature = "service")))]
+#[path = "broker/light.rs"]
+pub mod broker;
+#[cfg(feature = "service")]
 pub mod broker;
 #[cfg(feature = "service")]
 pub mod cli;
@@ -61,6 +65,8 @@ pub mod metrics;
 mod named;
 #[cfg(feature = "publisher")]
 pub mod publisher;
+#[cfg(feature = "prometheus")]
+pub mod publisher_metrics;
 #[cfg(feature = "service")]
 mod retry_budget;
 #[cfg(feature = "service")]

@@ -86,7 +86,7 @@ impl EncodedEvent {
             decode(&incoming, rules)?.schema_violation
         };
         let priority = event.priority();
-        let event_type = match event.kind() {
+        let event_type = match event.known_type() {
             Some(kind) => Cow::Borrowed(kind.name()),
             None => Cow::Owned(event.event_type.into_owned()),
         };

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::Connection;
+use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Connection, ExchangeKind};
 
+use super::exchange::declare_exchange;
 use super::{BrokerEndpoint, Version, failure};
 use crate::amqp::AmqpError;
 
@@ -126,7 +127,7 @@ impl Topology {
             let queue = &self.dead_letter_queue;
             tracing::warn!(
                 queue,
-                "dead letters are gone after twenty looks, unless a policy says otherwise: an older broker made the queue; see `cns-events doctor`"
+                "the broker drops a dead letter that was read 20 times, unless a policy sets another limit\nhint: run `cns-events doctor`"
             );
         }
         self.bind(connection, &self.dead_letter_queue, &self.dead_letter_exchange, "#").await?;
@@ -173,20 +174,11 @@ impl Topology {
     }
 
     pub(super) async fn exchange(&self, connection: &Connection, name: &str) -> Result<(), TopologyError> {
-        let channel = connection.create_channel().await?;
-        let options = ExchangeDeclareOptions {
-            durable: true,
-            passive: self.passive,
-            ..ExchangeDeclareOptions::default()
-        };
-        channel
-            .exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default())
-            .await
-            .map_err(|error| refused(error, &format!("exchange {name}")))?;
-        Ok(channel.close(200, "done".into()).await?)
+        let declared = declare_exchange(connection, name.into(), self.passive).await;
+        declared.map_err(|error| refused(error, &format!("exchange {name}")))
     }
 
-    /// A refused declaration closes its channel, so each has one of its own.
+    /// Declares a queue. A refused declaration closes its channel, so that it uses a channel of its own.
     async fn queue(
         &self,
         connection: &Connection,
@@ -299,17 +291,15 @@ fn refused(error: lapin::Error, what: &str) -> TopologyError {
         Some((code, answer)) if failure::classify(code) == failure::Class::Operator => (code, answer),
         _ => return error.into(),
     };
-    let remedy = match code {
-        404 => "It has to be made first, or set amqp.declare = \"active\"",
-        403 | 530 => {
-            "Grant the user configure permission, or make it beforehand and set amqp.declare = \"passive\""
-        }
+    let fix = match code {
+        404 => "create it, or set amqp.declare = \"active\"",
+        403 | 530 => "grant the user configure permission, or create it and set amqp.declare = \"passive\"",
         _ => {
-            "Delete it (once it is empty), set the matching amqp.* keys, or set amqp.declare = \"passive\" to take it as it is"
+            "set the amqp.* keys to its arguments, delete it once it is empty, or set amqp.declare = \"passive\""
         }
     };
     let reason = answer.get_message().as_str();
-    TopologyError::Mismatch { code, reason: format!("{what}: the broker says {reason}. {remedy}.") }
+    TopologyError::Mismatch { code, reason: format!("{what}: {reason}\nhint: {fix}") }
 }
 
 #[cfg(test)]

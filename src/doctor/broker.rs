@@ -3,7 +3,8 @@
 use super::report::Report;
 use crate::amqp::AmqpError;
 use crate::broker::{
-    BrokerEndpoint, Declared, Inspected, MAX_PROBE_READS, Route, State, Version, drain_probes, probe_route,
+    BrokerEndpoint, Declared, Inspected, MAX_PROBE_READS, Route, State, Topology, Version, drain_probes,
+    probe_route,
 };
 use crate::config::Config;
 
@@ -37,24 +38,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
     report.ok("broker", format!("connected, {encrypted}"));
     let topology = amqp.topology();
     let version = Version::ask(&broker).await.ok().flatten();
-    match version {
-        None => report.warning(
-            "version",
-            "the broker does not report it",
-            "none needed: it only decides about priorities",
-        ),
-        Some(version) if version < OLDEST => report.warning(
-            "version",
-            format!("RabbitMQ {version} is older than the oldest tested version ({OLDEST})"),
-            "upgrade RabbitMQ",
-        ),
-        Some(version) => {
-            report.ok(
-                "version",
-                format!("RabbitMQ {version}; priorities: {}", topology.priorities(Some(version))),
-            );
-        }
-    }
+    check_version(report, version, &topology);
     let inspected = match topology.inspect(&connection, version).await {
         Ok(inspected) => inspected,
         Err(error) => {
@@ -88,6 +72,27 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         }
     }
     routes(report, config, &broker, waiting).await;
+}
+
+fn check_version(report: &mut Report, version: Option<Version>, topology: &Topology) {
+    match version {
+        None => report.warning(
+            "version",
+            "the broker does not report it",
+            "none needed: it only decides about priorities",
+        ),
+        Some(version) if version < OLDEST => report.warning(
+            "version",
+            format!("RabbitMQ {version} is older than the oldest tested version ({OLDEST})"),
+            "upgrade RabbitMQ",
+        ),
+        Some(version) => {
+            report.ok(
+                "version",
+                format!("RabbitMQ {version}; priorities: {}", topology.priorities(Some(version))),
+            );
+        }
+    }
 }
 
 fn pool_queue(report: &mut Report, object: &str, Declared { ready, consumers, .. }: Declared) {

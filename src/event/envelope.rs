@@ -64,14 +64,14 @@ pub struct Event<'a, P = Cow<'a, RawValue>> {
 impl<'a, P: Serialize> Event<'a, P> {
     /// Returns the known type of this event.
     #[must_use]
-    pub fn kind(&self) -> Option<EventType> {
+    pub fn known_type(&self) -> Option<EventType> {
         EventType::from_name(&self.event_type)
     }
 
     /// Returns the AMQP priority: the priority of a known type, else [`DEFAULT_PRIORITY`].
     #[must_use]
     pub fn priority(&self) -> u8 {
-        self.kind().map_or(DEFAULT_PRIORITY, |known| known.priority(&self.routing_key))
+        self.known_type().map_or(DEFAULT_PRIORITY, |known| known.priority(&self.routing_key))
     }
 
     /// Returns whether the worker will store the event; `body` is its serialized form, and its state and payload are objects.

@@ -15,18 +15,37 @@ pub use prune::PruneMetrics;
 pub use table::Family;
 pub use worker::Metrics;
 
-/// Returns the metrics of the worker, of the read API and of retention, each family once, sorted by name.
+use crate::publisher_metrics::{COUNTERS, GAUGES, PREFIX};
+
+/// Returns the metrics of the worker, the read API, retention and the publisher, each family once, sorted by name.
 ///
 /// Every process also exports `process_…`, as the client libraries of Prometheus define it.
 #[must_use]
 pub fn reference() -> Vec<Family> {
     let build = table::build_info().map(|info| table::families("Gauge", &info)).unwrap_or_default();
-    let mut families =
-        [build, Metrics::new().families(), ApiMetrics::new().families(), PruneMetrics::new().families()]
-            .concat();
+    let mut families = [
+        build,
+        Metrics::new().families(),
+        ApiMetrics::new().families(),
+        PruneMetrics::new().families(),
+        publisher(),
+    ]
+    .concat();
     families.sort_by(|one, other| one.name.cmp(&other.name));
     families.dedup_by(|one, other| one.name == other.name);
     families
+}
+
+/// Returns the families of a publisher, which a producer registers.
+fn publisher() -> Vec<Family> {
+    let family = |name: &str, kind: &'static str, help: &str| Family {
+        name: format!("{PREFIX}{name}"),
+        kind,
+        labels: Vec::new(),
+        help: help.to_owned(),
+    };
+    let counters = COUNTERS.iter().map(|(name, help, _)| family(name, "counter", help));
+    counters.chain(GAUGES.iter().map(|(name, help, _)| family(name, "gauge", help))).collect()
 }
 
 /// Returns the metrics of a registry in the Prometheus text format.

@@ -1,4 +1,4 @@
-//! The line in which events wait for the background task: the one thing that callers touch.
+//! Buffer of events between the callers and the publisher's thread. Callers touch nothing else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,45 +9,45 @@ use tokio::time::Instant;
 
 use crate::message::EncodedEvent;
 
-/// How often the keeper looks for events while it has to keep all of them: what comes in between is one commit.
+/// Interval at which the keeper looks for events while it has to spool all of them: the events of an interval are one commit.
 const KEEPER_TICK: Duration = Duration::from_millis(5);
 
-/// After that long without an event nobody looks any more, and the next caller has to wake them.
+/// Time without an event after which sender and keeper stop looking, and the next caller wakes them.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Bounded in events and bytes. What the sender has taken and the broker has not confirmed still counts: it may
-/// have to come back.
+/// Buffer that is limited in events and bytes. Events that the sender has taken and the broker has not confirmed count too, because
+/// they may return.
 #[derive(Debug)]
 pub(super) struct Buffer {
     state: Mutex<State>,
     max_events: usize,
     max_bytes: usize,
-    /// There is something to send.
+    /// Notified when there are events to send.
     pub(super) work: Notify,
-    /// There is something to keep.
+    /// Notified when there are events to spool.
     keep: Notify,
-    /// There is room again.
+    /// Notified when there is room again.
     pub(super) room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Sizes and events. To ask an event for its size would be a cache miss for each, while callers wait for the lock.
+    /// Sizes and events. Reading the size from each event would be a cache miss, while callers wait for the lock.
     waiting: VecDeque<(usize, Arc<EncodedEvent>)>,
     waiting_bytes: usize,
     held: usize,
     held_bytes: usize,
     closed: bool,
     accepted: u64,
-    /// The keeper has to keep every event.
+    /// Set while the keeper has to spool every event.
     spooling: bool,
-    /// The sender has to be woken.
+    /// Set while the sender has to be woken.
     sender_sleeps: bool,
-    /// The keeper has to be woken.
+    /// Set while the keeper has to be woken.
     keeper_sleeps: bool,
 }
 
-/// An event was not accepted.
+/// Reason why an event was not accepted.
 #[derive(Debug)]
 pub(super) enum BufferFull {
     /// There is no room for it.
@@ -68,12 +68,12 @@ impl Buffer {
         }
     }
 
-    /// Nothing here panics while it holds the lock, so that what it guards is whole even then.
+    /// Takes the lock. No code panics while it holds the lock, so that a poisoned state is consistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts an event, or gives it back. Never waits for anything but another caller.
+    /// Accepts an event, or returns it. Waits only for the lock of another caller.
     pub(super) fn push(&self, message: Arc<EncodedEvent>) -> Result<(), BufferFull> {
         let size = message.size();
         let (wake_sender, wake_keeper) = {
@@ -102,19 +102,19 @@ impl Buffer {
         Ok(())
     }
 
-    /// Resolves when there may be something to send. Looks at every tick while events keep coming: to wake the sender
-    /// costs a caller several microseconds.
+    /// Waits until there may be events to send. Looks at every tick while events keep coming: waking the sender costs a caller
+    /// several microseconds.
     pub(super) async fn something_to_send(&self, tick: Duration) {
         self.look(&self.work, tick, |_| true, |state| &mut state.sender_sleeps).await;
     }
 
-    /// Resolves when there may be something to keep.
+    /// Waits until there may be events to spool.
     pub(super) async fn something_to_keep(&self) {
         let wanted = |state: &State| self.keeper_wanted(state);
         self.look(&self.keep, KEEPER_TICK, wanted, |state| &mut state.keeper_sleeps).await;
     }
 
-    /// Looks for wanted events at every tick, and after a quiet while sleeps until somebody calls.
+    /// Looks for wanted events at every tick; after [`QUIET`] without any it sleeps until `call` is notified.
     async fn look(
         &self,
         call: &Notify,
@@ -139,14 +139,14 @@ impl Buffer {
         }
     }
 
-    /// All events are the keeper's, or the buffer is half full by either bound: the spool needs the other half for what
-    /// comes while it writes.
+    /// Returns whether the keeper has to spool events: all of them, or because the buffer is half full by either limit. The other
+    /// half is for the events that come while it writes.
     fn keeper_wanted(&self, state: &State) -> bool {
         let crowded = state.held > self.max_events / 2 || state.held_bytes > self.max_bytes / 2;
         !state.waiting.is_empty() && (state.spooling || crowded)
     }
 
-    /// Whether there are events to keep; `spooling` says whether all of them are.
+    /// Returns whether there are events to spool; `spooling` is set where all of them are.
     pub(super) fn wants_keeper(&self, spooling: bool) -> bool {
         let mut state = self.lock();
         state.spooling = spooling;
@@ -158,7 +158,7 @@ impl Buffer {
         self.keep.notify_one();
     }
 
-    /// Takes the first events, within both limits; the first of them whatever its size.
+    /// Takes the first events, within both limits, and at least one.
     pub(super) fn take(&self, max_events: usize, max_bytes: usize) -> Vec<Arc<EncodedEvent>> {
         let mut state = self.lock();
         if state.waiting.len() <= max_events && state.waiting_bytes <= max_bytes {
@@ -181,7 +181,7 @@ impl Buffer {
         taken
     }
 
-    /// Puts taken events back to where they were. Their order is theirs.
+    /// Puts taken events back to the front, in their order.
     pub(super) fn put_back(&self, messages: Vec<Arc<EncodedEvent>>) {
         let sized: Vec<_> = messages.into_iter().map(|message| (message.size(), message)).collect();
         let mut state = self.lock();
@@ -194,7 +194,7 @@ impl Buffer {
         self.keep.notify_one();
     }
 
-    /// Taken events are safe elsewhere: their room is free.
+    /// Frees the room of taken events that are safe elsewhere.
     pub(super) fn release<'a>(&self, messages: impl IntoIterator<Item = &'a Arc<EncodedEvent>>) {
         let (mut events, mut bytes) = (0, 0);
         for message in messages {
@@ -210,23 +210,23 @@ impl Buffer {
         }
     }
 
-    /// Accepts nothing any more.
+    /// Stops accepting events.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_waiters();
     }
 
-    /// What may be in flight of it, in events and bytes: a quarter. The rest is for what waits.
+    /// Returns the maximum events and bytes in flight: a quarter of the buffer. The rest is for waiting events.
     pub(super) fn share_in_flight(&self) -> (usize, usize) {
         ((self.max_events / 4).max(1), (self.max_bytes / 4).max(1))
     }
 
-    /// How many it has ever accepted.
+    /// Returns the number of events that were ever accepted.
     pub(super) fn accepted(&self) -> u64 {
         self.lock().accepted
     }
 
-    /// How many wait to be taken.
+    /// Returns the number of events that wait to be taken.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }

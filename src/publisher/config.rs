@@ -1,9 +1,9 @@
-//! What a publisher is started with.
+//! Configuration of a publisher.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where events go, and what may pile up while they cannot.
+/// Configuration of a publisher: the broker, and the limits of buffer and spool.
 ///
 /// ```
 /// use cns_events::publisher::{PublisherConfig, SpoolWhen};
@@ -28,23 +28,24 @@ pub struct PublisherConfig {
     pub(super) spool_bytes: u64,
 }
 
-/// When events go to the spool folder.
+/// Condition under which events are written to the spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpoolWhen {
-    /// Every event, before it is sent. A kill costs what came in the last milliseconds: since the last commit.
+    /// Every event, before it is sent. A kill loses the events of the last milliseconds, since the last commit.
     Always,
-    /// As soon as the broker has been away for a second, and wherever the buffer is half full.
+    /// When the broker has been unreachable for a second, and when the buffer is half full.
     #[default]
     Outage,
-    /// When the buffer is half full, and not before: a short outage never touches the disk.
+    /// Only when the buffer is half full: a short outage does not use the disk.
     BufferFull,
 }
 
 impl PublisherConfig {
-    /// The exchange `cns.events` of a broker, a buffer of 100,000 events and 128 MiB, messages of up to 1 MiB, no spool.
+    /// Returns the default configuration: the exchange `cns.events`, a buffer of 100,000 events and 128 MiB, messages of up to
+    /// 1 MiB, no spool.
     ///
-    /// `uri` is an `amqp://` or `amqps://` URI. `app_id` names this producer; it stands in every message.
+    /// `uri` is an `amqp://` or `amqps://` URI. `app_id` names this producer in every message.
     pub fn new(uri: impl Into<String>, app_id: impl Into<String>) -> Self {
         PublisherConfig {
             uri: uri.into(),
@@ -59,46 +60,46 @@ impl PublisherConfig {
         }
     }
 
-    /// Another exchange.
+    /// Sets the exchange.
     pub fn exchange(mut self, exchange: impl Into<String>) -> Self {
         self.exchange = exchange.into();
         self
     }
 
-    /// How many events, and how many bytes of them, are held in memory at most: accepted, and neither confirmed
-    /// nor on disk. What comes on top of it is dropped and counted.
+    /// Sets the maximum events and bytes in memory: accepted, and neither confirmed nor on disk. Further events are dropped and
+    /// counted.
     pub fn buffer(mut self, events: usize, bytes: usize) -> Self {
         (self.buffer_events, self.buffer_bytes) = (events, bytes);
         self
     }
 
-    /// The largest body in bytes: `worker.max_message_bytes` of the pool that stores it.
+    /// Sets the maximum size of a body in bytes: the pool's `worker.max_message_bytes`.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.max_message_bytes = bytes;
         self
     }
 
-    /// A folder in which events wait for the broker, and survive the end of this process however it ends. It is made
-    /// where it is missing. Several processes may share it.
+    /// Sets the folder in which events wait for the broker, and survive the end of this process. It is created where it is missing.
+    /// Several processes may share it.
     pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
         self.spool_folder = Some(folder.into());
         self
     }
 
-    /// When events go to the spool; [`SpoolWhen::Outage`] unless set. Needs a [folder](PublisherConfig::spool).
+    /// Sets the condition for the spool (default [`SpoolWhen::Outage`]). Needs a [folder](PublisherConfig::spool).
     pub fn spool_when(mut self, when: SpoolWhen) -> Self {
         self.spool_when = Some(when);
         self
     }
 
-    /// How many bytes of events the spool may hold, 1 GiB unless set.
+    /// Sets the maximum bytes of events in the spool (default 1 GiB).
     pub fn spool_bytes(mut self, bytes: u64) -> Self {
         self.spool_bytes = bytes;
         self
     }
 }
 
-/// Without the URI, which holds a password.
+/// Omits the URI, which contains a password.
 impl fmt::Debug for PublisherConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublisherConfig")

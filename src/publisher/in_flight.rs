@@ -1,4 +1,4 @@
-//! What has been sent and not yet confirmed.
+//! Messages that are sent and not confirmed yet.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use lapin::Confirmation;
 use super::spool::Kept;
 use crate::message::EncodedEvent;
 
-/// An event to send, and where it is kept until it is confirmed.
+/// An event to send, and its place until it is confirmed.
 #[derive(Clone, Debug)]
 pub(super) struct Outbound {
     pub(super) message: Arc<EncodedEvent>,
-    /// Its place in the spool; `None` where it is in memory only.
+    /// Place in the spool; `None` where it is only in memory.
     pub(super) key: Option<u64>,
 }
 
@@ -28,42 +28,42 @@ impl From<Arc<EncodedEvent>> for Outbound {
     }
 }
 
-/// How the sending of one parcel ended.
+/// Outcome of sending one message.
 pub(super) type Ended = (u64, lapin::Result<Confirmation>);
 
-/// How some of them ended.
+/// Messages by their outcome.
 #[derive(Default)]
 pub(super) struct Judged {
     pub(super) confirmed: Vec<Outbound>,
-    /// No queue took them.
+    /// Messages that no queue took.
     pub(super) returned: Vec<Outbound>,
-    /// The broker refused them.
+    /// Messages that the broker refused.
     pub(super) refused: Vec<Outbound>,
-    /// Why the broker returned the last of them.
-    pub(super) why: String,
-    /// The channel is gone.
+    /// The broker's reason for the last return.
+    pub(super) reason: String,
+    /// Reason where the channel is lost.
     pub(super) lost: Option<String>,
 }
 
-/// Parcels in the order in which they were sent.
+/// Messages in the order in which they were sent.
 #[derive(Default)]
 pub(super) struct InFlight {
-    parcels: VecDeque<Option<Outbound>>,
-    /// The number of the first.
+    messages: VecDeque<Option<Outbound>>,
+    /// Number of the first message.
     first: u64,
     events: usize,
     bytes: usize,
-    /// Bodies that came back, until the confirm of their own message is seen.
+    /// Bodies of returned messages, until the confirm of the message itself is seen.
     returned: HashSet<Vec<u8>>,
 }
 
 impl InFlight {
-    /// Adds a parcel and gives it a number.
-    pub(super) fn add(&mut self, parcel: Outbound) -> u64 {
+    /// Adds a message and returns its number.
+    pub(super) fn add(&mut self, outbound: Outbound) -> u64 {
         self.events += 1;
-        self.bytes += parcel.message.size();
-        self.parcels.push_back(Some(parcel));
-        self.first + self.parcels.len() as u64 - 1
+        self.bytes += outbound.message.size();
+        self.messages.push_back(Some(outbound));
+        self.first + self.messages.len() as u64 - 1
     }
 
     pub(super) fn events(&self) -> usize {
@@ -76,21 +76,20 @@ impl InFlight {
 
     fn remove(&mut self, number: u64) -> Option<Outbound> {
         let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let parcel = self.parcels.get_mut(place)?.take()?;
+        let outbound = self.messages.get_mut(place)?.take()?;
         self.events -= 1;
-        self.bytes -= parcel.message.size();
-        while let Some(None) = self.parcels.front() {
-            self.parcels.pop_front();
+        self.bytes -= outbound.message.size();
+        while let Some(None) = self.messages.front() {
+            self.messages.pop_front();
             self.first += 1;
         }
-        Some(parcel)
+        Some(outbound)
     }
 
-    /// Tells the confirmed from the others.
+    /// Sorts messages by their outcome.
     ///
-    /// The client library hands a returned message to whichever confirm it resolves first after it came back, so that only
-    /// the body says whose it is. That confirm is the message's own or an earlier one: `ended` has to hold all that have
-    /// been resolved by now.
+    /// The client library attaches a returned message to the confirm that it resolves first afterwards, so that only the body
+    /// identifies the message. That confirm is the message's own or an earlier one: `ended` must contain all that are resolved.
     pub(super) fn judge(&mut self, ended: Vec<Ended>) -> Judged {
         let mut judged = Judged::default();
         let mut verdicts = Vec::with_capacity(ended.len());
@@ -106,27 +105,27 @@ impl InFlight {
             };
             verdicts.push((number, taken));
             if let Some(back) = back {
-                judged.why = format!("{} {}", back.reply_code, back.reply_text);
+                judged.reason = format!("{} {}", back.reply_code, back.reply_text);
                 self.returned.insert(back.delivery.data);
             }
         }
         for (number, taken) in verdicts {
-            let Some(parcel) = self.remove(number) else { continue };
-            if !self.returned.is_empty() && self.returned.remove(&parcel.message.body) {
-                judged.returned.push(parcel);
+            let Some(outbound) = self.remove(number) else { continue };
+            if !self.returned.is_empty() && self.returned.remove(&outbound.message.body) {
+                judged.returned.push(outbound);
             } else if taken {
-                judged.confirmed.push(parcel);
+                judged.confirmed.push(outbound);
             } else {
-                judged.refused.push(parcel);
+                judged.refused.push(outbound);
             }
         }
         judged
     }
 
-    /// Everything that is still unconfirmed, in order.
+    /// Takes all unconfirmed messages, in order.
     pub(super) fn recall(&mut self) -> Vec<Outbound> {
-        let flight = std::mem::take(self);
-        flight.parcels.into_iter().flatten().collect()
+        let in_flight = std::mem::take(self);
+        in_flight.messages.into_iter().flatten().collect()
     }
 }
 
@@ -159,8 +158,8 @@ mod tests {
         Some(BasicReturnMessage { delivery, reply_code: 312, reply_text: "NO_ROUTE".into() })
     }
 
-    fn ids(parcels: &[Outbound]) -> Vec<&str> {
-        parcels.iter().map(|parcel| parcel.message.event_id.as_str()).collect()
+    fn ids(messages: &[Outbound]) -> Vec<&str> {
+        messages.iter().map(|outbound| outbound.message.event_id.as_str()).collect()
     }
 
     #[test]

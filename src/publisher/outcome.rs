@@ -1,18 +1,18 @@
-//! How starting, logging, flushing and closing end.
+//! Results of starting, logging, flushing and closing.
 
 use crate::broker::UriError;
 use crate::event::Rejection;
 
-/// A publisher cannot be started as it is configured. That the broker is away is no reason.
+/// Error for a configuration that cannot be used. An unreachable broker is not an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The broker's URI.
+    /// The broker's URI cannot be used.
     #[error("the broker's URI {0}")]
     Uri(#[from] UriError),
-    /// The buffer, or the spool, could never hold the largest event.
+    /// The buffer or the spool is smaller than the largest event.
     #[error(
-        "a buffer of {events} events and {bytes} bytes cannot hold one of the largest size ({max_message_bytes} bytes)"
+        "a buffer of {events} events and {bytes} bytes cannot hold an event of the maximum size ({max_message_bytes} bytes)"
     )]
     Buffer {
         /// [`PublisherConfig::buffer`](super::PublisherConfig::buffer)
@@ -22,56 +22,56 @@ pub enum StartError {
         /// [`PublisherConfig::max_message_bytes`](super::PublisherConfig::max_message_bytes)
         max_message_bytes: usize,
     },
-    /// It is said when to spool, and not where to.
+    /// `spool_when` is set without a folder.
     #[error("spool_when needs a spool folder")]
     NoSpool,
-    /// A name longer than the 255 bytes that AMQP has for it.
+    /// A name is longer than the 255 bytes of AMQP.
     #[error("{0} has more than 255 bytes")]
     TooLong(&'static str),
-    /// The spool folder, or the file in it.
-    #[error("the spool cannot be used: {0}")]
+    /// The spool folder, or the file in it, cannot be used.
+    #[error("cannot use the spool: {0}")]
     Spool(String),
-    /// The system gives no thread.
-    #[error("the publisher's thread cannot be started: {0}")]
+    /// The system cannot start a thread.
+    #[error("cannot start the publisher's thread: {0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// An event was not logged.
+/// Error for an event that was not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The worker could not store it.
+    /// A worker could not store it.
     #[error(transparent)]
     Invalid(#[from] Rejection),
-    /// There was no room for it until the deadline.
-    #[error("there was no room for the event until the deadline")]
+    /// The buffer had no room for it until the deadline.
+    #[error("the buffer had no room for the event until the deadline")]
     NoRoom,
-    /// The publisher was closed.
-    #[error("the publisher was closed")]
+    /// The publisher is closed.
+    #[error("the publisher is closed")]
     Closed,
 }
 
-/// What [`Publisher::flush`](super::Publisher::flush) leaves behind.
+/// Result of [`Publisher::flush`](super::Publisher::flush).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
-    /// Events that are accepted and not confirmed, those in the spool included.
+    /// Events that are accepted and not confirmed, including those in the spool.
     pub left: u64,
-    /// Of those, the events that are in the spool, and will be sent by the next publisher on the same folder.
+    /// Events in the spool, which the next publisher on the same folder sends.
     pub in_spool: u64,
 }
 
-/// What [`Publisher::close`](super::Publisher::close) leaves behind.
+/// Result of [`Publisher::close`](super::Publisher::close).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CloseReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
-    /// Events that are accepted and not confirmed, those in the spool included.
+    /// Events that are accepted and not confirmed, including those in the spool.
     pub left: u64,
-    /// Of those, the events that are in the spool, and will be sent by the next publisher on the same folder.
+    /// Events in the spool, which the next publisher on the same folder sends.
     pub in_spool: u64,
-    /// The `event_id`s of those that are in no spool either. They are lost to this publisher; whoever has them may
-    /// publish them again.
+    /// `event_id`s of the unconfirmed events that are not in the spool: they are lost. A caller that still has them may publish
+    /// them again.
     pub lost: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the handles and the background task have in common.
+//! State that the handles share with the publisher's thread, and its log of problems.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,40 +8,40 @@ use tokio::sync::{Notify, watch};
 use super::buffer::Buffer;
 use super::stats::{Count, Counts, Stats};
 
-/// How often the same kind of trouble is told at most.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Minimum time between two log lines of a kind.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far a publisher is in its life.
+/// Phase of a publisher's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// In use.
     Open,
-    /// The last handle is gone: what is left may be sent for a while.
-    Abandoned,
-    /// It has to end now.
+    /// The last handle is dropped: the remaining events may be sent for a while.
+    Dropped,
+    /// Has to end now.
     Ending,
 }
 
-/// Handles write to the line and read the rest; the background task does the opposite.
+/// Shared state. Handles write the buffer and read the rest; the thread does the opposite.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) line: Buffer,
+    pub(super) buffer: Buffer,
     pub(super) counts: Counts,
     pub(super) phase: watch::Sender<Phase>,
-    /// The `event_id`s that were neither confirmed nor on disk when the background task ended.
+    /// `event_id`s that were neither confirmed nor on disk when the thread ended.
     pub(super) ended: watch::Sender<Option<Vec<String>>>,
-    /// Something was confirmed.
+    /// Notified when events are confirmed.
     pub(super) progress: Notify,
-    /// Why nothing can be sent; `None` while it can.
+    /// Reason why nothing can be sent; `None` while the broker takes events.
     outage: Mutex<Option<String>>,
-    troubles: Mutex<Troubles>,
-    told: Mutex<Told>,
-    tell: Notify,
+    problems: Mutex<Problems>,
+    logged: Mutex<Logged>,
+    log: Notify,
 }
 
-/// The last of each kind, in words.
+/// Text of the last problem of each kind.
 #[derive(Debug, Default)]
-struct Troubles {
+struct Problems {
     invalid: Option<String>,
     violation: Option<String>,
     returned: Option<String>,
@@ -49,24 +49,24 @@ struct Troubles {
 }
 
 impl Shared {
-    pub(super) fn new(line: Buffer) -> Self {
+    pub(super) fn new(buffer: Buffer) -> Self {
         Shared {
-            line,
+            buffer,
             counts: Counts::default(),
             phase: watch::Sender::new(Phase::Open),
             ended: watch::Sender::new(None),
             progress: Notify::new(),
             outage: Mutex::new(Some("not connected yet".to_owned())),
-            troubles: Mutex::default(),
-            told: Mutex::default(),
-            tell: Notify::new(),
+            problems: Mutex::default(),
+            logged: Mutex::default(),
+            log: Notify::new(),
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
         let counts = &self.counts;
         Stats {
-            accepted: self.line.accepted(),
+            accepted: self.buffer.accepted(),
             invalid: counts.invalid.get(),
             violations: counts.violations.get(),
             dropped: counts.dropped.get(),
@@ -76,7 +76,7 @@ impl Shared {
             spooled: counts.spooled.get(),
             recovered: counts.recovered.get(),
             damaged: counts.damaged.get(),
-            waiting: self.line.waiting() as u64,
+            waiting: self.buffer.waiting() as u64,
             in_flight: counts.in_flight.get(),
             in_spool: counts.in_spool.get(),
             connected: self.outage().is_none(),
@@ -87,94 +87,91 @@ impl Shared {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says why nothing can be sent, or that it can. Returns whether that is news.
+    /// Sets the reason why nothing can be sent. Returns whether an outage began or ended.
     pub(super) fn set_outage(&self, outage: Option<String>) -> bool {
         let mut known = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = known.is_some() != outage.is_some();
+        let changed = known.is_some() != outage.is_some();
         *known = outage;
-        news
+        changed
     }
 
     pub(super) fn dropped(&self) {
         self.counts.dropped.add(1);
-        self.tell.notify_one();
+        self.log.notify_one();
         if self.ended.borrow().is_some() {
-            self.tell_now(); // nobody else does it any more
+            self.log_now(); // the thread, which logs otherwise, has ended
         }
     }
 
-    pub(super) fn invalid(&self, why: String) {
+    pub(super) fn invalid(&self, error: String) {
         self.counts.invalid.add(1);
-        self.trouble(|troubles| troubles.invalid = Some(why));
+        self.problem(|problems| problems.invalid = Some(error));
     }
 
-    pub(super) fn violation(&self, why: String) {
+    pub(super) fn violation(&self, error: String) {
         self.counts.violations.add(1);
-        self.trouble(|troubles| troubles.violation = Some(why));
+        self.problem(|problems| problems.violation = Some(error));
     }
 
-    pub(super) fn returned(&self, why: String) {
+    pub(super) fn returned(&self, error: String) {
         self.counts.returned.add(1);
-        self.trouble(|troubles| troubles.returned = Some(why));
+        self.problem(|problems| problems.returned = Some(error));
     }
 
-    pub(super) fn spool_trouble(&self, why: String) {
-        self.trouble(|troubles| troubles.spool = Some(why));
+    pub(super) fn spool_failed(&self, error: String) {
+        self.problem(|problems| problems.spool = Some(error));
     }
 
-    fn trouble(&self, set: impl FnOnce(&mut Troubles)) {
-        set(&mut self.troubles.lock().unwrap_or_else(PoisonError::into_inner));
-        self.tell.notify_one();
+    fn problem(&self, set: impl FnOnce(&mut Problems)) {
+        set(&mut self.problems.lock().unwrap_or_else(PoisonError::into_inner));
+        self.log.notify_one();
     }
 
-    /// Tells of troubles, once a second at most, however many there are.
-    pub(super) async fn tell(&self) {
+    /// Logs problems, each kind once a second at most.
+    pub(super) async fn log_problems(&self) {
         loop {
-            self.tell.notified().await;
-            self.tell_now();
-            tokio::time::sleep(TELL_EVERY).await;
+            self.log.notified().await;
+            self.log_now();
+            tokio::time::sleep(LOG_INTERVAL).await;
         }
     }
 
-    /// Tells what has happened since the last time, unless that was less than a second ago.
-    pub(super) fn tell_now(&self) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+    /// Logs the problems since the last time, unless that was less than a second ago.
+    pub(super) fn log_now(&self) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.at.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return;
         }
-        told.at = Some(Instant::now());
-        let troubles = std::mem::take(&mut *self.troubles.lock().unwrap_or_else(PoisonError::into_inner));
-        let (counts, reason) = (&self.counts, |of: Option<String>| of.unwrap_or_default());
-        if let Some(events) = told.dropped.grown_to(&counts.dropped) {
-            tracing::error!(events, "events were dropped: the buffer is full, or the publisher is closed");
+        logged.at = Some(Instant::now());
+        let problems = std::mem::take(&mut *self.problems.lock().unwrap_or_else(PoisonError::into_inner));
+        let (counts, text) = (&self.counts, |of: Option<String>| of.unwrap_or_default());
+        if let Some(events) = logged.dropped.grown_to(&counts.dropped) {
+            tracing::error!(events, "dropped events: the buffer is full, or the publisher is closed");
         }
-        if let Some(events) = told.invalid.grown_to(&counts.invalid) {
-            let last = reason(troubles.invalid);
-            tracing::error!(events, last, "events were refused: the worker could not store them");
+        if let Some(events) = logged.invalid.grown_to(&counts.invalid) {
+            let error = text(problems.invalid);
+            tracing::error!(events, error, "refused events that a worker could not store");
         }
-        if let Some(events) = told.violations.grown_to(&counts.violations) {
+        if let Some(events) = logged.violations.grown_to(&counts.violations) {
             tracing::warn!(
                 events,
-                last = reason(troubles.violation),
-                "payloads break the schemas of their types"
+                error = text(problems.violation),
+                "payloads do not match the schemas of their types"
             );
         }
-        if let Some(messages) = told.returned.grown_to(&counts.returned) {
-            let last = reason(troubles.returned);
-            tracing::warn!(messages, last, "no queue takes messages: they are kept and sent again");
+        if let Some(messages) = logged.returned.grown_to(&counts.returned) {
+            let error = text(problems.returned);
+            tracing::warn!(messages, error, "no queue takes the messages, keeping and resending them");
         }
-        if let Some(why) = troubles.spool {
-            tracing::error!(
-                why,
-                "the spool does not take events: they stay in memory as long as there is room"
-            );
+        if let Some(error) = problems.spool {
+            tracing::error!(error, "cannot write to the spool, keeping events in memory while there is room");
         }
     }
 }
 
-/// What has been told already, and when.
+/// Counts that are logged already, and the time.
 #[derive(Debug, Default)]
-struct Told {
+struct Logged {
     at: Option<Instant>,
     dropped: Seen,
     invalid: Seen,
@@ -186,7 +183,7 @@ struct Told {
 struct Seen(u64);
 
 impl Seen {
-    /// By how much a count has grown, where it has.
+    /// Returns the growth of a count since the last call, if it has grown.
     fn grown_to(&mut self, count: &Count) -> Option<u64> {
         let before = std::mem::replace(&mut self.0, count.get());
         (self.0 > before).then(|| self.0 - before)

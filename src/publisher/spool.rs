@@ -1,7 +1,7 @@
-//! Events on disk: in order, until the broker has them.
+//! Events on disk, in order, until the broker has confirmed them.
 //!
-//! One redb file for each process that uses the folder. A commit is on the disk when it returns, and a file that was
-//! not closed opens as it was after its last commit.
+//! Each process that uses the folder has a redb file of its own. A commit is on disk when it returns, and a file that was not closed
+//! opens in the state of its last commit.
 
 use std::borrow::Cow;
 use std::fs::{File, TryLockError};
@@ -21,42 +21,42 @@ type Stored = (&'static str, &'static str, &'static str, u8, i64, &'static str, 
 /// Events by their place in the order.
 const EVENTS: TableDefinition<'_, u64, Stored> = TableDefinition::new("events");
 
-/// `bytes`: of all events in the table.
+/// `bytes`: size of all events in the table.
 const TOTALS: TableDefinition<'_, &'static str, u64> = TableDefinition::new("totals");
 
-/// What redb may cache (bytes): the spool is written and read once, in order.
+/// Size of redb's cache in bytes: the spool is written and read once, in order.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Processes that may use one folder at once.
+/// Maximum processes that use a folder at the same time.
 const MAX_FILES: usize = 64;
 
-/// The place of the first event of an empty spool: there is room before it for what has to go first.
+/// Place of the first event of an empty spool: it leaves room for events that go before it.
 const MIDDLE: u64 = 1 << 62;
 
-/// A file that has grown beyond this (bytes) gives its space back once it is empty.
+/// Size in bytes from which an empty file is compacted.
 const COMPACT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The spool cannot be used.
+/// Failure of the spool.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SpoolError {
-    /// The folder or the file.
+    /// The folder or the file cannot be used.
     #[error("{path}: {error}")]
     File { path: PathBuf, error: std::io::Error },
-    /// The file is no store any more.
+    /// The file is damaged.
     #[error("{path}: the file is damaged")]
     Damaged { path: PathBuf },
-    /// The store in the file.
+    /// The database in the file failed.
     #[error("{path}: {error}")]
-    Outbox { path: PathBuf, error: Box<redb::Error> },
-    /// It holds as much as it may.
+    Redb { path: PathBuf, error: Box<redb::Error> },
+    /// The limit of bytes is reached.
     #[error("the spool is full ({0} bytes)")]
     Full(u64),
-    /// Every file of the folder is another process's.
-    #[error("{0}: {MAX_FILES} processes use this folder already")]
+    /// Other processes use every file of the folder.
+    #[error("{0}: {MAX_FILES} processes already use this folder")]
     Crowded(PathBuf),
 }
 
-/// An event of the spool, and its place in the order.
+/// An event of the spool, with its place in the order.
 pub(super) struct Kept {
     pub(super) key: u64,
     pub(super) message: EncodedEvent,
@@ -66,27 +66,26 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Spool {
     path: PathBuf,
-    /// Held for as long as this lives: redb's own lock goes whenever the store has to be opened again.
+    /// Lock of the file: redb's own lock is released when the database is opened again.
     _lock: File,
-    /// `None` after a failure: redb wants to be opened again.
+    /// Database; `None` after a failure, because redb has to be opened again.
     open: Option<Database>,
     max_bytes: u64,
-    /// Before the first event.
+    /// Place of the first event.
     first: u64,
-    /// Behind the last event: where the next is written.
+    /// Place after the last event, where the next is written.
     next: u64,
-    /// Where reading goes on.
+    /// Place of the next event to read.
     unread: u64,
     events: u64,
     bytes: u64,
-    /// How many were in files that turned out to be damaged.
+    /// Number of events in damaged files.
     damaged: u64,
 }
 
 impl Spool {
-    /// Opens the first file of the folder that no other process has open, and takes over what the other files hold whose
-    /// processes are gone. Makes folder and file where they are missing. A file that is no store any more is put aside,
-    /// and said.
+    /// Opens the first file of the folder that no other process uses, and takes over the events of files whose processes have
+    /// ended. Creates folder and file where they are missing. A damaged file is renamed and logged.
     pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
         std::fs::create_dir_all(folder)
             .map_err(|error| SpoolError::File { path: folder.to_owned(), error })?;
@@ -94,12 +93,12 @@ impl Spool {
             .find_map(|number| Self::open_file(file(folder, number), max_bytes).transpose())
             .unwrap_or_else(|| Err(SpoolError::Crowded(folder.to_owned())))?;
         if let Err(error) = spool.adopt(folder) {
-            tracing::error!(%error, "what other processes left in the spool folder stays there");
+            tracing::error!(%error, "cannot take over the spool files of other processes");
         }
         Ok(spool)
     }
 
-    /// `None` where another process has it.
+    /// Opens a file; `None` where another process uses it.
     fn open_file(path: PathBuf, max_bytes: u64) -> Result<Option<Self>, SpoolError> {
         let lock = private_file(&path.with_extension("lock"))?;
         match lock.try_lock() {
@@ -122,7 +121,7 @@ impl Spool {
         };
         match spool.reopen() {
             Ok(()) => {}
-            Err(SpoolError::Damaged { .. }) => spool.put_aside()?,
+            Err(SpoolError::Damaged { .. }) => spool.rename_damaged()?,
             Err(error) => return Err(error),
         }
         Ok(Some(spool))
@@ -151,18 +150,19 @@ impl Spool {
         Ok(())
     }
 
-    /// What is no store any more is kept for a person, and a new one begun.
-    fn put_aside(&mut self) -> Result<(), SpoolError> {
+    /// Renames a damaged file, for an operator to inspect, and begins a new one.
+    fn rename_damaged(&mut self) -> Result<(), SpoolError> {
         self.open = None;
         self.damaged += self.events;
-        let aside = self.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
-        std::fs::rename(&self.path, &aside)
+        let renamed = self.path.with_extension(format!("broken-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::rename(&self.path, &renamed)
             .map_err(|error| SpoolError::File { path: self.path.clone(), error })?;
-        tracing::error!(kept = %aside.display(), "the spool file is damaged: it is put aside, and a new one begun");
+        tracing::error!(file = %renamed.display(), "the spool file is damaged: it is renamed, and a new one is begun");
         self.reopen()
     }
 
-    /// The files that are emptied stay: removing one could race with a process that is opening it.
+    /// Takes over the events of files whose processes have ended. Emptied files stay: removing one could race with a process that
+    /// opens it.
     fn adopt(&mut self, folder: &Path) -> Result<(), SpoolError> {
         for number in 0..MAX_FILES {
             let path = file(folder, number);
@@ -173,7 +173,7 @@ impl Spool {
                 Ok(Some(other)) => other,
                 Ok(None) => continue,
                 Err(error) => {
-                    tracing::error!(%error, "a file of the spool folder cannot be read: it stays as it is");
+                    tracing::error!(%error, "cannot read a file of the spool folder: {error}");
                     continue;
                 }
             };
@@ -186,7 +186,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes events behind the others. They are on the disk when this returns.
+    /// Writes events after the others. They are on disk when this returns.
     pub(super) fn append<'a>(
         &mut self,
         messages: impl IntoIterator<Item = &'a EncodedEvent>,
@@ -195,7 +195,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes events before the others, and returns the place of the first. They count as read.
+    /// Writes events before the others and returns the place of the first. They count as read.
     pub(super) fn prepend<'a>(
         &mut self,
         messages: impl ExactSizeIterator<Item = &'a EncodedEvent>,
@@ -207,7 +207,7 @@ impl Spool {
         Ok(place)
     }
 
-    /// Forgets events.
+    /// Removes events.
     pub(super) fn remove(&mut self, keys: &[u64]) -> Result<(), SpoolError> {
         let mut bytes = self.bytes;
         self.events = self.change(|events, totals| {
@@ -225,12 +225,12 @@ impl Spool {
             && large()
             && let Some(database) = &mut self.open
         {
-            let _ = database.compact(); // only space is at stake
+            let _ = database.compact(); // a failure only costs space
         }
         Ok(())
     }
 
-    /// Writes events from a place on; returns the place behind them.
+    /// Writes events from a place on and returns the place after them.
     fn insert<'a>(
         &mut self,
         mut place: u64,
@@ -253,7 +253,7 @@ impl Spool {
         Ok(place)
     }
 
-    /// One commit; returns how many events there are after it.
+    /// Runs one commit and returns the number of events after it.
     fn change(
         &mut self,
         act: impl FnOnce(
@@ -274,7 +274,7 @@ impl Spool {
         })
     }
 
-    /// Reads on, within both limits; the first event whatever its size.
+    /// Reads the next events, within both limits, and at least one.
     pub(super) fn read(&mut self, max_events: usize, max_bytes: usize) -> Result<Vec<Kept>, SpoolError> {
         let from = self.unread;
         let kept = self.with(|database| {
@@ -296,27 +296,27 @@ impl Spool {
         Ok(kept)
     }
 
-    /// Whether there is something to read.
+    /// Returns whether there are unread events.
     pub(super) fn has_unread(&self) -> bool {
         self.events > 0 && self.unread < self.next
     }
 
-    /// How many it holds.
+    /// Returns the number of events.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.events).unwrap_or(usize::MAX)
     }
 
-    /// How many it held in files that are put aside.
+    /// Returns the number of events in damaged files.
     pub(super) fn damaged(&self) -> usize {
         usize::try_from(self.damaged).unwrap_or(usize::MAX)
     }
 
-    /// How many bytes more it may hold.
+    /// Returns the number of bytes until the limit.
     pub(super) fn room(&self) -> usize {
         usize::try_from(self.max_bytes.saturating_sub(self.bytes)).unwrap_or(usize::MAX)
     }
 
-    /// Does something with the store, and opens it anew first where it failed before.
+    /// Runs `act` on the database, which is opened again first where it failed before.
     fn with<T>(&mut self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, SpoolError> {
         if self.open.is_none() {
             self.reopen()?;
@@ -324,7 +324,7 @@ impl Spool {
         let Some(database) = &self.open else { return Err(SpoolError::Damaged { path: self.path.clone() }) };
         let done = guarded(&self.path, || act(database));
         match &done {
-            Err(SpoolError::Damaged { .. }) => self.put_aside()?,
+            Err(SpoolError::Damaged { .. }) => self.rename_damaged()?,
             Err(_) => self.open = None,
             Ok(_) => {}
         }
@@ -332,19 +332,19 @@ impl Spool {
     }
 }
 
-/// redb panics over some of the damage that a file can have.
+/// Runs `act` and turns a panic into an error: redb panics over some damaged files.
 fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SpoolError> {
     let damaged = || SpoolError::Damaged { path: path.to_owned() };
     match std::panic::catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(redb::Error::Corrupted(_))) | Err(_) => Err(damaged()),
-        // What is no redb file at all.
+        // Not a redb file.
         Ok(Err(redb::Error::Io(error))) if error.kind() == std::io::ErrorKind::InvalidData => Err(damaged()),
-        Ok(Err(error)) => Err(SpoolError::Outbox { path: path.to_owned(), error: Box::new(error) }),
+        Ok(Err(error)) => Err(SpoolError::Redb { path: path.to_owned(), error: Box::new(error) }),
     }
 }
 
-/// Opens or makes a file that only its owner may read: events are nobody else's.
+/// Opens or creates a file that only its owner may read: events are confidential.
 fn private_file(path: &Path) -> Result<File, SpoolError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -376,7 +376,7 @@ fn message(row: (&str, &str, &str, u8, i64, &str, &[u8])) -> EncodedEvent {
         routing_key: Cow::Owned(routing_key.to_owned()),
         event_id: event_id.to_owned(),
         event_type: match EventType::from_name(event_type) {
-            Some(kind) => Cow::Borrowed(kind.name()),
+            Some(event_type) => Cow::Borrowed(event_type.name()),
             None => Cow::Owned(event_type.to_owned()),
         },
         priority,

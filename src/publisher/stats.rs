@@ -1,52 +1,52 @@
-//! What became of the events.
+//! Counts of events.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts since the publisher was started, and how things stand at this moment.
+/// Counts since the publisher was started, and the current state.
 ///
-/// `accepted + recovered = confirmed + damaged + left`, where [`left`](Stats::left) are those on their way, in memory or on disk.
+/// `accepted + recovered = confirmed + damaged + left`, where [`left`](Stats::left) are the events in memory, in flight or on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Events taken over from callers.
+    /// Events accepted from callers.
     pub accepted: u64,
-    /// Events refused because the worker could not store them. The log says why.
+    /// Events refused because a worker could not store them. The log has the reason.
     pub invalid: u64,
-    /// Payloads that break the schema of their type. They are published all the same.
+    /// Payloads that do not match the schema of their type. They are published.
     pub violations: u64,
     /// Events refused because there was no room for them, or because the publisher was closed.
     pub dropped: u64,
     /// Events that the broker has confirmed: they are on its disk.
     pub confirmed: u64,
-    /// Messages that came back because no queue took them. They are sent again.
+    /// Messages returned because no queue took them. They are sent again.
     pub returned: u64,
-    /// Messages that had to be sent again: returned, refused by the broker, or unconfirmed when a connection ended.
+    /// Messages sent again: returned, refused by the broker, or unconfirmed when a connection ended.
     pub resent: u64,
     /// Events written to the spool.
     pub spooled: u64,
     /// Events of an earlier process, found in the spool.
     pub recovered: u64,
-    /// Events that were in a spool file which turned out to be damaged. The file is kept aside; the log says where.
+    /// Events of damaged spool files. The files are kept; the log has their names.
     pub damaged: u64,
-    /// At this moment: in memory, not yet sent.
+    /// Events in memory that are not sent yet, at the moment.
     pub waiting: u64,
-    /// At this moment: sent, not yet confirmed.
+    /// Events sent and not confirmed yet, at the moment.
     pub in_flight: u64,
-    /// At this moment: in the spool, those in flight from there included.
+    /// Events in the spool, including those in flight from it, at the moment.
     pub in_spool: u64,
-    /// At this moment: whether the broker takes events.
+    /// Set while the broker takes events.
     pub connected: bool,
 }
 
 impl Stats {
-    /// Events that are accepted and not yet confirmed.
+    /// Returns the number of events that are accepted and not confirmed yet.
     #[must_use]
     pub fn left(&self) -> u64 {
         (self.accepted + self.recovered).saturating_sub(self.confirmed + self.damaged)
     }
 }
 
-/// A number that callers and the background task add to.
+/// Count that callers and the publisher's thread add to.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU64);
 
@@ -64,7 +64,7 @@ impl Count {
     }
 }
 
-/// The numbers behind [`Stats`].
+/// Counts of [`Stats`].
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) invalid: Count,

@@ -1,4 +1,4 @@
-//! The events of one workflow, by the names that its developers know.
+//! The events of one workflow, one method for each type.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::Publisher;
 use super::entry::{Entry, milliseconds, object};
+use super::handle::Publisher;
 use crate::event::payload::{
     ApiCallMade, CacheHit, CacheMiss, ComponentMatched, EnrichmentProgress, ErrorRaised, MatchStatus,
     ProcessingStarted, RiskAlert, RiskScore, StageCompleted, StageStarted, WorkflowPaused, WorkflowResumed,
 };
 use crate::event::{Payload, Source, Workflow, empty_object, schema};
 
-/// A publisher that knows the workflow: tenant, BOM, workflow, project, user and source are left out of every call.
+/// A publisher for one workflow, which sets tenant, BOM, workflow, project, user and source of every event.
 ///
-/// Cheap to clone. Each `log_…` takes what its event type requires, and returns an [`Entry`] for what it may have besides;
-/// the event is logged at the end of the statement.
+/// Cheap to clone. Each `log_…` takes the required values of its event type, and returns an [`Entry`] for the optional
+/// ones; the event is logged at the end of the statement.
 #[derive(Clone, Debug)]
 pub struct WorkflowPublisher {
     publisher: Publisher,
@@ -27,8 +27,22 @@ pub struct WorkflowPublisher {
     state: Option<Arc<RawValue>>,
 }
 
+impl Publisher {
+    /// Returns a publisher for one workflow, which sets the values that its events share. The tenant follows from the organization
+    /// unless it is [set](WorkflowPublisher::tenant).
+    #[must_use]
+    pub fn workflow(
+        &self,
+        bom_id: Uuid,
+        organization_id: impl Into<String>,
+        workflow_id: impl Into<String>,
+    ) -> WorkflowPublisher {
+        WorkflowPublisher::new(self.clone(), Workflow::new(bom_id, organization_id, workflow_id))
+    }
+}
+
 impl WorkflowPublisher {
-    pub(super) fn new(publisher: Publisher, workflow: Workflow) -> Self {
+    fn new(publisher: Publisher, workflow: Workflow) -> Self {
         WorkflowPublisher { publisher, workflow: Arc::new(workflow), state: None }
     }
 
@@ -37,32 +51,32 @@ impl WorkflowPublisher {
         self
     }
 
-    /// The tenant, where it does not follow from the organization ([`tenant_of`](crate::event::tenant_of)).
+    /// Sets the tenant, where it does not follow from the organization ([`tenant_of`](crate::event::tenant_of)).
     #[must_use]
     pub fn tenant(self, tenant_id: Uuid) -> Self {
         self.change(|workflow| workflow.tenant_id = tenant_id)
     }
 
-    /// The project.
+    /// Sets the project.
     #[must_use]
     pub fn project(self, project_id: Uuid) -> Self {
         self.change(|workflow| workflow.project_id = Some(project_id))
     }
 
-    /// Who started the workflow. Who pauses or resumes it may be somebody else: [`Entry::user`].
+    /// Sets the user who started the workflow. [`Entry::user`] sets another user for one event.
     #[must_use]
     pub fn user(self, user_id: Uuid) -> Self {
         self.change(|workflow| workflow.user_id = Some(user_id))
     }
 
-    /// Who caused it: the customer unless set.
+    /// Sets the source (default the customer).
     #[must_use]
     pub fn source(self, source: Source) -> Self {
         self.change(|workflow| workflow.source = source)
     }
 
-    /// The state that goes with every event from here on: a [`WorkflowState`](crate::event::WorkflowState), or anything else
-    /// that serializes to a JSON object. What does not is counted as invalid, and the state stays as it was.
+    /// Sets the state of all events from now on: a [`WorkflowState`](crate::event::WorkflowState), or another value that serializes
+    /// to a JSON object. Any other value is counted as invalid, and the state is not changed.
     pub fn set_state(&mut self, state: &impl Serialize) {
         match object("state", state) {
             Ok(state) => self.state = Some(Arc::from(state)),
@@ -70,7 +84,7 @@ impl WorkflowPublisher {
         }
     }
 
-    /// The publisher behind it.
+    /// Returns the publisher.
     #[must_use]
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
@@ -84,17 +98,17 @@ impl WorkflowPublisher {
         self.state.as_deref().unwrap_or_else(|| empty_object())
     }
 
-    /// `processing_started`: a BOM with that many lines.
+    /// Logs `processing_started`: a BOM with this many lines.
     pub fn log_processing_started(&self, total_items: u64) -> Entry<'_, ProcessingStarted<'_>> {
         self.entry(ProcessingStarted { total_items, message: None })
     }
 
-    /// `stage_started`: `parsing`, `enrichment`, `risk_analysis` or another word.
+    /// Logs `stage_started`: `parsing`, `enrichment`, `risk_analysis` or another stage.
     pub fn log_stage_started<'w>(&'w self, stage: impl Into<Cow<'w, str>>) -> Entry<'w, StageStarted<'w>> {
         self.entry(StageStarted { stage: stage.into() })
     }
 
-    /// `stage_completed`: the word that the stage was started with, and how long it took.
+    /// Logs `stage_completed`: the stage, and its duration.
     pub fn log_stage_completed<'w>(
         &'w self,
         stage: impl Into<Cow<'w, str>>,
@@ -103,7 +117,7 @@ impl WorkflowPublisher {
         self.entry(StageCompleted { stage: stage.into(), duration_ms: milliseconds(duration), metrics: None })
     }
 
-    /// `enrichment_progress`: one line of the BOM, by its manufacturer's part number.
+    /// Logs `enrichment_progress`: one line of the BOM, by its manufacturer part number.
     pub fn log_enrichment_progress<'w>(
         &'w self,
         mpn: impl Into<Cow<'w, str>>,
@@ -113,21 +127,21 @@ impl WorkflowPublisher {
         self.entry(EnrichmentProgress { mpn, status, confidence: None, supplier: None, match_details: None })
     }
 
-    /// `risk_alert`: a component and its score, 0-100, from which the severity follows: critical from 80, high from 60,
-    /// else medium.
+    /// Logs `risk_alert`: a component and its score, 0-100, which decides the severity: critical from 80, high from 60, else
+    /// medium.
     pub fn log_risk_alert<'w>(
         &'w self,
         component_id: impl Into<Cow<'w, str>>,
         risk_score: f64,
     ) -> Entry<'w, RiskAlert<'w>> {
-        let (value, sure) = (risk_score, RiskScore::try_from(risk_score).is_ok());
+        let (value, valid) = (risk_score, RiskScore::try_from(risk_score).is_ok());
         let risk_score = RiskScore::unchecked(value);
         let (component_id, severity) = (component_id.into(), risk_score.severity());
         let entry = self.entry(RiskAlert { component_id, risk_score, severity, risk_factors: None });
-        entry.number("risk_score", value, sure)
+        entry.number("risk_score", value, valid)
     }
 
-    /// `workflow_paused`: why; who is [`Entry::user`].
+    /// Logs `workflow_paused`: the reason; [`Entry::user`] sets the user.
     pub fn log_workflow_paused<'w>(
         &'w self,
         reason: impl Into<Cow<'w, str>>,
@@ -135,7 +149,7 @@ impl WorkflowPublisher {
         self.entry(WorkflowPaused { reason: reason.into() })
     }
 
-    /// `workflow_resumed`: why; who is [`Entry::user`].
+    /// Logs `workflow_resumed`: the reason; [`Entry::user`] sets the user.
     pub fn log_workflow_resumed<'w>(
         &'w self,
         reason: impl Into<Cow<'w, str>>,
@@ -143,13 +157,13 @@ impl WorkflowPublisher {
         self.entry(WorkflowResumed { reason: reason.into() })
     }
 
-    /// `error`: what went wrong.
+    /// Logs `error`: the error's message.
     pub fn log_error<'w>(&'w self, error_message: impl Into<Cow<'w, str>>) -> Entry<'w, ErrorRaised<'w>> {
         let error_message = error_message.into();
         self.entry(ErrorRaised { error_message, error_code: None, error_details: None })
     }
 
-    /// `component_matched`: the part number as the BOM has it, and as the supplier has it.
+    /// Logs `component_matched`: the part number in the BOM, and the supplier's part number.
     pub fn log_component_matched<'w>(
         &'w self,
         mpn: impl Into<Cow<'w, str>>,
@@ -165,7 +179,7 @@ impl WorkflowPublisher {
         })
     }
 
-    /// `api_call_made`: whose API, and which call.
+    /// Logs `api_call_made`: the supplier, and the endpoint.
     pub fn log_api_call<'w>(
         &'w self,
         supplier: impl Into<Cow<'w, str>>,
@@ -175,7 +189,7 @@ impl WorkflowPublisher {
         self.entry(ApiCallMade { supplier, endpoint, status_code: None, duration_ms: None })
     }
 
-    /// `cache_hit`: which cache, and which key.
+    /// Logs `cache_hit`: the cache, and the key.
     pub fn log_cache_hit<'w>(
         &'w self,
         cache: impl Into<Cow<'w, str>>,
@@ -184,7 +198,7 @@ impl WorkflowPublisher {
         self.entry(CacheHit { cache: cache.into(), key: key.into() })
     }
 
-    /// `cache_miss`: which cache, and which key.
+    /// Logs `cache_miss`: the cache, and the key.
     pub fn log_cache_miss<'w>(
         &'w self,
         cache: impl Into<Cow<'w, str>>,
@@ -193,9 +207,9 @@ impl WorkflowPublisher {
         self.entry(CacheMiss { cache: cache.into(), key: key.into() })
     }
 
-    /// An event of any type, known or not: a new type needs no release. `payload` is anything that serializes to a JSON
-    /// object. The routing key is that of a known type, and for another the type's words under `cns.`, unless
-    /// [given](Entry::routing_key).
+    /// Logs an event of any type, also one that this version does not know. `payload` is any value that serializes to a JSON
+    /// object. The routing key is that of the type; for an unknown type it is the type's words under `cns.`.
+    /// [`Entry::routing_key`] sets another.
     pub fn log<'w>(
         &'w self,
         event_type: impl Into<Cow<'w, str>>,

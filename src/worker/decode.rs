@@ -69,7 +69,7 @@ fn count<'a>(decoded: Decoded<'a>, delivery: &Delivery, metrics: &Metrics) -> cr
         metrics.ignored_fields.inc_by(ignored_fields);
     }
     if let Some(violation) = schema_violation {
-        let event_type = event.kind().map_or("other", |event_type| event_type.name());
+        let event_type = event.known_type().map_or("other", |event_type| event_type.name());
         metrics.schema_violations.with_label_values(&[event_type]).inc();
         let (event_id, traceparent) = (event.event_id.escape_debug(), delivery.traceparent());
         tracing::debug!(%event_id, %violation, traceparent, "payload does not match its schema");

@@ -149,7 +149,7 @@ impl RowStore {
         let now = Utc::now();
         for row in part.filter(|row| rows.is_stored(*row)) {
             let event = &rows.rows()[row].event;
-            metrics.count_stored(event.kind());
+            metrics.count_stored(event.known_type());
             let age = (now - event.created_at).to_std().unwrap_or(Duration::ZERO);
             metrics.end_to_end_seconds.observe(age.as_secs_f64());
         }

@@ -48,7 +48,7 @@ pub type Graph = BTreeMap<String, BTreeSet<String>>;
 /// Reads a crate from its root file and returns the imports between its files.
 pub fn graph(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Graph {
     let mut all = Crate::default();
-    load(&mut all, &Vec::new(), root, read);
+    load(&mut all, &Vec::new(), root, true, read);
     let mut graph = Graph::new();
     for unit in all.units.values().flatten() {
         let imports = graph.entry(unit.file.clone()).or_default();
@@ -108,7 +108,13 @@ fn reachable<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a str> {
 }
 
 /// Reads a module's file and those of its children.
-fn load(all: &mut Crate, module: &Module, file: &str, read: &dyn Fn(&str) -> Option<String>) {
+fn load(
+    all: &mut Crate,
+    module: &Module,
+    file: &str,
+    beside_its_children: bool,
+    read: &dyn Fn(&str) -> Option<String>,
+) {
     let Some(text) = read(file) else { panic!("{file}: no such file") };
     let mut unit = Unit {
         file: file.to_owned(),
@@ -133,8 +139,9 @@ fn load(all: &mut Crate, module: &Module, file: &str, read: &dyn Fn(&str) -> Opt
         all.inline.insert(child, module.clone());
     }
     all.units.entry(module.clone()).or_default().push(unit);
-    let folder = folder_of_children(file, module.is_empty());
+    let folder = folder_of_children(file, beside_its_children);
     for (name, path) in children {
+        let chosen_by_path = path.is_some();
         let file = match path {
             Some(path) => format!("{}/{path}", file.rsplit_once('/').map_or("", |(folder, _)| folder)),
             None => [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]
@@ -142,13 +149,17 @@ fn load(all: &mut Crate, module: &Module, file: &str, read: &dyn Fn(&str) -> Opt
                 .find(|file| read(file).is_some())
                 .unwrap_or_else(|| panic!("{file}: no file for mod {name}")),
         };
-        load(all, &[module.clone(), vec![name]].concat(), &file, read);
+        load(all, &[module.clone(), vec![name]].concat(), &file, chosen_by_path, read);
     }
 }
 
-fn folder_of_children(file: &str, is_root: bool) -> String {
+fn folder_of_children(file: &str, beside_its_children: bool) -> String {
     let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
-    if is_root || name == "mod.rs" { folder.to_owned() } else { file.trim_end_matches(".rs").to_owned() }
+    if beside_its_children || name == "mod.rs" {
+        folder.to_owned()
+    } else {
+        file.trim_end_matches(".rs").to_owned()
+    }
 }
 
 /// The tokens of a file, with the text of `#[path = "…"]` put back: strings are left out otherwise.

@@ -1,0 +1,7 @@
+//! The broker for a producer alone: its endpoint, and the exchange.
+
+mod endpoint;
+mod exchange;
+
+pub use endpoint::{BrokerEndpoint, UriError};
+pub(crate) use exchange::declare_exchange;
