@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house snapshots
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house snapshots reference
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -54,19 +54,24 @@ torture: ## random faults under load, then every event is accounted for (FAULTS=
 outage: ## one long outage under load (SECONDS=600 SERVER=database or broker)
 	@OUTAGE_SECONDS=$(or $(SECONDS),600) SERVER=$(or $(SERVER),database) cargo test --test torture
 
+# With a nightly toolchain also the address sanitizer; without one the stable compiler's own coverage.
+FUZZ = $(if $(shell rustup toolchain list 2>/dev/null | grep nightly),cargo +nightly fuzz run,RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none)
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-fuzz: ## any bytes through every decoder, each for FUZZ_SECONDS=60; needs a nightly toolchain (FUZZ_TARGETS="frames token")
-	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz
+fuzz: ## any bytes through every decoder, each for FUZZ_SECONDS=60 (FUZZ_TARGETS="frames token")
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
 	@for target in $(FUZZ_TARGETS); do \
 		mkdir -p fuzz/corpus/$$target; \
-		cargo +nightly fuzz run $$target fuzz/corpus/$$target \
+		$(FUZZ) $$target fuzz/corpus/$$target \
 			$$(ls -d fuzz/seeds/$$target $$([ $$target = decode ] && echo tests/corpus) 2>/dev/null) \
 			-- -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=8192 || exit 1; \
 	done
 
 contract: ## write docs/contract (JSON Schema, AsyncAPI) from the types
 	@CNS_EVENTS_WRITE_CONTRACT=1 cargo test --lib event::contract
+
+reference: ## write docs/reference (configuration, metrics, cli, api, failures) from the code
+	@CNS_EVENTS_WRITE_REFERENCE=1 cargo test --test it docs::reference
 
 house: ## the rules of the house (circles, borders, sizes, words), without servers
 	@cargo test --test house

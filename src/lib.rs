@@ -94,5 +94,5 @@ pub const REVISION: &str = env!("CNS_EVENTS_BUILT_FROM");
 #[doc = include_str!("../README.md")]
 mod readme {}
 #[cfg(all(doctest, feature = "publisher"))]
-#[doc = include_str!("../docs/publishing.md")]
+#[doc = include_str!("../docs/how-to/publish-from-rust.md")]
 mod publishing {}

@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+/// Columns of a line of Markdown.
+const MAX_COLUMNS: usize = 100;
+
 /// Markdown: what it was measured on, then a table for each part that was measured.
 pub fn table(results: &Value) -> String {
     let mut text = String::new();
@@ -37,7 +40,33 @@ pub fn table(results: &Value) -> String {
             write(&mut text, &results[part]);
         }
     }
-    text
+    wrapped(&text)
+}
+
+/// Wraps lines outside of tables, as the documentation does.
+fn wrapped(text: &str) -> String {
+    let mut wrapped = String::new();
+    for line in text.lines() {
+        let mut columns = 0;
+        for word in line.split(' ').filter(|_| !line.starts_with('|')) {
+            let length = word.chars().count();
+            let separator = match columns {
+                0 => "",
+                _ if columns + 1 + length > MAX_COLUMNS => {
+                    columns = 0;
+                    "\n"
+                }
+                _ => " ",
+            };
+            columns += separator.trim_end_matches('\n').len() + length;
+            let _ = write!(wrapped, "{separator}{word}");
+        }
+        if line.starts_with('|') {
+            wrapped.push_str(line);
+        }
+        wrapped.push('\n');
+    }
+    wrapped
 }
 
 fn drain(text: &mut String, figures: &Value) {

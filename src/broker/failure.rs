@@ -12,7 +12,7 @@ pub enum Class {
     /// The session ends, and the supervisor builds another with backoff.
     Session,
     /// A dead letter was not taken: it is retried.
-    Letter,
+    DeadLetter,
 }
 
 impl Class {
@@ -22,16 +22,21 @@ impl Class {
         match self {
             Class::Operator => "operator",
             Class::Session => "session",
-            Class::Letter => "letter",
+            Class::DeadLetter => "dead letter",
         }
     }
 }
 
 /// The one table of reply codes (AMQP 0-9-1, 1.2): code, name, class, meaning here.
 pub const REPLY_CODES: [(u16, &str, Class, &str); 18] = [
-    (311, "content-too-large", Class::Letter, "a dead letter is larger than the broker's max_message_size"),
-    (312, "no-route", Class::Letter, "no queue takes dead letters"),
-    (313, "no-consumers", Class::Letter, "never asked for (`immediate`)"),
+    (
+        311,
+        "content-too-large",
+        Class::DeadLetter,
+        "a dead letter is larger than the broker's max_message_size",
+    ),
+    (312, "no-route", Class::DeadLetter, "no queue takes dead letters"),
+    (313, "no-consumers", Class::DeadLetter, "never asked for (`immediate`)"),
     (320, "connection-forced", Class::Session, "an operator closed the connection, or the broker stops"),
     (402, "invalid-path", Class::Operator, "the virtual host does not exist"),
     (403, "access-refused", Class::Operator, "login or privilege"),
@@ -82,6 +87,6 @@ mod tests {
         for code in [320, 405, 501, 541, 999] {
             assert_eq!(classify(code), Class::Session, "{code}");
         }
-        assert_eq!(classify(312), Class::Letter);
+        assert_eq!(classify(312), Class::DeadLetter);
     }
 }

@@ -66,7 +66,7 @@ fn problems(rule: &str, findings: Vec<Finding>, list: &str) -> Vec<String> {
 }
 
 /// Fails for entries that are no longer needed.
-const STRICT: bool = false;
+const STRICT: bool = true;
 
 #[cfg(test)]
 mod tests {

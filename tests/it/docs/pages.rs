@@ -10,12 +10,12 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The README's Python producer runs unchanged, and its event is stored. Needs python3 with venv and an index
+/// The guide's Python producer runs unchanged, and its event is stored. Needs python3 with venv and an index
 /// to install pika from; without them there is nothing to show.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_example_publishes() {
-    let readme = read("README.md");
-    let (_, rest) = readme.split_once("```python\n").expect("the README has a Python example");
+    let guide = read("docs/how-to/publish-from-any-language.md");
+    let (_, rest) = guide.split_once("```python\n").expect("the guide has a Python example");
     let example = rest.split_once("```").unwrap().0;
     let Some(python) = python_with("pika", &["pika"], "pika") else {
         eprintln!("python3 with pika cannot be had here: the example was not run");
@@ -32,33 +32,10 @@ async fn the_python_example_publishes() {
     eventually("it is stored", async || env.rows().await == 1).await;
 }
 
-/// The tables of failures in the documentation are those of the code.
-#[test]
-fn failure_tables_in_the_docs_match_the_code() {
-    use cns_events::broker::failure::REPLY_CODES;
-    use cns_events::store::{FailureClass, SQLSTATES};
-    let document = read("docs/reliability.md");
-    let mut sqlstates = String::from("| SQLSTATE | what becomes of the event | why |\n| --- | --- | --- |\n");
-    for (code, class, why) in SQLSTATES {
-        let end = match class {
-            FailureClass::Data => "data".to_owned(),
-            FailureClass::Held(hold) => format!("held (`{}`)", hold.label()),
-            FailureClass::Unknown => "unknown".to_owned(),
-        };
-        sqlstates.push_str(&format!("| {code} | {end} | {why} |\n"));
-    }
-    assert!(document.contains(&sqlstates), "docs/reliability.md has to have:\n{sqlstates}");
-    let mut codes = String::from("| code | name | class | what it means here |\n| --- | --- | --- | --- |\n");
-    for (code, name, class, meaning) in REPLY_CODES {
-        codes.push_str(&format!("| {code} | {name} | {} | {meaning} |\n", class.name()));
-    }
-    assert!(document.contains(&codes), "docs/reliability.md has to have:\n{codes}");
-}
-
 /// Tests that the documentation names exist.
 #[test]
 fn tests_named_in_the_docs_exist() {
-    let document = read("docs/reliability.md");
+    let document = read("docs/explanation/reliability.md");
     let named: Vec<&str> = document
         .split('`')
         .filter(|word| {
@@ -80,30 +57,89 @@ fn tests_named_in_the_docs_exist() {
     }
 }
 
-/// Every file that a page links to exists.
+/// Returns every Markdown page of the repository.
+fn pages() -> Vec<String> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-co", "--exclude-standard", "*.md"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    let pages: Vec<String> = listed
+        .lines()
+        .filter(|page| Path::new(env!("CARGO_MANIFEST_DIR")).join(page).exists())
+        .map(str::to_owned)
+        .collect();
+    assert!(pages.len() > 40, "{pages:?}");
+    pages
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Every file, and every heading, that a page links to exists.
 #[test]
 fn links_in_the_docs_resolve() {
-    for document in [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/architecture.md",
-        "docs/benchmarks/README.md",
-        "docs/operations.md",
-        "k8s/README.md",
-        "docs/publishing.md",
-        "docs/reading.md",
-        "docs/reliability.md",
-        "docs/adr/README.md",
-    ] {
-        let folder = Path::new(document).parent().unwrap();
-        for link in read(document).split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
-            let target = link.0.split('#').next().unwrap();
-            if !target.is_empty() && !target.contains("://") {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(target);
-                assert!(path.exists(), "{document} links to {target}");
+    for document in pages() {
+        let folder = Path::new(&document).parent().unwrap();
+        for link in read(&document).split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let (target, fragment) = link.0.split_once('#').unwrap_or((link.0, ""));
+            if target.contains("://") {
+                continue;
+            }
+            let path = if target.is_empty() { document.clone().into() } else { folder.join(target) };
+            assert!(
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).exists(),
+                "{document} links to {target}"
+            );
+            if !fragment.is_empty() {
+                let page = read(path.to_str().unwrap());
+                let found =
+                    page.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == fragment);
+                assert!(found, "{document} links to {target}#{fragment}");
             }
         }
     }
+}
+
+/// Every `cns-events` command in a shell block has arguments that the command line accepts.
+#[test]
+fn commands_in_the_docs_are_valid() {
+    let mut commands = 0;
+    for document in pages() {
+        let text = read(&document).replace("\\\n", " ");
+        let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+        for line in blocks.flat_map(|(block, _)| block.lines()) {
+            let line = line.split(" #").next().unwrap().trim();
+            let Some(arguments) = line.strip_prefix("cns-events ") else { continue };
+            let arguments = arguments.trim_end_matches('&').split(" > ").next().unwrap();
+            let arguments = arguments.replace("$BOM", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+            let words = shlex(&arguments);
+            let parsed = cns_events::cli::definition()
+                .try_get_matches_from([vec!["cns-events".to_owned()], words].concat());
+            if let Err(error) = parsed {
+                panic!("{document}: {line}: {error}");
+            }
+            commands += 1;
+        }
+    }
+    assert!(commands > 25, "{commands}");
+}
+
+/// Splits a command into its words; single quotes keep blanks together.
+fn shlex(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in text.split('\'').enumerate() {
+        if at % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
 }
 
 /// A producer's dependencies stay light.
@@ -138,7 +174,7 @@ async fn queries_and_roles_of_the_docs_work() {
     let env = TestEnv::new("docs").await;
     let binary = Path::new(env!("CARGO_BIN_EXE_cns-events"));
     let mut asked = 0;
-    for document in ["README.md", "docs/reading.md"] {
+    for document in ["README.md", "docs/how-to/query-events.md"] {
         for line in read(document).lines().filter(|line| line.starts_with("cns-events query ")) {
             let line = line.replace("cns-events", &binary.display().to_string());
             // What follows would follow for ever; Ctrl-C is its end.
@@ -156,8 +192,8 @@ async fn queries_and_roles_of_the_docs_work() {
         }
     }
     assert!(asked >= 8, "{asked}");
-    let reading = read("docs/reading.md");
-    let roles: Vec<&str> = reading.split('`').filter(|code| code.starts_with("create role ")).collect();
+    let guide = read("docs/how-to/run.md");
+    let roles: Vec<&str> = guide.split('`').filter(|code| code.starts_with("create role ")).collect();
     assert_eq!(roles.len(), 3);
     for role in roles {
         env.sql

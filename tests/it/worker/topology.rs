@@ -12,7 +12,9 @@ async fn a_queue_with_other_arguments_is_a_configuration_error() {
     let mut worker = env.start(|_| {});
     assert_eq!(worker.ended().await.code(), Some(78));
     let log = worker.log();
-    for part in ["inequivalent arg 'x-", "received", "but current is none", "delete it once it is empty", "passive"] {
+    for part in
+        ["inequivalent arg 'x-", "received", "but current is none", "delete it once it is empty", "passive"]
+    {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(!log.contains(&env.database_url));
