@@ -29,7 +29,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let bom_id = Uuid::now_v7();
     let workflow = publisher.workflow(bom_id, "org-123", format!("enrich-bom-{bom_id}"));
-    enrich(bom_id, workflow, &["LM358DR", "NE555P", "XYZ", "BC547"]).await;
+    // The id of the workflow's run, which a retried step does not change.
+    let run = Uuid::now_v7();
+    enrich(run, workflow, &["LM358DR", "NE555P", "XYZ", "BC547"]).await;
 
     // Once, when the process ends.
     let closed = publisher.close(Duration::from_secs(10)).await;
@@ -38,14 +40,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Nothing here waits for an event, or handles an error of one.
-async fn enrich(bom: Uuid, mut workflow: WorkflowPublisher, parts: &[&str]) {
+async fn enrich(run: Uuid, mut workflow: WorkflowPublisher, parts: &[&str]) {
     let total = parts.len() as u64;
     let (mut completed, mut failed) = (0, 0);
     workflow.log_processing_started(total).message("board.csv");
     workflow.set_state(&WorkflowState::running(total, completed, failed));
     workflow.log_stage_started("enrichment");
     let started = Instant::now();
-    for part in parts {
+    for (line, part) in parts.iter().enumerate() {
         let asked = Instant::now();
         let answer = ask_supplier(part).await;
         workflow.log_api_call("DigiKey", "/parts/search").duration(asked.elapsed());
@@ -72,7 +74,7 @@ async fn enrich(bom: Uuid, mut workflow: WorkflowPublisher, parts: &[&str]) {
         };
         // A retry of this step would publish the same key, and be stored once.
         progress
-            .event_id(format!("{bom}/{part}/progress"))
+            .event_id(format!("{run}/{line}/progress"))
             .state(&WorkflowState::running(total, completed, failed));
         workflow.set_state(&WorkflowState::running(total, completed, failed));
     }

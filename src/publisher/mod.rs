@@ -56,8 +56,8 @@
 //! stored once however often the step runs:
 //!
 //! ```no_run
-//! # fn activity(workflow: &cns_events::publisher::WorkflowPublisher, activity_id: &str) {
-//! workflow.log_stage_started("enrichment").event_id(format!("{activity_id}/stage_started"));
+//! # fn activity(workflow: &cns_events::publisher::WorkflowPublisher, run_id: &str, activity_id: &str) {
+//! workflow.log_stage_started("enrichment").event_id(format!("{run_id}/{activity_id}/stage_started"));
 //! # }
 //! ```
 //!
