@@ -1,12 +1,15 @@
 //! Publishing under confirms: each message has its own outcome.
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use super::AmqpError;
+use bytes::Bytes;
+
 use super::connection::{Connection, Purpose};
+use super::heartbeat::Heartbeat;
 use super::inbox::{Inbox, Returned};
 use super::message::RawMessage;
 use super::method::{Request, Response};
+use super::{ANSWER_TIMEOUT, AmqpError};
 use crate::broker::BrokerEndpoint;
 
 /// The one channel of the connection.
@@ -23,30 +26,74 @@ pub enum Published {
     Refused,
 }
 
+/// Event of a channel in confirm mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfirmEvent {
+    /// The broker has taken a message, or with `multiple` every message up to it. A returned message is taken too.
+    Acked {
+        /// Number of the message.
+        number: u64,
+        /// Set where it counts for every message up to this one.
+        multiple: bool,
+    },
+    /// The broker has refused a message, or with `multiple` every message up to it.
+    Nacked {
+        /// Number of the message.
+        number: u64,
+        /// Set where it counts for every message up to this one.
+        multiple: bool,
+    },
+    /// No queue takes a message. Its confirm follows.
+    Returned {
+        /// The broker's reason.
+        reason: String,
+        /// Key that the message was published under.
+        routing_key: Bytes,
+        /// Body of the message.
+        body: Bytes,
+    },
+    /// An alarm of the broker blocks the connection, with its reason.
+    Blocked(String),
+    /// The alarm is over.
+    Unblocked,
+}
+
 /// A connection with one channel that publishes in confirm mode.
 pub struct ConfirmChannel {
     connection: Connection,
     inbox: Inbox,
+    heartbeat: Heartbeat,
     /// Messages that were published.
     published: u64,
+    /// Events that have arrived.
+    events: VecDeque<ConfirmEvent>,
 }
 
 impl ConfirmChannel {
-    /// Connects, logs in and asks for confirms.
+    /// Connects, logs in and selects confirms, for a caller that uses [`ConfirmChannel::publish`].
     ///
     /// # Errors
-    /// As the broker or the network gives them.
+    /// The failure of the broker or the network.
     pub async fn open(broker: &BrokerEndpoint) -> Result<Self, AmqpError> {
-        let mut connection = Connection::open(broker, broker.name(), Purpose::Publishing).await?;
+        Self::open_for(broker, Purpose::Publishing).await
+    }
+
+    /// Connects, logs in and selects confirms, for a caller that uses [`ConfirmChannel::write`] and [`ConfirmChannel::next`] and
+    /// waits for the end of an alarm.
+    ///
+    /// # Errors
+    /// The failure of the broker or the network.
+    pub async fn open_through_alarms(broker: &BrokerEndpoint) -> Result<Self, AmqpError> {
+        Self::open_for(broker, Purpose::PublishingThroughAlarms).await
+    }
+
+    async fn open_for(broker: &BrokerEndpoint, purpose: Purpose) -> Result<Self, AmqpError> {
+        let mut connection = Connection::open(broker, broker.name(), purpose).await?;
         let mut inbox = Inbox::default();
         connection.call(CHANNEL, &Request::ChannelOpen, &mut inbox).await?;
         connection.call(CHANNEL, &Request::Select, &mut inbox).await?;
-        Ok(ConfirmChannel { connection, inbox, published: 0 })
-    }
-
-    /// Returns whether the connection is as it was left: where nothing was asked, nothing but its end arrives.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
-        matches!(self.connection.fill_within(Duration::ZERO).await, Ok(false))
+        let heartbeat = Heartbeat::new(connection.heartbeat());
+        Ok(ConfirmChannel { connection, inbox, heartbeat, published: 0, events: VecDeque::new() })
     }
 
     /// Returns the size that the properties of a message may have, in bytes, so that every client can read it.
@@ -55,11 +102,70 @@ impl ConfirmChannel {
         self.connection.max_properties_bytes()
     }
 
+    /// Writes a message, mandatory, and returns its number; [`ConfirmChannel::next`] sends it.
+    ///
+    /// # Errors
+    /// The message cannot be encoded.
+    pub fn write(&mut self, exchange: &str, message: &RawMessage) -> Result<u64, AmqpError> {
+        self.connection.write_message(CHANNEL, exchange, message)?;
+        self.published += 1;
+        Ok(self.published)
+    }
+
+    /// Sends what was written, and waits for the next event. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection or the channel is gone.
+    pub async fn next(&mut self) -> Result<ConfirmEvent, AmqpError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            while let Some(frame) = self.connection.take_frame()? {
+                let response = self.inbox.accept(frame)?;
+                let returned = self.inbox.returned.drain(..);
+                self.events.extend(returned.map(|Returned { reason, routing_key, body }| {
+                    ConfirmEvent::Returned { reason, routing_key, body }
+                }));
+                match response {
+                    None => {}
+                    Some((_, Response::Ack { tag: number, multiple })) => {
+                        self.events.push_back(ConfirmEvent::Acked { number, multiple });
+                    }
+                    Some((_, Response::Nack { tag: number, multiple })) => {
+                        self.events.push_back(ConfirmEvent::Nacked { number, multiple });
+                    }
+                    Some((_, Response::Blocked { reason })) => {
+                        self.events.push_back(ConfirmEvent::Blocked(reason));
+                    }
+                    Some((_, Response::Unblocked)) => self.events.push_back(ConfirmEvent::Unblocked),
+                    Some((_, other)) => return Err(other.unexpected()),
+                }
+            }
+            if !self.events.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.heartbeat.due() => {
+                    self.heartbeat.silence()?;
+                    if self.heartbeat.restart() {
+                        self.connection.write_heartbeat();
+                    }
+                }
+                exchanged = self.connection.exchange() => {
+                    exchanged?;
+                    self.heartbeat.received();
+                }
+            }
+        }
+    }
+
     /// Publishes messages to an exchange, mandatory, and waits for the broker's confirms. The outcomes are in the order of the
     /// messages.
     ///
     /// # Errors
-    /// The connection failed: whether a queue has them is not known.
+    /// The connection failed or an alarm blocks it: the caller cannot know whether a queue has the messages.
     pub async fn publish(
         &mut self,
         exchange: &str,
@@ -67,20 +173,19 @@ impl ConfirmChannel {
     ) -> Result<Vec<Published>, AmqpError> {
         let first = self.published + 1;
         for message in messages {
-            self.connection.write_message(CHANNEL, exchange, message)?;
+            self.write(exchange, message)?;
         }
-        self.connection.flush().await?;
-        self.published += messages.len() as u64;
         let mut confirms = Confirms::new(first, messages);
         while !confirms.are_complete() {
-            let frame = self.connection.receive_frame().await?;
-            let response = self.inbox.accept(frame)?;
-            self.inbox.returned.drain(..).try_for_each(|returned| confirms.returned(returned))?;
-            match response {
-                None => {}
-                Some((_, Response::Ack { tag, multiple })) => confirms.settle(tag, multiple, true),
-                Some((_, Response::Nack { tag, multiple })) => confirms.settle(tag, multiple, false),
-                Some((_, other)) => return Err(other.unexpected()),
+            let event = tokio::time::timeout(ANSWER_TIMEOUT, self.next()).await;
+            match event.map_err(|_| AmqpError::Silence)?? {
+                ConfirmEvent::Acked { number, multiple } => confirms.settle(number, multiple, true),
+                ConfirmEvent::Nacked { number, multiple } => confirms.settle(number, multiple, false),
+                ConfirmEvent::Returned { reason, routing_key, body } => {
+                    confirms.returned(Returned { reason, routing_key, body })?;
+                }
+                ConfirmEvent::Blocked(reason) => return Err(AmqpError::Blocked(reason)),
+                ConfirmEvent::Unblocked => {}
             }
         }
         Ok(confirms.outcomes())
@@ -89,7 +194,7 @@ impl ConfirmChannel {
     /// Closes the connection.
     ///
     /// # Errors
-    /// As the network gives them.
+    /// The failure of the network.
     pub async fn close(mut self) -> Result<(), AmqpError> {
         self.connection.close(&mut self.inbox).await
     }

@@ -24,6 +24,8 @@ const MAX_FRAME_BYTES: u32 = 131_072;
 pub(super) enum Purpose {
     /// Publishes, and learns of alarms. It has no heartbeats: nothing on it waits for longer than an answer may take.
     Publishing,
+    /// Publishes, learns of alarms and waits for their end, with heartbeats.
+    PublishingThroughAlarms,
     /// Holds messages, and waits for answers only.
     Browsing,
     /// Consumes, with heartbeats.
@@ -61,7 +63,9 @@ impl Connection {
         };
         let frame_max = agree_on_frames(broker_max)?;
         let heartbeat_seconds = match purpose {
-            Purpose::Consuming => agree_on_heartbeats(broker.heartbeat_seconds(), proposed_seconds),
+            Purpose::Consuming | Purpose::PublishingThroughAlarms => {
+                agree_on_heartbeats(broker.heartbeat_seconds(), proposed_seconds)
+            }
             Purpose::Publishing | Purpose::Browsing => 0,
         };
         send(&mut transport, 0, &Request::TuneOk { channel_max, frame_max, heartbeat_seconds }).await?;
@@ -91,6 +95,12 @@ impl Connection {
         send(&mut self.transport, channel, request).await
     }
 
+    /// Writes a method that has no answer; [`Connection::flush`] sends it.
+    pub(super) fn write_method(&mut self, channel: u16, request: &Request<'_>) -> Result<(), AmqpError> {
+        self.transport.write(FrameType::Method, channel, &request.encode()?);
+        Ok(())
+    }
+
     /// Sends a method and waits for its answer; what is delivered meanwhile goes into the inbox.
     pub(super) async fn call(
         &mut self,
@@ -102,6 +112,9 @@ impl Connection {
         loop {
             let frame = self.receive_frame().await?;
             if let Some((of, response)) = inbox.accept(frame)? {
+                if matches!(response, Response::Unblocked) {
+                    continue;
+                }
                 return if of == channel { Ok(response) } else { Err(response.unexpected()) };
             }
         }
@@ -132,6 +145,11 @@ impl Connection {
         self.transport.fill_within(limit).await
     }
 
+    /// Writes a heartbeat; [`Connection::exchange`] sends it.
+    pub(super) fn write_heartbeat(&mut self) {
+        self.transport.write(FrameType::Heartbeat, 0, &[]);
+    }
+
     /// Sends a heartbeat. Cancel-safe.
     pub(super) async fn send_heartbeat(&mut self) -> Result<(), AmqpError> {
         self.transport.write(FrameType::Heartbeat, 0, &[]);
@@ -157,6 +175,12 @@ impl Connection {
             self.transport.write(FrameType::Body, channel, part);
         }
         Ok(())
+    }
+
+    /// Sends what was written, and reads what arrives meanwhile: a broker with an alarm reads nothing. Ends when bytes have
+    /// arrived. Cancel-safe.
+    pub(super) async fn exchange(&mut self) -> Result<(), AmqpError> {
+        self.transport.exchange().await
     }
 
     /// Sends what was written.
@@ -212,7 +236,7 @@ fn client_properties(name: &str, purpose: Purpose) -> Table {
     {
         capabilities.bool(capability, true);
     }
-    if purpose == Purpose::Publishing {
+    if matches!(purpose, Purpose::Publishing | Purpose::PublishingThroughAlarms) {
         capabilities.bool("connection.blocked", true); // an alarm does not concern a consumer
     }
     let mut properties = Table::default();

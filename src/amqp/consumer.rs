@@ -1,66 +1,88 @@
 //! A consumer on a connection of its own, read where its deliveries are used: no other thread stands between the socket and
 //! the lane, and what the lane does not read stays with the broker.
 
-use std::pin::Pin;
-use std::time::Duration;
-
-use tokio::time::{Instant, Sleep};
-
 use super::AmqpError;
 use super::connection::{Connection, Purpose};
 use super::delivery::Delivery;
+use super::heartbeat::Heartbeat;
 use super::inbox::Inbox;
 use super::method::Request;
 use crate::broker::BrokerEndpoint;
 
-/// The one channel of the connection.
-const CHANNEL: u16 = 1;
+/// Settlement of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Acknowledges a delivery; with `multiple` also every delivery of the channel before it.
+    Ack {
+        /// Delivery tag.
+        tag: u64,
+        /// Set to acknowledge every delivery up to the tag.
+        multiple: bool,
+    },
+    /// Rejects a delivery: the broker requeues it, or dead-letters it by itself.
+    Reject {
+        /// Delivery tag.
+        tag: u64,
+        /// Set to requeue the delivery.
+        requeue: bool,
+    },
+}
 
-/// Heartbeats that this side sends before a silent broker counts as gone. It sends one in half of the agreed interval, and the
-/// broker is gone after two intervals (RabbitMQ's rule, too).
-const MAX_SILENT_BEATS: u32 = 4;
+impl Settlement {
+    fn request(self) -> Request<'static> {
+        match self {
+            Settlement::Ack { tag, multiple } => Request::Ack { tag, multiple },
+            Settlement::Reject { tag, requeue } => Request::Reject { tag, requeue },
+        }
+    }
+}
 
-/// Interval of the timer where no heartbeats are agreed: it has to be set to something.
-const NO_HEARTBEAT: Duration = Duration::from_secs(3600);
-
-/// A connection with one channel that consumes.
+/// A connection with one channel that consumes. Channels that it has replaced stay open while deliveries on them are not settled.
 pub struct Consumer {
     connection: Connection,
     inbox: Inbox,
     queue: String,
     tag: String,
-    beat: Pin<Box<Sleep>>,
-    beat_interval: Option<Duration>,
-    /// Beats since anything was received.
-    silent_beats: u32,
+    heartbeat: Heartbeat,
+    /// Channel that consumes.
+    channel: u16,
+    /// Channels that consumed before and are still open.
+    replaced: Vec<u16>,
 }
 
 impl Consumer {
-    /// Connects and consumes from `queue`, at most `prefetch` messages ahead; `tag` names the consumer, `name` the connection.
+    /// Connects and consumes from `queue`, at most `prefetch` messages ahead; `tag` names the consumer, `name` the connection. A body
+    /// over `max_body_bytes` is skipped as it arrives.
     ///
     /// # Errors
-    /// As the broker or the network gives them.
+    /// The failure of the broker or the network.
     pub async fn open(
         broker: &BrokerEndpoint,
         name: &str,
         queue: &str,
         tag: &str,
         prefetch: u16,
+        max_body_bytes: usize,
     ) -> Result<Self, AmqpError> {
         let name = format!("{} {name}", broker.name());
         let connection = Connection::open(broker, &name, Purpose::Consuming).await?;
-        let beat_interval = connection.heartbeat().map(|agreed| agreed / 2);
         let mut consumer = Consumer {
+            heartbeat: Heartbeat::new(connection.heartbeat()),
             connection,
-            inbox: Inbox::default(),
+            inbox: Inbox::skipping_over(max_body_bytes),
             queue: queue.to_owned(),
             tag: tag.to_owned(),
-            beat: Box::pin(tokio::time::sleep(beat_interval.unwrap_or(NO_HEARTBEAT))),
-            beat_interval,
-            silent_beats: 0,
+            channel: 1,
+            replaced: Vec::new(),
         };
         consumer.start(prefetch).await?;
         Ok(consumer)
+    }
+
+    /// Returns the channel that consumes.
+    #[must_use]
+    pub fn channel(&self) -> u16 {
+        self.channel
     }
 
     /// Takes what was received since the last call.
@@ -71,7 +93,7 @@ impl Consumer {
     /// Waits until something was received. Cancel-safe.
     ///
     /// # Errors
-    /// The connection, the channel or the consumer is gone.
+    /// The connection, a channel or the consumer is gone.
     pub async fn receive(&mut self) -> Result<(), AmqpError> {
         loop {
             while let Some(frame) = self.connection.take_frame()? {
@@ -84,16 +106,13 @@ impl Consumer {
             }
             tokio::select! {
                 biased;
-                () = self.beat.as_mut() => {
-                    self.silent_beats += 1;
-                    if self.beat_interval.is_some() && self.silent_beats > MAX_SILENT_BEATS {
-                        return Err(AmqpError::Silence);
-                    }
+                () = self.heartbeat.due() => {
+                    self.heartbeat.silence()?;
                     self.send_heartbeat().await?;
                 }
                 filled = self.connection.fill() => {
                     filled?;
-                    self.silent_beats = 0;
+                    self.heartbeat.received();
                 }
             }
         }
@@ -105,53 +124,74 @@ impl Consumer {
     /// The connection is gone.
     pub async fn heartbeat_only(&mut self) -> Result<std::convert::Infallible, AmqpError> {
         loop {
-            self.beat.as_mut().await;
+            self.heartbeat.due().await;
             self.send_heartbeat().await?;
         }
     }
 
     async fn send_heartbeat(&mut self) -> Result<(), AmqpError> {
-        self.beat.as_mut().reset(Instant::now() + self.beat_interval.unwrap_or(NO_HEARTBEAT));
-        match self.beat_interval {
-            Some(_) => self.connection.send_heartbeat().await,
-            None => Ok(()),
+        if self.heartbeat.restart() { self.connection.send_heartbeat().await } else { Ok(()) }
+    }
+
+    /// Settles deliveries of a channel, in this order.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn settle(&mut self, channel: u16, settlements: &[Settlement]) -> Result<(), AmqpError> {
+        for settlement in settlements {
+            self.connection.write_method(channel, &settlement.request())?;
         }
+        self.connection.flush().await
     }
 
-    /// Acknowledges a delivery; with `multiple` also every one before it.
+    /// Ends consuming. Deliveries on their way are received within `budget_bytes`. The others are requeued by
+    /// [`Consumer::restart`] or [`Consumer::return_all`]; nothing behind them is received either, so that an ack of several deliveries
+    /// does not include them.
     ///
     /// # Errors
-    /// The connection is gone.
-    pub async fn ack(&mut self, tag: u64, multiple: bool) -> Result<(), AmqpError> {
-        self.connection.send(CHANNEL, &Request::Ack { tag, multiple }).await
-    }
-
-    /// Refuses a delivery: the broker requeues it, or dead-letters it by itself.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub async fn reject(&mut self, tag: u64, requeue: bool) -> Result<(), AmqpError> {
-        self.connection.send(CHANNEL, &Request::Reject { tag, requeue }).await
-    }
-
-    /// Ends consuming. What was on its way is received within `budget_bytes`; the rest stays unsettled, and nothing behind it is
-    /// received either: an ack of several must not take it along.
-    ///
-    /// # Errors
-    /// As the broker or the network gives them.
+    /// The failure of the broker or the network.
     pub async fn cancel(&mut self, budget_bytes: usize) -> Result<(), AmqpError> {
         self.inbox.limit(budget_bytes);
-        self.connection.call(CHANNEL, &Request::Cancel { tag: &self.tag }, &mut self.inbox).await.map(drop)
+        self.connection
+            .call(self.channel, &Request::Cancel { tag: &self.tag }, &mut self.inbox)
+            .await
+            .map(drop)
     }
 
-    /// Consumes again with another prefetch, on a new channel: on the old one everything has to be settled.
+    /// Consumes again with another prefetch, on a new channel. With `keep` the old channel stays open until
+    /// [`Consumer::close_replaced`]; without it everything on it has to be settled.
     ///
     /// # Errors
-    /// As the broker or the network gives them.
-    pub async fn restart(&mut self, prefetch: u16) -> Result<(), AmqpError> {
-        self.connection.call(CHANNEL, &Request::ChannelClose, &mut self.inbox).await?;
+    /// The failure of the broker or the network.
+    pub async fn restart(&mut self, prefetch: u16, keep: bool) -> Result<(), AmqpError> {
+        if keep {
+            let requeue = |tag: &u64| Settlement::Reject { tag: *tag, requeue: true };
+            let over_budget: Vec<_> = self.inbox.over_budget.iter().map(requeue).collect();
+            self.settle(self.channel, &over_budget).await?;
+            self.replaced.push(self.channel);
+            let free = (1..).find(|channel| !self.replaced.contains(channel));
+            self.channel = free.unwrap_or(u16::MAX); // fewer channels than numbers are open
+        } else {
+            self.close_channel(self.channel).await?;
+        }
         self.inbox.clear();
         self.start(prefetch).await
+    }
+
+    /// Closes a channel that was replaced. Everything on it has to be settled.
+    ///
+    /// # Errors
+    /// The failure of the broker or the network.
+    pub async fn close_replaced(&mut self, channel: u16) -> Result<(), AmqpError> {
+        if let Some(at) = self.replaced.iter().position(|replaced| *replaced == channel) {
+            self.close_channel(channel).await?;
+            self.replaced.remove(at);
+        }
+        Ok(())
+    }
+
+    async fn close_channel(&mut self, channel: u16) -> Result<(), AmqpError> {
+        self.connection.call(channel, &Request::ChannelClose, &mut self.inbox).await.map(drop)
     }
 
     /// Returns everything that is not settled to the queue and closes the connection; the consumer has to be cancelled.
@@ -159,15 +199,18 @@ impl Consumer {
     /// A nack rather than the close alone: from RabbitMQ 4.3 on it does not count towards the delivery limit.
     ///
     /// # Errors
-    /// As the network gives them; the broker requeues what is not settled in any case.
+    /// The failure of the network; the broker requeues what is not settled in any case.
     pub async fn return_all(&mut self) -> Result<(), AmqpError> {
+        for channel in self.replaced.iter().chain([&self.channel]) {
+            self.connection.write_method(*channel, &Request::NackAll)?;
+        }
         // The broker handles a connection's frames in order: when it has closed, the nack has been done.
-        self.connection.send(CHANNEL, &Request::NackAll).await?;
+        self.connection.flush().await?;
         self.connection.close(&mut self.inbox).await
     }
 
     async fn start(&mut self, prefetch: u16) -> Result<(), AmqpError> {
-        consume(&mut self.connection, &mut self.inbox, CHANNEL, &self.queue, &self.tag, prefetch).await
+        consume(&mut self.connection, &mut self.inbox, self.channel, &self.queue, &self.tag, prefetch).await
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Delivery {
     pub properties: Bytes,
     /// Body.
     pub body: Bytes,
+    /// Size in bytes of what was too large to be kept: the body, or the frame of the properties. They are empty then.
+    pub skipped_bytes: Option<usize>,
 }
 
 impl Delivery {

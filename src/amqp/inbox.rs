@@ -24,9 +24,12 @@ pub(super) struct Inbox {
     partial: Option<Partial>,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) returned: Vec<Returned>,
-    /// Bytes of deliveries that may still be kept, where that is bounded. Deliveries over the budget are dropped here; the
-    /// broker requeues them with all other unsettled messages.
+    /// Bytes of deliveries that may still be kept, where that is bounded.
     budget_bytes: Option<usize>,
+    /// Tags of deliveries over the budget, which were dropped here and have to be requeued.
+    pub(super) over_budget: Vec<u64>,
+    /// Size of the largest body that is kept; a larger one is skipped as it arrives.
+    max_body_bytes: Option<usize>,
 }
 
 /// Content whose frames are arriving.
@@ -39,6 +42,10 @@ struct Partial {
     body: Bytes,
     /// The body so far, where it arrives in several frames.
     parts: BytesMut,
+    /// Bytes of the body that have arrived.
+    received_bytes: usize,
+    /// Size of the body or of the header's frame, where either is too large to be kept.
+    skipped_bytes: Option<usize>,
     properties: Bytes,
 }
 
@@ -50,6 +57,11 @@ enum Head {
 }
 
 impl Inbox {
+    /// Returns an inbox that skips bodies over this size.
+    pub(super) fn skipping_over(max_body_bytes: usize) -> Self {
+        Inbox { max_body_bytes: Some(max_body_bytes), ..Inbox::default() }
+    }
+
     /// Bounds the deliveries that are kept from here on.
     pub(super) fn limit(&mut self, budget_bytes: usize) {
         self.budget_bytes = Some(budget_bytes);
@@ -57,14 +69,13 @@ impl Inbox {
 
     /// Drops everything: a tag of a channel that is closed would mean another message on its successor.
     pub(super) fn clear(&mut self) {
-        *self = Inbox::default();
+        *self = Inbox { max_body_bytes: self.max_body_bytes, ..Inbox::default() };
     }
 
     /// Takes in a frame; returns a method that is not part of a content, with its channel.
     ///
     /// # Errors
-    /// The broker has closed the channel or the connection, ended the consumer or raised an alarm; or the frame is out of
-    /// place.
+    /// The broker has closed the channel or the connection, or ended the consumer; or the frame is out of place.
     pub(super) fn accept(&mut self, frame: Frame) -> Result<Option<(u16, Response)>, AmqpError> {
         match frame.kind {
             FrameType::Method => self.method(frame.channel, Response::decode(&frame.payload)?),
@@ -72,7 +83,7 @@ impl Inbox {
                 let partial = self.partial.as_mut();
                 let partial =
                     partial.ok_or_else(|| AmqpError::Protocol("content without a method".into()))?;
-                partial.accept(frame)?;
+                partial.accept(frame, self.max_body_bytes)?;
                 if partial.is_whole()
                     && let Some(partial) = self.partial.take()
                 {
@@ -92,8 +103,6 @@ impl Inbox {
             Response::Return { text, routing_key } => Head::Return { reason: text, routing_key },
             Response::Closed { code, text } => return Err(AmqpError::Closed { code, text }),
             Response::Cancelled => return Err(AmqpError::Cancelled),
-            Response::Blocked { reason } => return Err(AmqpError::Blocked(reason)),
-            Response::Unblocked => return Ok(None),
             other => return Ok(Some((channel, other))),
         };
         if self.partial.is_some() {
@@ -104,18 +113,23 @@ impl Inbox {
             size: None,
             body: Bytes::new(),
             parts: BytesMut::new(),
+            received_bytes: 0,
+            skipped_bytes: None,
             properties: Bytes::new(),
         });
         Ok(None)
     }
 
     fn keep(&mut self, partial: Partial) {
-        let Partial { head, body, properties, .. } = partial;
+        let Partial { head, body, properties, skipped_bytes, .. } = partial;
         match head {
             Head::Deliver { channel, tag, redelivered, routing_key } => {
-                let delivery = Delivery { channel, tag, redelivered, routing_key, properties, body };
+                let delivery =
+                    Delivery { channel, tag, redelivered, routing_key, properties, body, skipped_bytes };
                 if fits(&mut self.budget_bytes, delivery.weight()) {
                     self.deliveries.push(delivery);
+                } else {
+                    self.over_budget.push(tag);
                 }
             }
             Head::Return { reason, routing_key } => {
@@ -127,17 +141,20 @@ impl Inbox {
 
 impl Partial {
     /// Takes the next frame of the content.
-    fn accept(&mut self, frame: Frame) -> Result<(), AmqpError> {
+    fn accept(&mut self, frame: Frame, max_body_bytes: Option<usize>) -> Result<(), AmqpError> {
         match (frame.kind, self.size) {
             (FrameType::Header, None) => {
-                if let Some(bytes) = frame.skipped_bytes {
-                    return Err(AmqpError::Protocol(format!("properties of {bytes} bytes")));
-                }
                 let (size, properties) = content_header(&frame.payload)?;
                 (self.size, self.properties) = (Some(size), properties);
+                let too_large = max_body_bytes.is_some_and(|max| size > max).then_some(size);
+                self.skipped_bytes = frame.skipped_bytes.or(too_large);
                 Ok(())
             }
-            (FrameType::Body, Some(size)) if self.parts.len() + frame.payload.len() <= size => {
+            (FrameType::Body, Some(size)) if self.received_bytes + frame.payload.len() <= size => {
+                self.received_bytes += frame.payload.len();
+                if self.skipped_bytes.is_some() {
+                    return Ok(());
+                }
                 if frame.payload.len() == size {
                     self.body = frame.payload; // nothing is copied where the body is one frame
                 } else {
@@ -153,7 +170,7 @@ impl Partial {
     }
 
     fn is_whole(&self) -> bool {
-        self.size == Some(self.body.len())
+        self.size == Some(self.received_bytes)
     }
 }
 

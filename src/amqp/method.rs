@@ -226,9 +226,12 @@ pub(super) enum Response {
 }
 
 impl Response {
-    /// Returns the error for a method that has no place where it arrived.
+    /// Returns the error for a method that has no place where it arrived; an alarm is an error of its own.
     pub(super) fn unexpected(&self) -> AmqpError {
-        AmqpError::Protocol(format!("{self:?}"))
+        match self {
+            Response::Blocked { reason } => AmqpError::Blocked(reason.clone()),
+            other => AmqpError::Protocol(format!("{other:?}")),
+        }
     }
 
     /// Reads the payload of a method's frame.

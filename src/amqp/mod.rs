@@ -28,6 +28,7 @@ mod delivery;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+mod heartbeat;
 mod inbox;
 mod message;
 mod method;
@@ -38,9 +39,9 @@ mod transport;
 use std::time::Duration;
 
 pub use browser::{Browser, HeldMessage, HeldTag};
-pub use confirm::{ConfirmChannel, Published};
+pub use confirm::{ConfirmChannel, ConfirmEvent, Published};
 pub(crate) use connection::server_version;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Settlement};
 pub use delivery::Delivery;
 pub use error::AmqpError;
 pub use message::RawMessage;

@@ -1,9 +1,13 @@
 //! The stream under a connection: frames are read into one buffer and written out of another.
 
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
 
 use super::codec::{Cutter, Frame, FrameType, PROTOCOL_HEADER, write_frame};
 use super::{ANSWER_TIMEOUT, AmqpError};
@@ -52,7 +56,33 @@ impl Transport {
             self.input.reserve(READ_BYTES);
         }
         match self.stream.read_buf(&mut self.input).await? {
-            0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+            0 => Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what was written as far as the broker reads, while it waits for bytes; ends when it has read some. Cancel-safe.
+    pub(super) async fn exchange(&mut self) -> Result<(), AmqpError> {
+        if self.input.capacity() - self.input.len() < MIN_READ_BYTES {
+            self.input.reserve(READ_BYTES);
+        }
+        let Transport { stream, input, output, .. } = self;
+        let read = std::future::poll_fn(|context| {
+            while !output.is_empty() {
+                match Pin::new(&mut **stream).poll_write(context, output) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(written)) => output.advance(written),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            if let Poll::Ready(Err(error)) = Pin::new(&mut **stream).poll_flush(context) {
+                return Poll::Ready(Err(error));
+            }
+            poll_read_buf(Pin::new(&mut **stream), context, input)
+        });
+        match read.await? {
+            0 => Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()),
             _ => Ok(()),
         }
     }

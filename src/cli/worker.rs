@@ -26,8 +26,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker started, metrics and health on {listen}");
 
     let stop_timeout = Duration::from_secs(config.worker.shutdown_seconds);
-    let shared =
-        Shared { config: Arc::new(config), metrics, health, shutdown: shutdown.clone(), name: name() };
+    let shared = Shared {
+        config: Arc::new(config),
+        metrics,
+        health,
+        shutdown: shutdown.clone(),
+        name: name(),
+        last_stored: Arc::default(),
+    };
     let ended = tokio::select! {
         ended = worker::run(shared) => ended,
         () = async { shutdown.cancelled().await; tokio::time::sleep(stop_timeout).await } => {

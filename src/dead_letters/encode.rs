@@ -115,6 +115,7 @@ mod tests {
             routing_key: bytes::Bytes::from_static(b"cns.x"),
             properties: properties.to_bytes().into(),
             body: bytes::Bytes::from_static(b"body"),
+            skipped_bytes: None,
         };
         let rejection = Rejection::of(Reason::InvalidField, "bom_id", "is not\na UUID");
         RejectedDelivery { delivery, rejection }.encode("w-1", DateTime::UNIX_EPOCH, MAX_BYTES)

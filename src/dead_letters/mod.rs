@@ -21,6 +21,6 @@ pub use decode::DeadLetter;
 pub use encode::RejectedDelivery;
 pub use filter::{Filter, Selection, is_named};
 pub use json::to_json;
-pub use publish::{DeadLetterPublisher, NotTaken, Outcome};
+pub use publish::{DeadLetterPublisher, DeadLetterSettings, DeliveryKey, NotTaken, Outcome};
 pub use queue::{DeadLetterQueue, Held, Progress, QueueError};
 pub use replay::{NotReplayed, ReplayOptions, ReplayReport, replay};

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::store::fix::{Purpose, fix};
 use crate::store::inspect::{Facts, Table, facts};
 use crate::store::read::{AccessScope, Reader};
-use crate::store::{DatabaseEndpoint, StoreFailure, Writer};
+use crate::store::{DatabaseEndpoint, FailureClass, StoreFailure, Writer};
 
 /// Difference of the clocks from which latencies are meaningless.
 const MAX_CLOCK_DIFFERENCE: chrono::Duration = chrono::Duration::seconds(1);
@@ -70,6 +70,11 @@ async fn storing(report: &mut Report, config: &Config, database: DatabaseEndpoin
         Writer::new(database, config.database.statement_timeout(), config.database.prepared_statements);
     match writer.probe().await {
         Ok(()) => report.ok("storing", "a row was inserted and rolled back"),
+        Err(failure) if failure.about_row || failure.class == FailureClass::Data => report.warning(
+            "storing",
+            format!("the server writes, but refuses the row of the probe: {failure}"),
+            "if the constraint, trigger or policy refuses events too, drop it or satisfy it: they become dead letters",
+        ),
         Err(failure) => report.wrong("storing", failure.to_string(), fix_or_log(&failure, Purpose::Store)),
     }
 }

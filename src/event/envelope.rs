@@ -61,6 +61,30 @@ pub struct Event<'a, P = Cow<'a, RawValue>> {
     pub created_at: DateTime<Utc>,
 }
 
+impl Event<'_> {
+    /// Returns a copy that borrows nothing.
+    #[must_use]
+    pub fn to_static(&self) -> Event<'static> {
+        let text = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        let json = |json: &Cow<'_, RawValue>| Cow::Owned(json.clone().into_owned());
+        Event {
+            event_id: text(&self.event_id),
+            event_type: text(&self.event_type),
+            routing_key: text(&self.routing_key),
+            bom_id: self.bom_id,
+            tenant_id: self.tenant_id,
+            organization_id: self.organization_id.as_ref().map(text),
+            project_id: self.project_id,
+            user_id: self.user_id,
+            source: self.source,
+            workflow_id: self.workflow_id.as_ref().map(text),
+            state: json(&self.state),
+            payload: json(&self.payload),
+            created_at: self.created_at,
+        }
+    }
+}
+
 impl<'a, P: Serialize> Event<'a, P> {
     /// Returns the known type of this event.
     #[must_use]

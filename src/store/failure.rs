@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio_postgres::error::DbError;
+
 use super::endpoint::{ConnectError, describe};
 
 /// Reason why a statement is held and retried.
@@ -28,6 +30,8 @@ pub enum Hold {
     Resources,
     /// The server, or an object, cannot be used at the moment.
     Unavailable,
+    /// The server found a fault of its own, such as a corrupt index.
+    Internal,
 }
 
 impl Hold {
@@ -45,6 +49,7 @@ impl Hold {
             Hold::Rollback => "rollback",
             Hold::Resources => "resources",
             Hold::Unavailable => "unavailable",
+            Hold::Internal => "internal",
         }
     }
 }
@@ -69,32 +74,53 @@ pub struct StoreFailure {
     pub sqlstate: Option<String>,
     /// First line of the server's primary message. It may quote a value of the row.
     pub message: String,
+    /// Constraint or column that the row violates, where the server names one.
+    pub object: Option<String>,
+    /// Set where the server's answer is about a row: a constraint, a policy, a trigger or another function.
+    pub about_row: bool,
 }
 
 impl StoreFailure {
-    pub(super) fn timeout(limit: Duration) -> Self {
+    pub(crate) fn timeout(limit: Duration) -> Self {
         StoreFailure {
             class: FailureClass::Held(Hold::Timeout),
             sqlstate: None,
             message: format!("no answer within {} ms", limit.as_millis()),
+            object: None,
+            about_row: false,
         }
     }
 
     /// Returns the failure for an answer that no server gives.
     pub(super) fn unexpected(what: &str) -> Self {
-        StoreFailure { class: FailureClass::Unknown, sqlstate: None, message: format!("unexpected: {what}") }
+        StoreFailure {
+            class: FailureClass::Unknown,
+            sqlstate: None,
+            message: format!("unexpected: {what}"),
+            object: None,
+            about_row: false,
+        }
     }
 
     /// Returns the failure for a stored row that cannot be read.
     pub(super) fn unreadable(what: &str) -> Self {
-        StoreFailure { class: FailureClass::Data, sqlstate: None, message: what.to_owned() }
+        StoreFailure {
+            class: FailureClass::Data,
+            sqlstate: None,
+            message: what.to_owned(),
+            object: None,
+            about_row: false,
+        }
     }
 
     /// Returns a description without anything that the server may have quoted from a row.
     #[must_use]
     pub fn summary(&self) -> String {
         match (&self.sqlstate, self.class) {
-            (Some(code), FailureClass::Data | FailureClass::Unknown) => format!("SQLSTATE {code}"),
+            (Some(code), FailureClass::Data | FailureClass::Unknown) => match &self.object {
+                Some(object) => format!("SQLSTATE {code} ({object})"),
+                None => format!("SQLSTATE {code}"),
+            },
             (Some(code), FailureClass::Held(_)) => format!("{} (SQLSTATE {code})", self.message),
             (None, _) => self.message.clone(),
         }
@@ -116,14 +142,34 @@ impl From<tokio_postgres::Error> for StoreFailure {
                 class: classify(answer.code().code()),
                 sqlstate: Some(answer.code().code().to_owned()),
                 message: answer.message().lines().next().unwrap_or_default().to_owned(),
+                object: object(answer),
+                about_row: is_about_a_row(answer),
             },
             None => StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
                 sqlstate: None,
                 message: describe(&error),
+                object: None,
+                about_row: false,
             },
         }
     }
+}
+
+/// Returns the constraint or column that an answer names.
+fn object(answer: &DbError) -> Option<String> {
+    let constraint = answer.constraint().map(|name| format!("constraint {name}"));
+    constraint.or_else(|| answer.column().map(|name| format!("column {name}")))
+}
+
+/// Function of the server that checks the policies of a row (`PostgreSQL`, execMain.c).
+const POLICY_CHECK: &str = "ExecWithCheckOptions";
+
+/// Returns whether an answer is about a row. The context of an error in a trigger or another function names the function.
+fn is_about_a_row(answer: &DbError) -> bool {
+    answer.constraint().is_some()
+        || answer.routine() == Some(POLICY_CHECK)
+        || answer.where_().is_some_and(|context| context.contains("function"))
 }
 
 impl From<ConnectError> for StoreFailure {
@@ -134,6 +180,8 @@ impl From<ConnectError> for StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
                 sqlstate: None,
                 message: error.to_string(),
+                object: None,
+                about_row: false,
             },
         }
     }
@@ -141,7 +189,7 @@ impl From<ConnectError> for StoreFailure {
 
 /// SQLSTATEs (`PostgreSQL` documentation, appendix A): a code or the two characters of a class, its class here, and the reason. A
 /// code comes before its class. A code that is not listed is unknown.
-pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
+pub const SQLSTATES: [(&str, FailureClass, &str); 21] = [
     (
         "25006",
         FailureClass::Held(Hold::ReadOnly),
@@ -186,6 +234,11 @@ pub const SQLSTATES: [(&str, FailureClass, &str); 20] = [
     ("55", FailureClass::Held(Hold::Unavailable), "object not in prerequisite state: locked, or in use"),
     ("57", FailureClass::Held(Hold::Unavailable), "operator intervention: shutdown, crash, starting up"),
     ("58", FailureClass::Held(Hold::Resources), "system error: input or output failed"),
+    (
+        "XX",
+        FailureClass::Held(Hold::Internal),
+        "internal error: a corrupt index or table, or a bug of the server",
+    ),
 ];
 
 /// Returns the class of a SQLSTATE.
@@ -210,7 +263,8 @@ mod tests {
         ] {
             assert!(matches!(classify(held), FailureClass::Held(_)), "{held}");
         }
-        for unknown in ["P0001", "XX000", "", "9"] {
+        assert_eq!(classify("XX002"), FailureClass::Held(Hold::Internal));
+        for unknown in ["P0001", "F0000", "", "9"] {
             assert_eq!(classify(unknown), FailureClass::Unknown, "{unknown}");
         }
     }

@@ -76,6 +76,8 @@ mod tests {
             class: classify(sqlstate),
             sqlstate: Some(sqlstate.to_owned()),
             message: String::new(),
+            object: None,
+            about_row: false,
         }
     }
 
@@ -104,6 +106,8 @@ mod tests {
             class: FailureClass::Held(Hold::Connection),
             sqlstate: None,
             message: String::new(),
+            object: None,
+            about_row: false,
         };
         assert!(fix(&away, Purpose::Read).unwrap().contains("database.url"));
         assert_eq!(fix(&failed("XX000"), Purpose::Store), None);

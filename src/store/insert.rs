@@ -37,12 +37,19 @@ impl<'a> Row<'a> {
         Row { id: Uuid::now_v7(), event }
     }
 
-    /// Returns a row for a probe, which is always rolled back.
+    /// Returns a row like that of an event for a probe, which is always rolled back.
+    pub(super) fn probe_like(event: Event<'a>) -> Self {
+        let mut row = Row::new(event);
+        row.event.event_id = probe_id(row.id).into();
+        row
+    }
+
+    /// Returns an invented row for a probe, which is always rolled back.
     pub(super) fn probe() -> Self {
         let id = Uuid::now_v7();
         let object = Cow::Borrowed(empty_object());
         let event = Event {
-            event_id: format!("cns-events-probe-{id}").into(),
+            event_id: probe_id(id).into(),
             event_type: "probe".into(),
             routing_key: "probe".into(),
             bom_id: id,
@@ -58,6 +65,11 @@ impl<'a> Row<'a> {
         };
         Row::new(event)
     }
+}
+
+/// `event_id` of a probe.
+fn probe_id(id: Uuid) -> String {
+    format!("cns-events-probe-{id}")
 }
 
 /// JSON text for a `jsonb` column. Version 1 of the binary format is the byte 1, then the text.

@@ -134,7 +134,13 @@ mod tests {
 
     fn after(sqlstate: Option<&str>) -> After {
         let class = sqlstate.map_or(FailureClass::Held(Hold::Connection), classify);
-        let failure = StoreFailure { class, sqlstate: sqlstate.map(str::to_owned), message: String::new() };
+        let failure = StoreFailure {
+            class,
+            sqlstate: sqlstate.map(str::to_owned),
+            message: String::new(),
+            object: None,
+            about_row: false,
+        };
         After::of::<()>(Some(&Err(failure)))
     }
 

@@ -131,7 +131,13 @@ fn types(collector: &RawBytesBindCollector<Pg>) -> Result<Vec<Type>, StoreFailur
 
 /// Returns the failure for a value that Diesel cannot serialize. Its class makes the worker try each row alone.
 fn cannot_serialize(error: &diesel::result::Error) -> StoreFailure {
-    StoreFailure { class: super::FailureClass::Data, sqlstate: None, message: error.to_string() }
+    StoreFailure {
+        class: super::FailureClass::Data,
+        sqlstate: None,
+        message: error.to_string(),
+        object: None,
+        about_row: false,
+    }
 }
 
 fn built_in(metadata: &PgTypeMetadata) -> Result<Type, StoreFailure> {
@@ -139,6 +145,8 @@ fn built_in(metadata: &PgTypeMetadata) -> Result<Type, StoreFailure> {
         class: super::FailureClass::Held(super::Hold::Operator),
         sqlstate: None,
         message: "a statement uses a type that is not built in".into(),
+        object: None,
+        about_row: false,
     })
 }
 

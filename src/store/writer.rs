@@ -11,6 +11,7 @@ use super::on_duplicate::{DuplicateHistory, OnDuplicate};
 use super::pending_list::{self, PendingList};
 use super::session::Session;
 use super::statement::Prepared;
+use crate::event::Event;
 
 /// SQLSTATE `unique_violation`: a row of the batch is in the table.
 const UNIQUE_VIOLATION: &str = "23505";
@@ -43,6 +44,8 @@ impl Duplicate {
 pub struct Writer {
     session: Session<Statements>,
     timeout: Duration,
+    /// Limit of an insert where it is shorter than `timeout`.
+    insert_limit: Option<Duration>,
     prepare: bool,
     duplicates: DuplicateHistory,
     pending_list: PendingList,
@@ -56,10 +59,16 @@ impl Writer {
         Writer {
             session: Session::new(database),
             timeout,
+            insert_limit: None,
             prepare,
             duplicates: DuplicateHistory::default(),
             pending_list: PendingList::default(),
         }
+    }
+
+    /// Sets a limit for inserts that is shorter than the timeout, or none.
+    pub fn limit_inserts(&mut self, limit: Option<Duration>) {
+        self.insert_limit = limit;
     }
 
     /// Stores the rows that are not in the table yet, in one statement that is its own transaction. The rows must be sorted by
@@ -94,8 +103,10 @@ impl Writer {
         pending_list_limit: &'static str,
     ) -> Result<usize, StoreFailure> {
         let prepare = self.prepare;
+        let limit = self.insert_limit.map_or(self.timeout, |limit| limit.min(self.timeout));
         let stored = self
-            .run(async |client, statements| {
+            .session
+            .run(limit, async |client, statements| {
                 let insert = match on_duplicate {
                     OnDuplicate::Skip => &mut statements.insert,
                     OnDuplicate::Fail => &mut statements.insert_new,
@@ -144,8 +155,21 @@ impl Writer {
     /// # Errors
     /// The reason why not.
     pub async fn probe(&mut self) -> Result<(), StoreFailure> {
+        self.try_row(Row::probe()).await
+    }
+
+    /// Checks as [`Writer::probe`], with a row like that of an event.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub async fn probe_like(&mut self, event: Event<'_>) -> Result<(), StoreFailure> {
+        self.try_row(Row::probe_like(event)).await
+    }
+
+    /// Inserts a row, looks it up and rolls it back.
+    async fn try_row(&mut self, row: Row<'_>) -> Result<(), StoreFailure> {
         let prepare = self.prepare;
-        let rows = [Row::probe()];
+        let rows = [row];
         let columns = Columns::of(&rows);
         self.run(async |client, statements| {
             client.batch_execute("begin").await?;

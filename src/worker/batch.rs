@@ -4,11 +4,12 @@ use prometheus::IntGauge;
 
 use super::fate::Fate;
 use super::session::SessionLost;
-use crate::amqp::{Consumer, Delivery};
+use crate::amqp::{Consumer, Delivery, Settlement};
+use crate::dead_letters::DeliveryKey;
 
 /// Deliveries of one channel in the order of their tags, each with its fate.
 ///
-/// A batch ends in exactly one of [`Batch::ack`], [`Batch::requeue`] and [`Batch::forget`]. Dropping one that holds
+/// A batch ends in exactly one of [`Batch::settle`], [`Batch::requeue`], [`Batch::reject_to_queue`] and [`Batch::forget`]. Dropping one that holds
 /// deliveries is a bug that a debug build reports.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -66,50 +67,78 @@ impl Batch {
         Batch { deliveries, fates, bytes, in_flight: self.in_flight.split(count) }
     }
 
-    /// Acknowledges all of them in one frame: nothing on the channel before the last delivery is unsettled. Refused deliveries
-    /// are rejected before, which leaves them to the broker's own dead-lettering.
+    /// Takes out the deliveries that have no end yet, each as a batch of its own.
+    pub(super) fn take_open(&mut self) -> Vec<Batch> {
+        if self.fates.iter().all(Fate::is_settled) {
+            return Vec::new();
+        }
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let fates = std::mem::take(&mut self.fates);
+        let mut open = Vec::new();
+        for (delivery, fate) in deliveries.into_iter().zip(fates) {
+            let bytes = delivery.weight();
+            if fate.is_settled() {
+                self.deliveries.push(delivery);
+                self.fates.push(fate);
+            } else {
+                self.bytes -= bytes;
+                let in_flight = self.in_flight.split(1);
+                open.push(Batch { deliveries: vec![delivery], fates: vec![fate], bytes, in_flight });
+            }
+        }
+        open
+    }
+
+    /// Returns the channel and the tag of the first delivery.
+    pub(super) fn key(&self) -> Option<DeliveryKey> {
+        self.deliveries.first().map(|delivery| (delivery.channel, delivery.tag))
+    }
+
+    /// Acknowledges the deliveries, which all have their end. Refused ones are rejected, which leaves them to the broker's own
+    /// dead-lettering. All others are acknowledged in one frame, unless `individually`: then something before them on the channel is
+    /// not settled.
     ///
     /// Where the channel is gone, the broker delivers what was stored again, and it is a duplicate then.
-    pub(super) async fn ack(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+    pub(super) async fn settle(
+        mut self,
+        consumer: &mut Consumer,
+        individually: bool,
+    ) -> Result<(), SessionLost> {
         debug_assert!(self.fates.iter().all(Fate::is_settled), "an ack of what is not settled");
-        // The broker knows the tag of a rejected delivery no more.
-        let last = self.tags(|fate| !matches!(fate, Fate::Refused)).last();
-        self.reject_refused(consumer).await?;
-        self.clear();
-        match last {
-            Some(tag) => Ok(consumer.ack(tag, true).await?),
-            None => Ok(()),
+        let channel = self.key().map_or_else(|| consumer.channel(), |(channel, _)| channel);
+        let reject = |tag| Settlement::Reject { tag, requeue: false };
+        let mut settlements: Vec<_> = self.tags(Fate::is_refused).map(reject).collect();
+        let acked = self.tags(|fate| !fate.is_refused());
+        if individually {
+            settlements.extend(acked.map(|tag| Settlement::Ack { tag, multiple: false }));
+        } else {
+            // The broker does not know the tag of a rejected delivery any more.
+            settlements.extend(acked.last().map(|tag| Settlement::Ack { tag, multiple: true }));
         }
+        self.clear();
+        Ok(consumer.settle(channel, &settlements).await?)
     }
 
     /// Acknowledges what is settled, delivery by delivery, and leaves the rest to a return of the whole channel
     /// (`basic.nack`, multiple, requeue) that has to follow.
     pub(super) async fn requeue(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
-        self.reject_refused(consumer).await?;
-        let settled: Vec<u64> =
-            self.tags(|fate| fate.is_settled() && !matches!(fate, Fate::Refused)).collect();
+        let open = self.take_open();
+        open.into_iter().for_each(Batch::forget);
+        self.settle(consumer, true).await
+    }
+
+    /// Requeues the deliveries one by one.
+    pub(super) async fn reject_to_queue(mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
+        let channel = self.key().map_or_else(|| consumer.channel(), |(channel, _)| channel);
+        let requeue = |tag| Settlement::Reject { tag, requeue: true };
+        let settlements: Vec<_> = self.tags(|_| true).map(requeue).collect();
         self.clear();
-        for tag in settled {
-            consumer.ack(tag, false).await?;
-        }
-        Ok(())
+        Ok(consumer.settle(channel, &settlements).await?)
     }
 
     /// Forgets the deliveries: their channel is gone, and the broker requeues them.
     pub(super) fn forget(mut self) {
         self.clear();
-    }
-
-    /// Rejects refused deliveries; where that fails the channel is gone, and the broker requeues everything.
-    async fn reject_refused(&mut self, consumer: &mut Consumer) -> Result<(), SessionLost> {
-        let refused: Vec<u64> = self.tags(|fate| matches!(fate, Fate::Refused)).collect();
-        for tag in refused {
-            if let Err(error) = consumer.reject(tag, false).await {
-                self.clear();
-                return Err(error.into());
-            }
-        }
-        Ok(())
     }
 
     fn tags(&self, which: impl Fn(&Fate) -> bool) -> impl Iterator<Item = u64> {
@@ -183,6 +212,7 @@ mod tests {
                 routing_key: Bytes::new(),
                 properties: Bytes::new(),
                 body: vec![0; *size].into(),
+                skipped_bytes: None,
             });
         }
         batch
@@ -234,6 +264,22 @@ mod tests {
         assert_eq!(pending.tags(Fate::is_settled).collect::<Vec<_>>(), [2]);
         assert_eq!(pending.tags(|fate| !fate.is_settled()).collect::<Vec<_>>(), [1, 3]);
         pending.forget();
+    }
+
+    #[test]
+    fn open_deliveries_leave_their_batch() {
+        let gauge = gauge();
+        let mut pending = batch(&[1, 20, 300], &gauge);
+        for settled in [0, 2] {
+            pending.parts().1[settled] = Fate::Stored;
+        }
+        let mut open = pending.take_open();
+        assert_eq!((open.len(), open[0].key(), open[0].bytes()), (1, Some((1, 2)), 20));
+        assert_eq!((pending.len(), pending.bytes()), (2, 301));
+        pending.forget();
+        assert_eq!(gauge.get(), 1);
+        open.remove(0).forget();
+        assert_eq!(gauge.get(), 0);
     }
 
     #[test]

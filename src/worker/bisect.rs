@@ -10,10 +10,12 @@ use std::ops::Range;
 pub(super) enum Verdict {
     /// The part is in the table.
     Stored,
-    /// The part holds a row that fails, or rows that are too slow together: try its halves. A single row waits instead.
+    /// The part holds a row that fails, or rows that are too slow together: try its halves.
     Split,
     /// The single row will never be stored.
     Rejected,
+    /// The single row waits alone, and is not tried again here.
+    Held,
     /// Nothing can be stored at the moment: try the part again later.
     Retry,
 }
@@ -53,7 +55,9 @@ impl Bisect {
                 self.todo.push(part.start..middle);
             }
             Verdict::Split | Verdict::Retry => self.waiting.push(part),
-            Verdict::Rejected => debug_assert_eq!(part.len(), 1, "only a single row is rejected"),
+            Verdict::Rejected | Verdict::Held => {
+                debug_assert_eq!(part.len(), 1, "only a single row is rejected or held");
+            }
         }
     }
 
@@ -91,7 +95,7 @@ mod tests {
             match verdict {
                 Verdict::Stored => stored.extend(part.clone()),
                 Verdict::Rejected => rejected.extend(part.clone()),
-                Verdict::Split | Verdict::Retry => {}
+                Verdict::Split | Verdict::Retry | Verdict::Held => {}
             }
             bisect.report(part, verdict);
         }

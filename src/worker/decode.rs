@@ -2,10 +2,9 @@
 
 use chrono::Utc;
 
-use super::batch::Batch;
 use super::fate::Fate;
 use crate::amqp::Delivery;
-use crate::event::{Decoded, Rules, decode};
+use crate::event::{Decoded, Reason, Rules, decode};
 use crate::metrics::Metrics;
 use crate::store::Row;
 
@@ -21,14 +20,32 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Decodes what is pending in a batch. A delivery that cannot be decoded is rejected, and a probe is dropped.
-    pub(super) fn decode(batch: &'a mut Batch, rules: &Rules, metrics: &Metrics) -> Self {
-        let (deliveries, fates) = batch.parts();
+    /// Decodes the pending ones of these deliveries. A delivery that cannot be decoded is rejected, and a probe is dropped. `metrics` is
+    /// absent where they were counted before.
+    pub(super) fn decode(
+        deliveries: &'a [Delivery],
+        fates: &'a mut [Fate],
+        rules: &Rules,
+        metrics: Option<&Metrics>,
+    ) -> Self {
         let received_at = Utc::now();
         let mut decoded = Vec::with_capacity(deliveries.len());
         for (index, delivery) in deliveries.iter().enumerate() {
+            if !matches!(fates[index], Fate::Pending) {
+                continue;
+            }
+            if let Some(bytes) = delivery.skipped_bytes {
+                too_large(delivery, bytes, metrics);
+                fates[index] = Fate::Refused;
+                continue;
+            }
             match delivery.received_message(received_at).and_then(|message| decode(&message, rules)) {
-                Ok(event) => decoded.push((Row::new(count(event, delivery, metrics)), index)),
+                Ok(event) => {
+                    if let Some(metrics) = metrics {
+                        count(&event, delivery, metrics);
+                    }
+                    decoded.push((Row::new(event.event), index));
+                }
                 Err(_) if delivery.is_probe() => fates[index] = Fate::Probe,
                 Err(rejection) => fates[index] = Fate::Rejected(rejection),
             }
@@ -60,13 +77,13 @@ impl<'a> Rows<'a> {
 }
 
 /// Counts what decoding corrected, ignored and objected to.
-fn count<'a>(decoded: Decoded<'a>, delivery: &Delivery, metrics: &Metrics) -> crate::event::Event<'a> {
+fn count(decoded: &Decoded<'_>, delivery: &Delivery, metrics: &Metrics) {
     let Decoded { event, source_corrected, ignored_fields, schema_violation } = decoded;
-    if source_corrected {
+    if *source_corrected {
         metrics.corrected.with_label_values(&["source"]).inc();
     }
-    if ignored_fields > 0 {
-        metrics.ignored_fields.inc_by(ignored_fields);
+    if *ignored_fields > 0 {
+        metrics.ignored_fields.inc_by(*ignored_fields);
     }
     if let Some(violation) = schema_violation {
         let event_type = event.known_type().map_or("other", |event_type| event_type.name());
@@ -74,5 +91,19 @@ fn count<'a>(decoded: Decoded<'a>, delivery: &Delivery, metrics: &Metrics) -> cr
         let (event_id, traceparent) = (event.event_id.escape_debug(), delivery.traceparent());
         tracing::debug!(%event_id, %violation, traceparent, "payload does not match its schema");
     }
-    event
+}
+
+/// Counts and logs a message that was skipped as it arrived.
+fn too_large(delivery: &Delivery, bytes: usize, metrics: Option<&Metrics>) {
+    let reason = Reason::TooLarge.name();
+    if let Some(metrics) = metrics {
+        metrics.dead_lettered.with_label_values(&[reason]).inc();
+    }
+    let message_id = delivery.message_id().map(|id| id.escape_debug().to_string());
+    tracing::warn!(
+        reason,
+        bytes,
+        message_id,
+        "rejected to the broker's own dead-lettering: too large to be received\nhint: raise worker.max_message_bytes"
+    );
 }

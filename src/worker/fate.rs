@@ -1,12 +1,15 @@
 //! The end of one delivery: section 5 of the contract as a type.
 
 use crate::event::Rejection;
+use crate::store::StoreFailure;
 
 /// State of one delivery on its way to its end.
 #[derive(Debug)]
 pub(super) enum Fate {
     /// Nothing is decided: the event is not in the table yet.
     Pending,
+    /// The row cannot be stored at the moment although others can: it waits alone.
+    Held(StoreFailure),
     /// The event is in the table, stored by this delivery.
     Stored,
     /// The event was in the table before.
@@ -17,16 +20,22 @@ pub(super) enum Fate {
     Rejected(Rejection),
     /// The broker has confirmed the dead letter.
     DeadLettered,
-    /// The broker refuses the dead letter however it is sent: the delivery is rejected, and the broker dead-letters it by itself.
+    /// The delivery is rejected, and the broker dead-letters it by itself: it was too large to be received, or the broker refuses its
+    /// dead letter however it is sent.
     Refused,
 }
 
 impl Fate {
+    /// Returns whether the delivery is rejected instead of acknowledged.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Fate::Refused)
+    }
+
     /// Returns whether the delivery has its end: it may be acknowledged, or rejected where it is refused.
     pub(super) fn is_settled(&self) -> bool {
         match self {
             Fate::Stored | Fate::Duplicate | Fate::Probe | Fate::DeadLettered | Fate::Refused => true,
-            Fate::Pending | Fate::Rejected(_) => false,
+            Fate::Pending | Fate::Held(_) | Fate::Rejected(_) => false,
         }
     }
 }
@@ -37,11 +46,14 @@ mod tests {
     use crate::event::Reason;
 
     #[test]
-    fn only_what_is_safe_elsewhere_is_acknowledged() {
+    fn only_deliveries_with_an_end_are_settled() {
         for settled in [Fate::Stored, Fate::Duplicate, Fate::Probe, Fate::DeadLettered, Fate::Refused] {
             assert!(settled.is_settled(), "{settled:?}");
         }
         let rejected = Fate::Rejected(Rejection::of(Reason::InvalidField, "bom_id", "is not a UUID"));
-        assert!(!rejected.is_settled() && !Fate::Pending.is_settled());
+        let held = Fate::Held(StoreFailure::timeout(std::time::Duration::ZERO));
+        for open in [rejected, held, Fate::Pending] {
+            assert!(!open.is_settled(), "{open:?}");
+        }
     }
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::Shared;
 use super::batch::Batch;
+use super::fate::Fate;
+use super::parked::Parked;
 use super::prefetch::Prefetch;
 use super::session::{Session, SessionLost};
 use crate::amqp::{AmqpError, Consumer};
 use crate::broker::BrokerEndpoint;
+use crate::dead_letters::DeliveryKey;
 
 /// Divisor of `worker.batch_size`: a lane is under load when its last batch had at least that fraction of it.
 const LOAD_DIVISOR: usize = 16;
@@ -34,6 +37,8 @@ pub(super) struct Intake {
     prefetch: Prefetch,
     /// Received, and not handed out as a batch.
     waiting: Batch,
+    /// Deliveries that have left their batch and are not settled.
+    parked: Parked,
     /// Size of the batch that is handed out and not settled, in bytes.
     out_bytes: usize,
     /// Rows of the batch before.
@@ -51,7 +56,9 @@ impl Intake {
         let worker = &shared.config.worker;
         let prefetch = Prefetch::new(worker.buffer_bytes, worker.max_message_bytes, worker.prefetch);
         let (name, tag) = (format!("lane {lane}"), format!("{}.{lane}", shared.name));
-        let opening = Consumer::open(broker, &name, &shared.config.amqp.queue, &tag, prefetch.current());
+        let (queue, prefetched, max_bytes) =
+            (&shared.config.amqp.queue, prefetch.current(), worker.max_message_bytes);
+        let opening = Consumer::open(broker, &name, queue, &tag, prefetched, max_bytes);
         Ok(Intake {
             consumer: session.unless_ended(opening).await?,
             session: session.clone(),
@@ -59,17 +66,24 @@ impl Intake {
             phase: Phase::Consuming,
             prefetch,
             waiting: Batch::new(shared.metrics.in_flight.clone()),
+            parked: Parked::default(),
             out_bytes: 0,
             last_batch_rows: 0,
             shared: shared.clone(),
         })
     }
 
-    /// Waits until there is a batch. Cancel-safe: what was received is kept.
+    /// Waits until there is a batch. Without room it only receives. Cancel-safe: what was received is kept.
     ///
     /// An idle lane hands a message on at once. A lane whose last batch was large is under load, and waits
     /// `worker.linger_ms` for this one to fill: each commit costs the same, however few rows it has.
-    pub(super) async fn next_batch(&mut self) -> Result<Batch, SessionLost> {
+    pub(super) async fn next_batch(&mut self, has_room: bool) -> Result<Batch, SessionLost> {
+        if !has_room
+            || self.parked.is_full()
+            || self.parked.bytes() > self.shared.config.worker.buffer_bytes / 2
+        {
+            return Err(self.receive_within_budget().await.into());
+        }
         let worker = &self.shared.config.worker;
         let (rows, bytes) = (worker.batch_size, worker.batch_bytes);
         let linger = Duration::from_millis(worker.linger_ms);
@@ -114,7 +128,7 @@ impl Intake {
 
     async fn receive_within_budget(&mut self) -> AmqpError {
         loop {
-            let unsettled = self.waiting.bytes() + self.out_bytes;
+            let unsettled = self.waiting.bytes() + self.out_bytes + self.parked.bytes();
             let received = if unsettled < self.shared.config.worker.buffer_bytes {
                 self.consumer.receive().await
             } else {
@@ -139,28 +153,81 @@ impl Intake {
         self.waiting.len() >= worker.batch_size || self.waiting.bytes() >= worker.batch_bytes
     }
 
-    /// Acknowledges a batch of which everything is settled, and adapts the prefetch to the size of its messages.
-    pub(super) async fn ack(&mut self, batch: Batch) -> Result<(), SessionLost> {
+    /// Settles a batch, and parks the deliveries that have no end yet. Adapts the prefetch to the size of its messages.
+    pub(super) async fn settle(&mut self, mut batch: Batch) -> Result<(), SessionLost> {
         let rows = batch.len();
-        let acked = match std::mem::replace(&mut self.phase, Phase::Consuming) {
+        for open in batch.take_open() {
+            self.parked.insert(open);
+        }
+        let settled = match std::mem::replace(&mut self.phase, Phase::Consuming) {
             Phase::Failed(error) => {
                 batch.forget();
                 Err(error.into())
             }
             phase => {
                 self.phase = phase;
-                batch.ack(&mut self.consumer).await
+                let individually = self.parked.on_channel(self.consumer.channel()) > 0;
+                batch.settle(&mut self.consumer, individually).await
             }
         };
-        acked.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))?;
+        settled.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))?;
         self.adapt_prefetch(rows).await
     }
 
+    /// Settles a parked delivery that has its end. Does nothing where it was requeued meanwhile.
+    pub(super) async fn settle_parked(&mut self, key: DeliveryKey, fate: Fate) -> Result<(), SessionLost> {
+        let Some(mut batch) = self.parked.remove(key) else { return Ok(()) };
+        if let Some(place) = batch.parts().1.first_mut() {
+            *place = fate;
+        }
+        batch.settle(&mut self.consumer, true).await?;
+        self.close_if_settled(key.0).await
+    }
+
+    /// Waits until a parked delivery has to be requeued: before the broker's ack timeout ends the consumer.
+    pub(super) fn overdue(&self) -> impl Future<Output = ()> + use<> {
+        let at = self.parked.first_overdue(self.park_limit());
+        async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Requeues the parked deliveries that are overdue.
+    pub(super) async fn requeue_overdue(&mut self) -> Result<(), SessionLost> {
+        for key in self.parked.overdue(self.park_limit()) {
+            if let Some(batch) = self.parked.remove(key) {
+                batch.reject_to_queue(&mut self.consumer).await?;
+                self.close_if_settled(key.0).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Three quarters of the broker's ack timeout: a hold takes half of it at most.
+    fn park_limit(&self) -> Duration {
+        Duration::from_secs(self.shared.config.amqp.consumer_timeout_seconds) * 3 / 4
+    }
+
+    async fn close_if_settled(&mut self, channel: u16) -> Result<(), SessionLost> {
+        if channel != self.consumer.channel() && self.parked.on_channel(channel) == 0 {
+            self.consumer.close_replaced(channel).await?;
+            self.keep_received();
+        }
+        Ok(())
+    }
+
     async fn adapt_prefetch(&mut self, rows: usize) -> Result<(), SessionLost> {
+        let parked = self.parked.on_channel(self.consumer.channel());
+        // Parked deliveries use up the prefetch: a new channel has all of it.
+        let crowded = parked * 2 >= usize::from(self.prefetch.current());
         let wanted = self.prefetch.adapt(std::mem::take(&mut self.out_bytes), rows);
+        let wanted = wanted.or_else(|| crowded.then(|| self.prefetch.current()));
         if let (Some(next_prefetch), Phase::Consuming) = (wanted, &self.phase) {
             let (lane, from) = (self.lane, self.prefetch.current());
-            tracing::debug!(lane, from, to = next_prefetch, "prefetch changes");
+            tracing::debug!(lane, from, to = next_prefetch, parked, "consuming on a new channel");
             let held = self.waiting.bytes();
             self.consumer.cancel(self.shared.config.worker.buffer_bytes.saturating_sub(held)).await?;
             self.keep_received();
@@ -168,7 +235,8 @@ impl Intake {
         }
         match self.phase {
             Phase::Draining { next_prefetch } if self.waiting.is_empty() => {
-                self.consumer.restart(next_prefetch).await?;
+                let keep = self.parked.on_channel(self.consumer.channel()) > 0;
+                self.consumer.restart(next_prefetch, keep).await?;
                 self.prefetch.set(next_prefetch);
                 self.phase = Phase::Consuming;
                 Ok(())
@@ -181,7 +249,8 @@ impl Intake {
     /// of the batch that was out is acknowledged: a return may count towards the delivery limit.
     pub(super) async fn requeue(mut self, out: Option<Batch>) -> Result<(), SessionLost> {
         let returned = self.return_all(out).await;
-        // Where returning failed the channel is gone, and the broker requeues by itself.
+        // Where returning failed the channels are gone, and the broker requeues by itself.
+        self.parked.forget();
         self.waiting.forget();
         returned
     }
@@ -203,7 +272,8 @@ impl Intake {
     }
 
     /// Forgets what was received: the session is over, and the broker requeues it.
-    pub(super) fn forget(self) {
+    pub(super) fn forget(mut self) {
+        self.parked.forget();
         self.waiting.forget();
     }
 

@@ -6,27 +6,35 @@
 //!
 //! ```text
 //! supervise      builds sessions, one after the other
-//! └─ lane        next batch → decode → store → dead-letter → ack
+//! └─ lane        next batch → decode → store → settle
 //!    ├─ intake   the consumer: deliveries wait here until there is a batch; the prefetch follows their size
+//!    │  └─ parked   deliveries that have left their batch and wait alone
 //!    ├─ decode   deliveries → rows, sorted by event_id
-//!    ├─ rows     rows → table; halves a batch that fails (bisect) and holds it while the database is away
-//!    └─ dead_letter   rejected deliveries → dead-letter exchange, under confirms
+//!    ├─ rows     rows → table; halves a batch that fails (bisect, judge), holds it while the database is away
+//!    └─ desks    deliveries that leave their batch, each kind in a task of its own
+//!       ├─ held_rows      rows that fail while others are stored
+//!       └─ dead letters   rejected deliveries → dead-letter exchange, under confirms
 //! ```
 //!
 //! Every delivery of a batch has a fate, and the ack reads it.
 
 mod batch;
 mod bisect;
-mod dead_letter;
 mod decode;
+mod desks;
 mod fate;
+mod held_rows;
 mod intake;
+mod judge;
 mod lane;
+mod last_stored;
+mod parked;
 mod prefetch;
 mod rows;
 mod session;
 mod supervise;
 
+pub use last_stored::LastStored;
 pub use supervise::{WorkerError, run};
 
 use std::sync::Arc;
@@ -51,6 +59,8 @@ pub struct Shared {
     pub shutdown: CancellationToken,
     /// Name in dead letters, connection names and consumer tags.
     pub name: String,
+    /// Row that was stored last.
+    pub last_stored: Arc<LastStored>,
 }
 
 impl Shared {

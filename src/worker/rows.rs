@@ -9,12 +9,19 @@ use super::Shared;
 use super::bisect::{Bisect, Verdict};
 use super::decode::Rows;
 use super::fate::Fate;
+use super::judge::{Decision, judge, shows_that_the_server_writes};
 use super::session::{HoldExpired, Session, Stop};
 use crate::backoff::Backoff;
 use crate::event::{Reason, Rejection};
 use crate::metrics::Dependency;
 use crate::retry_budget::RetryBudget;
 use crate::store::{Duplicate, FailureClass, Hold, Row, StoreFailure, Writer};
+
+/// Time limit of an insert while the rows of a batch that timed out are tried in parts.
+const PART_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Single rows that may time out before any row of their batch was stored: then the server is slow, and not a row locked.
+const MAX_LONE_TIMEOUTS: usize = 3;
 
 /// The lane's way to the table: a writer, and what is known of the database.
 pub(super) struct RowStore {
@@ -40,11 +47,6 @@ impl RowStore {
         let mut bisect = Bisect::new(rows.rows().len());
         while let Err(failure) = self.try_store(&mut bisect, rows, budget).await {
             let pending = bisect.end_round();
-            let reason = match failure.class {
-                FailureClass::Held(hold) => hold.label(),
-                FailureClass::Data | FailureClass::Unknown => "unknown",
-            };
-            self.shared.metrics.store_retries.with_label_values(&[reason]).inc();
             if self.shared.health.lost(Dependency::Database, &failure.to_string()) {
                 tracing::warn!(rows = pending, error = %failure, "cannot write to PostgreSQL: holding the batch and retrying");
             }
@@ -54,6 +56,17 @@ impl RowStore {
         Ok(())
     }
 
+    /// Tries to store the rows once, each part alone where necessary. A row that cannot be stored at the moment although others can
+    /// is held.
+    ///
+    /// # Errors
+    /// Nothing can be stored at the moment: the rows that were not tried stay pending.
+    pub(super) async fn store_once(&mut self, rows: &mut Rows<'_>) -> Result<(), StoreFailure> {
+        let mut bisect = Bisect::new(rows.rows().len());
+        let budget = RetryBudget::new(Duration::from_secs(self.shared.config.worker.hold_seconds));
+        self.try_store(&mut bisect, rows, &budget).await
+    }
+
     /// Tries each part once. A failure is returned where rows are left for another round.
     async fn try_store(
         &mut self,
@@ -61,61 +74,75 @@ impl RowStore {
         rows: &mut Rows<'_>,
         budget: &RetryBudget,
     ) -> Result<(), StoreFailure> {
-        let mut left = None;
-        let mut timed_out = None;
-        while let Some(part) = bisect.next() {
-            // Halves that time out one after the other take longer than a batch may be held.
+        let (mut timed_out, mut lone_timeouts) = (None, 0);
+        let tried = loop {
+            let Some(part) = bisect.next() else { break Ok(()) };
+            // Parts that time out one after the other take longer than a batch may be held.
             if let Some(failure) = timed_out.take_if(|_| budget.is_spent() || self.session.is_over()) {
                 bisect.report(part, Verdict::Retry);
-                return Err(failure);
+                break Err(failure);
             }
             let Err(failure) = self.insert(rows, part.clone()).await else {
                 bisect.report(part, Verdict::Stored);
                 continue;
             };
-            let verdict = match self.judge(&failure, part.len(), bisect.any_stored()).await {
-                Ok(verdict) => verdict,
-                Err(failure) => {
-                    bisect.report(part, Verdict::Retry);
-                    return Err(failure);
-                }
-            };
+            if let FailureClass::Held(hold) = failure.class {
+                self.shared.metrics.store_retries.with_label_values(&[hold.label()]).inc();
+            }
             if failure.class == FailureClass::Held(Hold::Timeout) {
                 timed_out = Some(failure.clone());
+                // A row that waits for a lock is found in a fraction of the time.
+                self.writer.limit_inserts(Some(PART_TIMEOUT));
             }
-            match verdict {
-                Verdict::Rejected => rows.settle(part.start, Fate::Rejected(rejection(failure))),
-                _ if part.len() == 1 => left = Some(failure),
-                _ => {}
-            }
+            let verdict = match self.decide(&failure, part.len(), bisect.any_stored()).await {
+                Decision::Split => Verdict::Split,
+                Decision::Reject => {
+                    rows.settle(part.start, Fate::Rejected(rejection(failure)));
+                    Verdict::Rejected
+                }
+                Decision::HoldAlone if lone_timeouts < MAX_LONE_TIMEOUTS => {
+                    if failure.class == FailureClass::Held(Hold::Timeout) && !bisect.any_stored() {
+                        lone_timeouts += 1;
+                    }
+                    rows.settle(part.start, Fate::Held(failure));
+                    Verdict::Held
+                }
+                Decision::HoldAlone | Decision::HoldAll | Decision::NeedsProbe => {
+                    bisect.report(part, Verdict::Retry);
+                    break Err(failure);
+                }
+            };
             bisect.report(part, verdict);
-        }
-        left.map_or(Ok(()), Err)
+        };
+        self.writer.limit_inserts(None);
+        tried
     }
 
-    /// Decides what becomes of a part that failed. An error holds everything: nothing can be stored at the moment.
-    async fn judge(
-        &mut self,
-        failure: &StoreFailure,
-        rows: usize,
-        any_stored: bool,
-    ) -> Result<Verdict, StoreFailure> {
-        match failure.class {
-            // A single row may wait for another transaction's lock, and make all of them wait.
-            FailureClass::Held(Hold::Timeout) => {
-                self.writer.probe().await?;
-                self.shared.metrics.store_retries.with_label_values(&[Hold::Timeout.label()]).inc();
-                Ok(Verdict::Split)
-            }
-            FailureClass::Held(_) => Err(failure.clone()),
-            FailureClass::Data | FailureClass::Unknown if rows > 1 => Ok(Verdict::Split),
-            // The row's own fault, unless no row can be stored. Where others were, that is known.
-            FailureClass::Data if any_stored => Ok(Verdict::Rejected),
-            FailureClass::Data | FailureClass::Unknown => {
-                self.writer.probe().await?;
-                Ok(Verdict::Rejected)
-            }
+    /// Decides about a part that failed, with a probe where that is necessary.
+    async fn decide(&mut self, failure: &StoreFailure, rows: usize, any_stored: bool) -> Decision {
+        match judge(failure, rows, any_stored, None) {
+            Decision::NeedsProbe => judge(failure, rows, any_stored, Some(&self.probe().await)),
+            decision => decision,
         }
+    }
+
+    /// Returns the number of inserts that this process has committed: a row that fails while others are stored is alone to blame.
+    pub(super) fn committed(&self) -> u64 {
+        self.shared.metrics.commit_seconds.get_sample_count()
+    }
+
+    /// Checks whether a row can be stored: one like that which was stored last, or an invented one, which a constraint of the operator
+    /// may refuse.
+    ///
+    /// # Errors
+    /// The reason why the invented row cannot be stored.
+    pub(super) async fn probe(&mut self) -> Result<(), StoreFailure> {
+        if let Some(event) = self.shared.last_stored.get()
+            && self.writer.probe_like(event).await.is_ok()
+        {
+            return Ok(());
+        }
+        self.writer.probe().await
     }
 
     /// Runs one insert, and counts and logs its result.
@@ -145,6 +172,9 @@ impl RowStore {
                     "conflict: this event_id is stored with other data; the stored event stays"
                 );
             }
+        }
+        if let Some(row) = part.clone().find(|row| rows.is_stored(*row)) {
+            self.shared.last_stored.set(&rows.rows()[row].event);
         }
         let now = Utc::now();
         for row in part.filter(|row| rows.is_stored(*row)) {
@@ -191,6 +221,9 @@ impl RowStore {
     pub(super) async fn wait_until_writable(&mut self) -> Result<(), Stop> {
         let mut backoff = Backoff::default();
         while let Err(failure) = self.writer.probe().await {
+            if shows_that_the_server_writes(&failure) {
+                break;
+            }
             if self.shared.health.lost(Dependency::Database, &failure.to_string()) {
                 tracing::warn!(error = %failure, "cannot write to PostgreSQL: waiting until it is possible");
             }
@@ -207,6 +240,7 @@ impl RowStore {
         let checked = if away { self.writer.probe().await } else { self.writer.ping().await };
         match checked {
             Ok(()) => self.database_answered(),
+            Err(failure) if shows_that_the_server_writes(&failure) => {}
             Err(failure) => {
                 if self.shared.health.lost(Dependency::Database, &failure.to_string()) {
                     tracing::warn!(error = %failure, "PostgreSQL does not answer");
@@ -225,11 +259,14 @@ impl RowStore {
     }
 }
 
-fn rejection(failure: StoreFailure) -> Rejection {
+pub(super) fn rejection(failure: StoreFailure) -> Rejection {
     Rejection {
         reason: Reason::DatabaseRejected,
         field: None,
-        detail: format!("the database refused the row: {}", failure.message),
+        detail: match &failure.object {
+            Some(object) => format!("the database refused the row ({object}): {}", failure.message),
+            None => format!("the database refused the row: {}", failure.message),
+        },
         sqlstate: failure.sqlstate,
     }
 }

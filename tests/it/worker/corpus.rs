@@ -89,6 +89,16 @@ async fn corpus_files_are_stored_or_dead_lettered_as_their_folder_says() {
     while !bad.is_empty() {
         let letter = env.dead_letter().await;
         let nasty = bad.remove(letter.data.as_slice()).expect("byte for byte one that was published");
+        if nasty.end == "too_large" {
+            // Skipped as it arrived, and left to the broker's own dead-lettering.
+            assert_eq!(
+                header(&letter, "x-first-death-reason").as_deref(),
+                Some("rejected"),
+                "{}",
+                nasty.name
+            );
+            continue;
+        }
         assert_eq!(header(&letter, "x-cns-reason").as_ref(), Some(&nasty.end), "{}", nasty.name);
         assert_eq!(header(&letter, "x-cns-field"), nasty.field, "{}", nasty.name);
     }

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod exactly_once;
+mod isolation;
 mod metrics;
 mod outages;
 mod prefetch;

@@ -200,8 +200,7 @@ async fn a_missing_privilege_is_held() {
     env.drop_login(&login).await;
 }
 
-/// When the hold is over, what is missing for dead letters is declared anew, and nothing is consumed before a
-/// letter was taken: no delivery is spent on it.
+/// Missing objects of dead letters are declared again, while the lane goes on: no delivery is spent on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_dead_letter_queues_are_declared_again() {
     let env = TestEnv::new("redeclare").await;
@@ -214,10 +213,6 @@ async fn missing_dead_letter_queues_are_declared_again() {
     env.channel.queue_delete(env.dead_letter_queue().into(), Default::default()).await.unwrap();
     env.publish(b"not json").await;
     env.publish(event("good").as_bytes()).await;
-    eventually("it lets go", async || {
-        worker.log().contains("everything unsettled was returned to the queue")
-    })
-    .await;
     let dead_lettered = r#"cns_events_dead_lettered_total{reason="malformed_json"}"#;
     eventually("the letter is taken", async || worker.metric_value(dead_lettered) == 1.0).await;
     env.dead_letter().await;
@@ -228,7 +223,7 @@ async fn missing_dead_letter_queues_are_declared_again() {
     })
     .await;
     worker.ready().await;
-    assert!(worker.metric_value("cns_events_redelivered_total") <= 2.0);
+    assert_eq!(worker.metric_value("cns_events_redelivered_total"), 0.0);
 }
 
 /// Dead letters that no queue takes are held, and the message is not acknowledged.
