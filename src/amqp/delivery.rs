@@ -63,6 +63,14 @@ impl Delivery {
                 .is_some_and(|properties| properties.utf8(Property::Type) == Some(headers::PROBE_TYPE))
     }
 
+    /// Returns whether it comes from a stream.
+    #[must_use]
+    pub fn is_of_a_stream(&self) -> bool {
+        RawProperties::parse(&self.properties).is_some_and(|properties| {
+            properties.headers().any(|header| header.name == headers::STREAM_OFFSET.as_bytes())
+        })
+    }
+
     /// Returns the property `message_id`, with U+FFFD for what is not UTF-8.
     #[must_use]
     pub fn message_id(&self) -> Option<String> {

@@ -20,6 +20,9 @@ pub enum AmqpError {
     /// The broker ended the consumer.
     #[error("the broker ended the consumer: the queue may have been deleted")]
     Cancelled,
+    /// The queue is a stream: its messages are not removed by an ack.
+    #[error("the queue is a stream: a worker needs a quorum queue or a classic queue")]
+    Stream,
     /// The broker did not answer in time.
     #[error("the broker did not answer within 10 s")]
     Silence,

@@ -1,5 +1,6 @@
 //! The command line (section 7 of the contract). A command parses its arguments, calls the library and prints the result.
 
+mod age;
 mod completions;
 mod config;
 mod demo;

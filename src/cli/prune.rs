@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Failure, usage};
-use super::{output, process};
+use super::{age, output, process};
 use crate::config::Config;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
@@ -23,7 +23,7 @@ use crate::store::{DatabaseEndpoint, Hold, StoreFailure};
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Delete events that are older than this (90d, 12weeks, 1y)
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = age::parse)]
     older_than: Duration,
     /// Limit the rows of one transaction
     #[arg(long, value_name = "ROWS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -44,10 +44,11 @@ pub(super) struct Prune {
 
 impl Prune {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
-        let before = self.before();
+        let timeout = config.database.statement_timeout();
         let database =
             DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
-        let mut pruner = Pruner::new(database, before, config.database.statement_timeout());
+        let before = self.before(&database, timeout).await?;
+        let mut pruner = Pruner::new(database, before, timeout);
         if self.dry_run {
             let events =
                 pruner.count().await.map_err(|failure| explained("cannot count events", &failure))?;
@@ -93,10 +94,14 @@ impl Prune {
         self.report(before, &done.map_err(|error| explained(&error.to_string(), &error.source))?)
     }
 
-    fn before(&self) -> DateTime<Utc> {
+    /// Returns the moment before which events are deleted, by the database's clock: this machine's may be wrong.
+    async fn before(&self, database: &DatabaseEndpoint, timeout: Duration) -> anyhow::Result<DateTime<Utc>> {
+        let now = retention::now(database, timeout).await;
+        let now = now.map_err(|failure| explained("cannot read the database's clock", &failure))?;
         let age = chrono::Duration::from_std(self.older_than).ok();
-        age.and_then(|age| Utc::now().checked_sub_signed(age))
-            .unwrap_or_else(|| usage("--older-than: reaches back further than dates can be represented"))
+        let before = age.and_then(|age| now.checked_sub_signed(age));
+        Ok(before
+            .unwrap_or_else(|| usage("--older-than: reaches back further than dates can be represented")))
     }
 
     fn confirmed(&self, before: DateTime<Utc>) -> anyhow::Result<bool> {

@@ -14,7 +14,9 @@ use std::path::Path;
 
 pub use keys::{KeyDoc, reference};
 pub use secret::{Secret, masked};
-pub use types::{Amqp, Api, Config, Database, Declare, Http, Log, LogFormat, Setting, Validation, Worker};
+pub use types::{
+    Amqp, Api, Config, Conflicts, Database, Declare, Http, Log, LogFormat, Setting, Validation, Worker,
+};
 
 /// A configuration that cannot be used: one line for each problem.
 #[derive(Debug, thiserror::Error)]

@@ -161,6 +161,18 @@ pub struct Worker {
     pub shutdown_seconds: u64,
     /// Maximum size of a message body, in bytes.
     pub max_message_bytes: usize,
+    /// Treatment of a second event of a tenant with the same `event_id` and other data.
+    pub conflicts: Conflicts,
+}
+
+/// `worker.conflicts`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Conflicts {
+    /// Acknowledge it, and log the conflict.
+    Log,
+    /// Dead-letter it.
+    DeadLetter,
 }
 
 /// `validation.*`

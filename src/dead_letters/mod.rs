@@ -10,6 +10,7 @@
 
 mod decode;
 mod encode;
+mod export;
 mod filter;
 mod json;
 mod publish;
@@ -19,6 +20,7 @@ mod reserved;
 
 pub use decode::DeadLetter;
 pub use encode::RejectedDelivery;
+pub use export::{ExportError, ExportTarget};
 pub use filter::{Filter, Selection, is_named};
 pub use json::to_json;
 pub use publish::{DeadLetterPublisher, DeadLetterSettings, DeliveryKey, NotTaken, Outcome};

@@ -47,6 +47,7 @@ pub(super) async fn check(report: &mut Report, config: &Config, service: Service
         Service::Serve => reader_login(report, &facts),
     }
     migrations(report, &facts);
+    schema(report, &facts);
     match &facts.table {
         Some(table) => {
             roles(report, table);
@@ -144,6 +145,17 @@ fn migrations(report: &mut Report, facts: &Facts) {
     }
 }
 
+/// Checks that no other role can create objects beside the table, which could take the place of others.
+fn schema(report: &mut Report, facts: &Facts) {
+    if let Some(roles) = &facts.schema_creators {
+        report.warning(
+            "schema",
+            format!("{roles} may create objects in the table's schema"),
+            format!("if they do not need it: revoke create on schema … from {roles}"),
+        );
+    }
+}
+
 fn worker_login(report: &mut Report, facts: &Facts) {
     let login = &facts.login;
     if facts.powerful {
@@ -172,7 +184,7 @@ fn worker_login(report: &mut Report, facts: &Facts) {
                 "the login may not insert into enrichment_events"
             },
             "grant insert on enrichment_events to service_role; \
-             grant execute on function enrichment_events_lookup(text[]) to service_role; grant service_role to the login",
+             grant execute on function enrichment_events_lookup(text[], uuid[]) to service_role; grant service_role to the login",
         ),
     }
     if table.select && !facts.powerful {

@@ -75,8 +75,8 @@ pub fn decode<'a>(message: &ReceivedMessage<'a>, rules: &Rules) -> Result<Decode
         Some(id) => Some(limited(Field::WorkflowId.name(), id, 0, MAX_ID_CHARS)?),
         None => None,
     };
-    let state = object(Field::State, fields.get(Field::State))?;
-    let payload = object(Field::Payload, fields.get(Field::Payload))?;
+    let state = object(Field::State, fields.get(Field::State), rules.max_text_bytes())?;
+    let payload = object(Field::Payload, fields.get(Field::Payload), rules.max_text_bytes())?;
     let created_at = created_at(&fields, message)?;
     let routing_key = limited("routing_key", property("routing_key", message.routing_key)?, 0, MAX_ID_CHARS)?;
     let schema_violation = schema_violation(rules.payload, &event_type, payload.get())?;

@@ -5,6 +5,9 @@
 /// The trace that the event belongs to (W3C Trace Context).
 pub const TRACEPARENT: &str = "traceparent";
 
+/// Offset that the broker adds to a delivery of a stream.
+pub const STREAM_OFFSET: &str = "x-stream-offset";
+
 /// Reason of a dead letter: the name of a [`Reason`](super::Reason).
 pub const REASON: &str = "x-cns-reason";
 /// Description of the rejection, one line for the operator.

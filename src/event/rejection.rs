@@ -23,6 +23,8 @@ named_enum! {
         TooLarge = "too_large",
         /// The database rejected the row.
         DatabaseRejected = "database_rejected",
+        /// Another event is stored under the `event_id`.
+        Conflict = "conflict",
     }
 }
 

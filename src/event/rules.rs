@@ -24,3 +24,14 @@ pub struct Rules {
     /// Treatment of a payload that does not match its schema.
     pub payload: PayloadPolicy,
 }
+
+/// Maximum length of a document when it is read back, in units of the maximum body.
+const MAX_TEXT_FACTOR: usize = 4;
+
+impl Rules {
+    /// Returns the maximum length of `state` or `payload` when `PostgreSQL` returns it, in bytes (section 2 of the contract).
+    #[must_use]
+    pub fn max_text_bytes(&self) -> usize {
+        self.max_message_bytes.saturating_mul(MAX_TEXT_FACTOR)
+    }
+}

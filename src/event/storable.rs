@@ -14,12 +14,6 @@ const MAX_INTEGER_DIGITS: i64 = 131_072;
 /// Digits that `PostgreSQL`'s numeric stores after the decimal point (`NUMERIC_DSCALE_MAX` in its source).
 const MAX_SCALE: i64 = 16_383;
 
-/// Maximum number of digits that all numbers of a document have together, written without exponents.
-///
-/// `1e131071` takes eight bytes here and 131,072 bytes when it is read back. `PostgreSQL` stores a document with some thousand
-/// such numbers and cannot return it, because no text in `PostgreSQL` is longer than 1 GB.
-const MAX_WRITTEN_DIGITS: i64 = 16 * 1024 * 1024;
-
 /// Smallest exponent that `numeric_in` rejects (`PG_INT32_MAX / 2`), even for zero.
 const MAX_EXPONENT: i64 = 1_073_741_823;
 
@@ -44,7 +38,7 @@ impl Unstorable {
             Unstorable::Nul => "has a NUL (\\u0000), which PostgreSQL cannot store",
             Unstorable::LoneSurrogate => "has a lone UTF-16 surrogate, which PostgreSQL cannot store",
             Unstorable::Number => {
-                "has a number, or numbers, that PostgreSQL's numeric cannot store and return"
+                "has a number, or numbers, that PostgreSQL's numeric cannot store, or that are too long when they are read back"
             }
             Unstorable::Nesting => "is nested deeper than 512 levels",
         }
@@ -56,15 +50,17 @@ impl Unstorable {
 /// # Errors
 /// The first problem, as a text that follows the document's name.
 pub fn storable(json: &str) -> Result<(), &'static str> {
-    check(json).map_err(Unstorable::detail)
+    check(json, usize::MAX).map_err(Unstorable::detail)
 }
 
-/// Checks a valid JSON document for values that jsonb cannot store.
+/// Checks a valid JSON document for values that jsonb cannot store, and for numbers that make its text longer than
+/// `max_text_bytes` when it is read back: `1e131071` takes eight bytes here and 131,072 then.
 ///
 /// # Errors
 /// The first problem.
-pub(super) fn check(json: &str) -> Result<(), Unstorable> {
-    if suspicious(json.as_bytes()) { read_tokens(json.as_bytes()) } else { Ok(()) }
+pub(super) fn check(json: &str, max_text_bytes: usize) -> Result<(), Unstorable> {
+    let max_digits = i64::try_from(max_text_bytes.saturating_sub(json.len())).unwrap_or(i64::MAX);
+    if suspicious(json.as_bytes()) { read_tokens(json.as_bytes(), max_digits) } else { Ok(()) }
 }
 
 /// Returns whether the document could have something that cannot be stored. Cheap; `false` is always right.
@@ -83,7 +79,7 @@ fn has_exponent(json: &[u8]) -> bool {
     pairs.fold(false, |found, (digit, e)| found | (digit.is_ascii_digit() & ((e | 0x20) == b'e')))
 }
 
-fn read_tokens(json: &[u8]) -> Result<(), Unstorable> {
+fn read_tokens(json: &[u8], max_digits: i64) -> Result<(), Unstorable> {
     let mut depth = 0_usize;
     let mut digits = 0_i64;
     let mut at = 0;
@@ -104,7 +100,7 @@ fn read_tokens(json: &[u8]) -> Result<(), Unstorable> {
             b'-' | b'0'..=b'9' => {
                 let (end, written) = read_number(json, at)?;
                 digits += written;
-                if digits > MAX_WRITTEN_DIGITS {
+                if digits > max_digits {
                     return Err(Unstorable::Number);
                 }
                 at = end;
@@ -202,6 +198,10 @@ fn skip_digits(json: &[u8], at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn check(json: &str) -> Result<(), Unstorable> {
+        super::check(json, 16 * 1024 * 1024)
+    }
 
     #[test]
     fn plain_documents_are_storable() {

@@ -32,7 +32,7 @@ pub(super) fn text<'a>(field: Field, value: Option<&'a RawValue>) -> Result<Opti
     if !inner.contains('\\') {
         return Ok(Some(Cow::Borrowed(inner)));
     }
-    storable::check(raw).map_err(|problem| unstorable(field.name(), problem))?;
+    storable::check(raw, usize::MAX).map_err(|problem| unstorable(field.name(), problem))?;
     let unescaped = serde_json::from_str::<String>(raw)
         .map_err(|_| invalid(field.name(), "is not a string that can be read"))?;
     Ok(Some(Cow::Owned(unescaped)))
@@ -68,13 +68,17 @@ pub(super) fn uuid(field: Field, value: Option<&RawValue>) -> Result<Option<Uuid
     }
 }
 
-/// Returns a JSON object as it is in the body; an absent one is `{}`.
-pub(super) fn object<'a>(field: Field, value: Option<&'a RawValue>) -> Result<Cow<'a, RawValue>, Rejection> {
+/// Returns a JSON object as it is in the body; an absent one is `{}`. Its text may have `max_text_bytes` when it is read back.
+pub(super) fn object<'a>(
+    field: Field,
+    value: Option<&'a RawValue>,
+    max_text_bytes: usize,
+) -> Result<Cow<'a, RawValue>, Rejection> {
     let Some(raw) = value else { return Ok(Cow::Borrowed(empty_object())) };
     if !raw.get().starts_with('{') {
         return Err(invalid(field.name(), "is not an object"));
     }
-    storable::check(raw.get()).map_err(|problem| unstorable(field.name(), problem))?;
+    storable::check(raw.get(), max_text_bytes).map_err(|problem| unstorable(field.name(), problem))?;
     Ok(Cow::Borrowed(raw))
 }
 

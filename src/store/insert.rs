@@ -16,7 +16,8 @@ use super::schema::enrichment_events as t;
 use crate::event::{Event, Source, empty_object};
 
 diesel::define_sql_function! {
-    /// Returns one row for each element.
+    /// Returns one row for each element. Names are qualified, so that no function of another schema takes their place.
+    #[sql_name = "pg_catalog.unnest"]
     fn unnest<T: SingleValue>(elements: Array<T>) -> T;
 }
 
@@ -156,9 +157,9 @@ impl<'a> Columns<'a> {
                     unnest::<Timestamptz, _>(&self.created_at),
                 ))
                 .filter(
-                    sql::<Bool>("set_config('gin_pending_list_limit', ")
+                    sql::<Bool>("pg_catalog.set_config('gin_pending_list_limit', ")
                         .bind::<Text, _>(pending_list_limit)
-                        .sql(", true) is not null and set_config('work_mem', '64MB', true) is not null"),
+                        .sql(", true) is not null and pg_catalog.set_config('work_mem', '64MB', true) is not null"),
                 ),
             )
             .into_columns((
@@ -184,14 +185,17 @@ impl<'a> Columns<'a> {
     }
 
     /// Selects the rows of the batch that are not in the table under their own id: their number, the digest of the stored row (null
-    /// where there is none), and their own digest.
+    /// where there is none), whether it has the same tenant, and their own digest.
     pub(super) fn duplicates(&self) -> impl QueryFragment<Pg> + '_ {
         diesel::sql_query(
-            "select i.number, s.digest, enrichment_event_digest(i.event_type, i.bom_id, i.tenant_id, \
+            "select i.number, s.digest, s.same_tenant, enrichment_event_digest(i.event_type, i.bom_id, i.tenant_id, \
              i.organization_id, i.project_id, i.user_id, i.source, i.workflow_id, i.state, i.payload) \
-             from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) with ordinality as i (id, event_id, \
-             event_type, bom_id, tenant_id, organization_id, project_id, user_id, source, workflow_id, state, \
-             payload, number) left join enrichment_events_lookup($2) s on s.event_id = i.event_id where s.id is distinct from i.id",
+             from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), \
+             pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), \
+             pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12)) \
+             with ordinality as i (id, event_id, event_type, bom_id, tenant_id, organization_id, project_id, \
+             user_id, source, workflow_id, state, payload, number) left join enrichment_events_lookup($2, $5) s \
+             on s.event_id operator(pg_catalog.=) i.event_id and s.tenant_id operator(pg_catalog.=) i.tenant_id where s.id is distinct from i.id",
         )
         .bind::<Array<SqlUuid>, _>(&self.id)
         .bind::<Array<Text>, _>(&self.event_id)

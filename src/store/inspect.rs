@@ -32,6 +32,8 @@ pub struct Facts {
     pub authenticated: bool,
     /// Facts about the table; `None` where it does not exist.
     pub table: Option<Table>,
+    /// Roles that may create objects in the table's schema, other than its owner and that of the table; `None` for nobody.
+    pub schema_creators: Option<String>,
     /// Pending migrations; `None` where the login cannot read them.
     pub pending: Option<Vec<String>>,
 }
@@ -74,7 +76,7 @@ const QUERY: &str = "
         as authenticated, \
       t.oid is not null as there_is_a_table, \
       coalesce(has_table_privilege(t.oid, 'insert'), false) as may_insert, \
-      coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[])')::oid, 'execute'), false) as may_lookup, \
+      coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[], uuid[])')::oid, 'execute'), false) as may_lookup, \
       coalesce(has_any_column_privilege(t.oid, 'select'), false) as may_select, \
       coalesce((select relrowsecurity from pg_class where oid = t.oid), false) as row_security, \
       coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false) as forced, \
@@ -86,6 +88,9 @@ const QUERY: &str = "
         where r.rolname = 'authenticated' and has_table_privilege(r.oid, t.oid, may)) as reader_role_excess, \
       coalesce((select has_table_privilege(r.oid, t.oid, 'select') from pg_roles r where r.rolname = 'authenticated'), false) \
         as reader_role_reads, \
+      (select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ') \
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join lateral aclexplode(n.nspacl) a \
+        where c.oid = t.oid and a.privilege_type = 'CREATE' and a.grantee not in (n.nspowner, c.relowner)) as schema_creators, \
       coalesce(has_table_privilege(m.oid, 'select') and not row_security_active(m.oid), true) as may_ask_migrations \
     from (select to_regclass('enrichment_events')::oid as oid) t, \
       (select to_regclass('__diesel_schema_migrations')::oid as oid) m";
@@ -124,6 +129,7 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
         powerful: row.get("powerful"),
         service_role: row.get("service_role"),
         authenticated: row.get("authenticated"),
+        schema_creators: row.get("schema_creators"),
         table,
         pending,
     })

@@ -29,6 +29,8 @@ pub struct Duplicate {
     pub stored: String,
     /// Digest of the received row.
     pub received: String,
+    /// Set where the stored row belongs to the same tenant.
+    pub same_tenant: bool,
 }
 
 impl Duplicate {
@@ -142,7 +144,8 @@ impl Writer {
                     stored: row
                         .get::<_, Option<String>>(1)
                         .ok_or_else(|| StoreFailure::unexpected(LEFT_OUT))?,
-                    received: row.get(2),
+                    same_tenant: row.get::<_, Option<bool>>(2).unwrap_or(true),
+                    received: row.get(3),
                 })
             })
             .collect()

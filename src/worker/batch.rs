@@ -89,6 +89,11 @@ impl Batch {
         open
     }
 
+    /// Returns whether the first delivery comes from a stream.
+    pub(super) fn is_of_a_stream(&self) -> bool {
+        self.deliveries.first().is_some_and(Delivery::is_of_a_stream)
+    }
+
     /// Returns the channel and the tag of the first delivery.
     pub(super) fn key(&self) -> Option<DeliveryKey> {
         self.deliveries.first().map(|delivery| (delivery.channel, delivery.tag))

@@ -43,6 +43,8 @@ pub(super) struct Intake {
     out_bytes: usize,
     /// Rows of the batch before.
     last_batch_rows: usize,
+    /// Set after the first delivery has shown that the queue is not a stream.
+    queue_is_checked: bool,
 }
 
 impl Intake {
@@ -69,6 +71,7 @@ impl Intake {
             parked: Parked::default(),
             out_bytes: 0,
             last_batch_rows: 0,
+            queue_is_checked: false,
             shared: shared.clone(),
         })
     }
@@ -145,6 +148,9 @@ impl Intake {
     async fn receive(&mut self) -> Result<(), SessionLost> {
         self.session.unless_ended(self.consumer.receive()).await?;
         self.keep_received();
+        if !std::mem::replace(&mut self.queue_is_checked, true) && self.waiting.is_of_a_stream() {
+            return Err(AmqpError::Stream.into());
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::fate::Fate;
 use super::judge::{Decision, judge, shows_that_the_server_writes};
 use super::session::{HoldExpired, Session, Stop};
 use crate::backoff::Backoff;
+use crate::config::Conflicts;
 use crate::event::{Reason, Rejection};
 use crate::metrics::Dependency;
 use crate::retry_budget::RetryBudget;
@@ -164,6 +165,10 @@ impl RowStore {
             rows.settle(row, Fate::Duplicate);
             if duplicate.conflicts() {
                 metrics.conflicts.inc();
+                // Another tenant's event must not be acknowledged as if it were stored.
+                if !duplicate.same_tenant || self.shared.config.worker.conflicts == Conflicts::DeadLetter {
+                    rows.settle(row, Fate::Rejected(conflict()));
+                }
                 tracing::warn!(
                     event_id = %rows.rows()[row].event.event_id.escape_debug(),
                     traceparent = rows.delivery(row).traceparent(),
@@ -208,7 +213,7 @@ impl RowStore {
                 Err(_) if part.len() > 1 => Verdict::Split,
                 Err(_) => {
                     let (stored, received) = (String::new(), String::new());
-                    found.push(Duplicate { index: part.start, stored, received });
+                    found.push(Duplicate { index: part.start, stored, received, same_tenant: true });
                     Verdict::Rejected
                 }
             };
@@ -256,6 +261,16 @@ impl RowStore {
         if self.shared.health.reached(Dependency::Database) {
             tracing::info!("PostgreSQL can be written to");
         }
+    }
+}
+
+/// Returns the rejection of an event whose `event_id` another event has. It does not say whose: that may be another tenant's.
+fn conflict() -> Rejection {
+    Rejection {
+        reason: Reason::Conflict,
+        field: Some("event_id".into()),
+        detail: "another event is stored under this event_id".to_owned(),
+        sqlstate: None,
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::session::{Session, SessionLost};
 use super::{Shared, lane};
+use crate::amqp::AmqpError;
 use crate::backoff::Backoff;
 use crate::broker::{BrokerEndpoint, TopologyError};
 use crate::metrics::Dependency;
@@ -20,6 +21,9 @@ pub enum WorkerError {
     /// The topology is not as configured, found at the first start.
     #[error(transparent)]
     Topology(TopologyError),
+    /// The queue is a stream, whose messages are not removed by an ack.
+    #[error("amqp.queue = {0}: the queue is a stream: a worker needs a quorum queue or a classic queue")]
+    Stream(String),
     /// `amqp.uri` cannot be used.
     #[error("amqp.uri {0}")]
     BrokerUri(#[from] crate::broker::UriError),
@@ -46,6 +50,7 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
                 return Err(WorkerError::Topology(error));
             }
             Err(Ended::Topology(error)) => shared.broker_lost(&error.to_string()),
+            Err(Ended::Stream) => return Err(WorkerError::Stream(shared.config.amqp.queue.clone())),
             Err(Ended::Lost(reason)) => {
                 had_session = true;
                 shared.broker_lost(&reason);
@@ -65,6 +70,8 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
 enum Ended {
     /// It never began: the broker is away, or has something else than what is configured.
     Topology(TopologyError),
+    /// The queue is a stream.
+    Stream,
     /// It ran, and this failed first.
     Lost(String),
 }
@@ -90,17 +97,17 @@ async fn run_session(
         let (queue, priorities) = (&topology.queue, topology.priorities(version));
         tracing::info!(queue, lanes = shared.config.worker.lanes, priorities, "consuming");
     }
-    let reason = run_lanes(shared, session, broker, database).await;
-    if session.is_shutting_down() { Ok(()) } else { Err(Ended::Lost(reason)) }
+    let ended = run_lanes(shared, session, broker, database).await;
+    if session.is_shutting_down() { Ok(()) } else { Err(ended) }
 }
 
-/// Runs the lanes, and returns why the first of them ended.
+/// Runs the lanes, and returns the reason why the first of them ended.
 async fn run_lanes(
     shared: &Shared,
     session: &Session,
     broker: &BrokerEndpoint,
     database: &DatabaseEndpoint,
-) -> String {
+) -> Ended {
     let mut lanes = JoinSet::new();
     for number in 0..shared.config.worker.lanes {
         let (broker, database) = (broker.clone(), database.clone());
@@ -110,6 +117,10 @@ async fn run_lanes(
     while let Some(ended) = lanes.join_next().await {
         let reason = match ended {
             Ok(Ok(()) | Err(SessionLost::Ended)) => None,
+            Ok(Err(SessionLost::Broker(AmqpError::Stream))) => {
+                session.end();
+                return Ended::Stream;
+            }
             Ok(Err(lost)) => Some(lost.to_string()),
             Err(panic) => {
                 tracing::error!(error = %panic, "a lane panicked: this is a bug");
@@ -126,5 +137,5 @@ async fn run_lanes(
             session.end();
         }
     }
-    first.unwrap_or_else(|| "a lane ended".into())
+    Ended::Lost(first.unwrap_or_else(|| "a lane ended".into()))
 }

@@ -1,24 +1,21 @@
 //! `cns-events dlq export`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use chrono::Utc;
 use clap::Args;
-use tempfile::NamedTempFile;
 
 use super::queue;
 use super::select::Selection;
 use crate::cli::output;
 use crate::config::Config;
-use crate::dead_letters::to_json;
+use crate::dead_letters::{ExportTarget, to_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
     #[command(flatten)]
     selection: Selection,
-    /// Write to this file [default: stdout]
+    /// Write to this file; - is stdout [default: -]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -27,15 +24,16 @@ impl Export {
     pub(super) async fn run(&self, config: &Config) -> anyhow::Result<()> {
         let selection = self.selection.conditions();
         let (mut queue, bar) = queue::open(config).await?;
-        // An earlier export is replaced only when this one is complete.
-        let mut file = self.output.as_deref().map(temporary_beside).transpose()?;
+        // `-` is stdout.
+        let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        let mut target = path.map(ExportTarget::open).transpose()?;
         let mut dead_letters = Vec::new();
         while let Some(held) = queue.next().await? {
             if selection.matches(&held.dead_letter, Utc::now()) {
                 let json = to_json(&held.dead_letter, &held.message);
                 let line = output::printable(&serde_json::to_string(&json)?);
-                match &mut file {
-                    Some(file) => writeln!(file, "{line}").context("cannot write the export")?,
+                match &mut target {
+                    Some(target) => target.line(&line)?,
                     None => output::line(&line),
                 }
                 dead_letters.push(held.dead_letter);
@@ -43,18 +41,10 @@ impl Export {
         }
         queue.close().await?;
         bar.finish_and_clear();
-        if let (Some(file), Some(path)) = (file, &self.output) {
-            file.as_file().sync_all()?;
-            file.persist(path).with_context(|| format!("cannot write to {}", path.display()))?;
+        if let Some(target) = target {
+            let path = target.finish()?;
             output::line(&format!("exported {} dead letters to {}", dead_letters.len(), path.display()));
         }
         queue::all_found(&selection.missing(&dead_letters.iter().collect::<Vec<_>>()))
     }
-}
-
-/// Creates a temporary file in the folder of `path`, so that it can be renamed to it.
-fn temporary_beside(path: &Path) -> anyhow::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
-        .with_context(|| format!("cannot write to {}", path.display()))
 }

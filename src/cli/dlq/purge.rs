@@ -29,6 +29,7 @@ pub(super) struct Purge {
 
 impl Purge {
     pub(super) async fn run(&self, config: &Config) -> anyhow::Result<()> {
+        self.selection.required();
         let selection = self.selection.conditions();
         let (mut queue, bar) = queue::open(config).await?;
         let (mut tags, mut dead_letters) = (Vec::new(), Vec::new());

@@ -27,6 +27,7 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
+        self.selection.required();
         let selection = self.selection.conditions();
         let options = ReplayOptions {
             exchange: &config.amqp.exchange,

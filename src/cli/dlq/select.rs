@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use uuid::Uuid;
 
+use crate::cli::age;
+use crate::cli::failure::usage;
 use crate::dead_letters;
 
 /// Conditions; a dead letter matches if all of them hold.
@@ -20,10 +22,10 @@ pub(super) struct Filter {
     #[arg(long, value_name = "UUID")]
     bom_id: Option<Uuid>,
     /// Select what was dead-lettered longer ago than this (90s, 10m, 2h, 7days)
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = age::parse)]
     older_than: Option<Duration>,
     /// Select what was dead-lettered more recently than this
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = age::parse)]
     newer_than: Option<Duration>,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct Selection {
     named: Vec<String>,
     #[command(flatten)]
     filter: Filter,
-    /// Select all dead letters [default without ids and filters]
+    /// Select all dead letters
     #[arg(long, conflicts_with_all = ["ids", "named", "reason", "event_type", "bom_id", "older_than", "newer_than"])]
     all: bool,
 }
@@ -57,6 +59,16 @@ impl Filter {
 }
 
 impl Selection {
+    /// Ends with a usage error where nothing is selected: a list of ids that turned out empty must not select everything.
+    pub(super) fn required(&self) {
+        let Filter { reason, event_type, bom_id, older_than, newer_than } = &self.filter;
+        let by_id = !self.ids.is_empty() || !self.named.is_empty();
+        let by_kind = !reason.is_empty() || !event_type.is_empty() || bom_id.is_some();
+        if !(self.all || by_id || by_kind || older_than.is_some() || newer_than.is_some()) {
+            usage("no dead letters are selected: name ids or filters, or select all of them with --all");
+        }
+    }
+
     /// Returns the selection as the library takes it.
     pub(super) fn conditions(&self) -> dead_letters::Selection {
         dead_letters::Selection {

@@ -43,6 +43,17 @@ pub struct Batch {
     pub up_to: DateTime<Utc>,
 }
 
+/// Returns the time of the database's clock.
+///
+/// # Errors
+/// The failure of the connection or the statement.
+pub async fn now(database: &DatabaseEndpoint, timeout: Duration) -> Result<DateTime<Utc>, StoreFailure> {
+    let mut session = Session::<()>::new(database.clone());
+    let now = Typed::of(&diesel::select(diesel::dsl::now))?;
+    let rows = session.run(timeout, async |client, ()| rows(&now, client).await).await?;
+    Ok(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?.get(0))
+}
+
 impl Pruner {
     /// Returns a pruner of the events created before `before`, which is not connected yet.
     #[must_use]

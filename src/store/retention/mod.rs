@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{FailureClass, Hold, StoreFailure};
 use crate::retry_budget::RetryBudget;
 
-pub use delete::{Batch, Pruner, ROLE};
+pub use delete::{Batch, Pruner, ROLE, now};
 
 /// Time that a database may be away or busy before a run fails: the next run continues from there.
 const RETRY_LIMIT: Duration = Duration::from_secs(60);

@@ -113,7 +113,7 @@ async fn dead_letters_are_listed_shown_and_exported_without_being_consumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed() {
     let env = with_three_letters("dlqreplay").await;
-    let planned = env.dlq_json(&["replay", "--dry-run"]);
+    let planned = env.dlq_json(&["replay", "--all", "--dry-run"]);
     assert_eq!(planned["would_replay"].as_array().unwrap().len(), 3);
     eventually("3 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 3).await;
 
@@ -167,6 +167,10 @@ async fn purging_dead_letters_needs_a_confirmation() {
     let env = with_three_letters("dlqpurge").await;
     for (arguments, said) in [
         (&["purge", "--all"][..], "confirm with --yes"),
+        (&["purge", "--yes"], "select all of them with --all"),
+        (&["purge", "--yes", "--dry-run"], "select all of them with --all"),
+        (&["replay"], "select all of them with --all"),
+        (&["replay", "--rate", "5", "--json"], "select all of them with --all"),
         (&["purge", "--yes", ""], "value is required"),
         (&["purge", "--yes", "ab"], "no dead letter has the id or event_id"),
     ] {
@@ -180,7 +184,7 @@ async fn purging_dead_letters_needs_a_confirmation() {
     assert_eq!(output.status.code(), Some(1));
     eventually("2 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
     assert_eq!(env.dlq(&["purge", "--yes", "--all", "--reason", "unstorable"]).status.code(), Some(2));
-    assert!(env.dlq(&["purge", "--yes"]).status.success(), "all, where nothing else is said");
+    assert!(env.dlq(&["purge", "--yes", "--all"]).status.success());
     eventually("0 are in it", async || env.depth(&env.dead_letter_queue()).await.0 == 0).await;
     assert_eq!(text(&env.dlq(&["list"]).stdout), "no dead letters\n");
 }
@@ -217,7 +221,7 @@ async fn foreign_messages_in_the_queue_do_not_stop_the_dlq_commands() {
     assert_eq!(shown["body_hex"], "00ff2062696e617279201b5b33316d");
     assert_eq!(shown["routing_key_hex"], "636e732eff");
     assert!(shown["properties_hex"].as_str().unwrap().ends_with("0202fffe"), "{shown}");
-    let replay = env.dlq(&["replay"]);
+    let replay = env.dlq(&["replay", "--all"]);
     assert_eq!(replay.status.code(), Some(1));
     let said = text(&replay.stderr);
     assert!(said.contains("routing_key is not UTF-8") && said.contains("no queue takes"), "{said}");
@@ -237,7 +241,7 @@ async fn a_replayed_dead_letter_has_no_expiration() {
     env.publish_with(b"not json", "cns.x", properties).await;
     eventually("it is a letter", async || env.depth(&env.dead_letter_queue()).await.0 == 1).await;
     assert!(worker.terminate().await.success());
-    assert!(env.dlq(&["replay"]).status.success());
+    assert!(env.dlq(&["replay", "--all"]).status.success());
     let copy = env.channel.basic_get(env.queue().into(), Default::default()).await.unwrap().unwrap();
     assert_eq!((copy.properties.expiration(), copy.properties.user_id()), (&None, &None));
     assert_eq!(*copy.properties.priority(), Some(7));

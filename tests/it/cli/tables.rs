@@ -65,7 +65,7 @@ async fn dead_letter_tables_are_as_recorded() {
     assert!(worker.terminate().await.success());
     show(&env, "dlq-list", &["dlq", "list"]);
     show(&env, "dlq-show", &["dlq", "show", "x"]);
-    show(&env, "dlq-replay-dry-run", &["dlq", "replay", "--dry-run"]);
+    show(&env, "dlq-replay-dry-run", &["dlq", "replay", "--all", "--dry-run"]);
     show(&env, "dlq-purge-unconfirmed", &["dlq", "purge", "--reason", "malformed_json"]);
     show(&env, "dlq-replay", &["dlq", "replay", "--reason", "invalid_field"]);
 }

@@ -138,7 +138,7 @@ async fn an_existing_table_is_migrated_in_place_with_a_writer_at_work() {
     let duplicate = env.sql.batch_execute("insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) values ('old-1', 'x', gen_random_uuid(), gen_random_uuid(), 'customer')").await;
     assert_eq!(duplicate.unwrap_err().code(), Some(&SqlState::UNIQUE_VIOLATION));
 
-    let asks = "select has_function_privilege($1, 'enrichment_events_lookup(text[])', 'execute')";
+    let asks = "select has_function_privilege($1, 'enrichment_events_lookup(text[], uuid[])', 'execute')";
     for (role, may) in [("anon", false), ("authenticated", false), ("service_role", true)] {
         assert_eq!(env.sql.query_one(asks, &[&role]).await.unwrap().get::<_, bool>(0), may, "{role}");
     }

@@ -136,6 +136,7 @@ async fn nothing_else(client: &Client) -> usize {
         "delete from enrichment_events",
         "truncate enrichment_events",
         "select enrichment_events_lookup(array['x'])",
+        "select enrichment_events_lookup(array['x'], array[gen_random_uuid()])",
         "select enrichment_event_digest('', null, null, null, null, null, null, null, null, null)",
         "alter table enrichment_events disable row level security",
         "drop policy \"Users can view own org enrichment events\" on enrichment_events",
@@ -156,6 +157,42 @@ async fn nothing_else(client: &Client) -> usize {
         client.query("select 1 from pg_stats where tablename = 'enrichment_events'", &[]).await.unwrap();
     assert!(statistics.is_empty(), "the commonest values would tell of every tenant");
     forbidden.len() + 1
+}
+
+/// A role that may create objects in the schema cannot take the place of what the lookup calls: it runs with its owner's rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lookup_cannot_be_shadowed() {
+    let env = TestEnv::new("shadow").await;
+    let (attacker, url) = env.login("").await;
+    env.sql.batch_execute(&format!("grant create, usage on schema public to {attacker}")).await.unwrap();
+    let mine = crate::env::connect(&url).await;
+    let body = "returns text language plpgsql as $$ begin insert into public.stolen values ($10::text); return ''; end $$";
+    mine.batch_execute(&format!(
+        "create table public.stolen (payload text); grant insert on public.stolen to public;
+         create function public.enrichment_event_digest(varchar, uuid, uuid, text, uuid, uuid, varchar, varchar, jsonb, jsonb) {body};
+         create function public.unnest(text[]) returns setof text language sql as 'select null::text from public.stolen';
+         create function public.set_config(text, text, boolean) returns text language sql as 'select null::text';
+         create function public.same(varchar, text) returns boolean language sql as 'select true';
+         create operator public.= (leftarg = varchar, rightarg = text, function = public.same)"
+    ))
+    .await
+    .unwrap();
+    let worker = env.worker().await;
+    env.publish(event("secret").as_bytes()).await;
+    eventually("it is stored", async || env.rows().await == 1).await;
+    env.publish(event("secret").as_bytes()).await;
+    eventually("it is a duplicate", async || worker.metric_value("cns_events_duplicates_total") == 1.0).await;
+    for arguments in ["array['secret']", "array['secret'], array[gen_random_uuid()]"] {
+        let looked_up = format!("select count(*) from enrichment_events_lookup({arguments})");
+        assert_eq!(env.number(&looked_up).await, 1, "{arguments}");
+    }
+    assert_eq!(env.number("select count(*) from public.stolen").await, 0);
+    let doctor = env.command().arg("doctor").output().unwrap();
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains("may create objects in the table's schema"), "{text}");
+    drop(worker);
+    env.sql.batch_execute(&format!("drop owned by {attacker} cascade")).await.unwrap();
+    env.drop_login(&attacker).await;
 }
 
 /// The worker inserts and asks about event_ids that it names, and nothing else.

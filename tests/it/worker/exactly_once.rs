@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::env::{TestEnv, event, eventually};
+use crate::env::{TestEnv, event, eventually, header};
 
 /// Bodies of `count` events, in an order that has nothing to do with their numbers.
 pub(super) fn shuffled(count: usize, step: usize) -> Vec<String> {
@@ -223,6 +223,42 @@ async fn conflicts_are_counted_and_logged() {
         "{line}"
     );
     assert!(!log.contains("s3cret"), "a body has no place in a log");
+}
+
+/// An event of another tenant under a known `event_id` is not acknowledged as if it were stored, also within one batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_with_another_tenant_is_dead_lettered() {
+    let env = TestEnv::new("othertenant").await;
+    env.declare().await;
+    let of = |organization: &str| event("same").replace("org-1", organization);
+    env.publish_all(&[event("same"), of("org-2"), event("same"), of("org-3"), of("org-2")]).await;
+    let worker = env.worker().await;
+    for _ in 0..3 {
+        let letter = env.dead_letter().await;
+        assert_eq!(header(&letter, "x-cns-reason").as_deref(), Some("conflict"));
+        let text = format!("{:?}", letter.properties.headers());
+        assert!(!text.contains("org-1"), "{text}");
+    }
+    eventually("all is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
+    assert_eq!((env.rows().await, env.depth(&env.dead_letter_queue()).await.0), (1, 0));
+    assert_eq!(worker.metric_value("cns_events_conflicts_total"), 3.0);
+}
+
+/// Within a tenant `worker.conflicts` decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_within_a_tenant_are_dead_lettered_where_configured() {
+    let env = TestEnv::new("conflictletter").await;
+    let worker = env.start(|command| {
+        command.env("CNS_EVENTS__WORKER__CONFLICTS", "dead_letter");
+    });
+    worker.ready().await;
+    env.publish(event("same").as_bytes()).await;
+    env.publish(event("same").as_bytes()).await;
+    eventually("a duplicate is none", async || worker.metric_value("cns_events_duplicates_total") == 1.0)
+        .await;
+    env.publish(event("same").replace("parts", "other").as_bytes()).await;
+    assert_eq!(header(&env.dead_letter().await, "x-cns-reason").as_deref(), Some("conflict"));
+    assert_eq!(env.rows().await, 1);
 }
 
 /// A classic queue with priorities is another set of arguments, and the same worker.

@@ -178,7 +178,9 @@ async fn a_missing_privilege_is_held() {
             .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "1000");
     });
     worker.ready().await;
-    for privilege in ["insert on enrichment_events", "execute on function enrichment_events_lookup(text[])"] {
+    for privilege in
+        ["insert on enrichment_events", "execute on function enrichment_events_lookup(text[], uuid[])"]
+    {
         let before = env.rows().await;
         env.sql.batch_execute(&format!("revoke {privilege} from service_role")).await.unwrap();
         // One new, one duplicate: only then is the function asked.

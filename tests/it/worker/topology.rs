@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::env::TestEnv;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::env::{TestEnv, event};
 
 /// A queue with other arguments is one clear error and exit code 78, not a crash loop.
 #[tokio::test(flavor = "multi_thread")]
@@ -32,4 +35,36 @@ async fn passive_declare_uses_the_existing_topology() {
     assert!(worker.log().contains("NOT_FOUND"), "{}", worker.log());
     env.declare().await;
     env.start(passive).ready().await;
+}
+
+/// A stream has the interface of a queue, and acks that remove nothing: it is refused, and its messages stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_a_stream_is_refused() {
+    let env = TestEnv::new("stream").await;
+    env.declare().await;
+    let queue = format!("{}.stream", env.name);
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    env.channel.queue_declare(queue.as_str().into(), durable, arguments).await.unwrap();
+    let bound = env.channel.queue_bind(
+        queue.as_str().into(),
+        env.exchange().into(),
+        "cns.#".into(),
+        Default::default(),
+        FieldTable::default(),
+    );
+    bound.await.unwrap();
+    let mut worker = env.start(|command| {
+        command.env("CNS_EVENTS__AMQP__DECLARE", "passive").env("CNS_EVENTS__AMQP__QUEUE", &queue);
+    });
+    worker.ready().await;
+    for number in 0..60 {
+        env.publish(event(&format!("e{number}")).as_bytes()).await;
+    }
+    assert_eq!(worker.ended().await.code(), Some(78));
+    assert!(worker.log().contains("the queue is a stream"), "{}", worker.log());
+    assert_eq!(env.rows().await, 0);
+    drop(worker);
+    env.channel.queue_delete(queue.into(), Default::default()).await.unwrap();
 }

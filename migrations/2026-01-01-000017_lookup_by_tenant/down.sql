@@ -1,0 +1,1 @@
+drop function if exists enrichment_events_lookup(text[], uuid[]);
