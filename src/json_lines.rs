@@ -123,9 +123,16 @@ impl LinePublisher {
         let Some(publisher) = self.publisher.take() else { return self.report };
         let flushed = publisher.flush(self.timeout).await;
         let reason = (flushed.left > 0 || self.timed_out).then(|| unconfirmed_reason(&publisher));
-        let CloseReport { left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
+        let CloseReport { rejected, left, in_spool, lost, .. } = publisher.close(Duration::ZERO).await;
         let mut report = self.report;
         (report.recovered, report.in_spool) = (publisher.stats().recovered, in_spool);
+        if rejected > 0 {
+            report.accepted = report.accepted.saturating_sub(rejected);
+            report.failed += rejected;
+            report.errors.push(format!(
+                "the broker refused {rejected} of the events: too large for it, or their routing key is not permitted\nhint: the log above names each with the broker's reason"
+            ));
+        }
         let Some(reason) = reason else { return report };
         report.accepted = report.accepted.saturating_sub(left);
         report.failed += left;

@@ -25,13 +25,14 @@ pub(crate) const PREFIX: &str = "cns_events_publisher_";
 type Value = fn(&Stats) -> u64;
 
 /// Name without prefix, help and value of each counter.
-pub(crate) const COUNTERS: [(&str, &str, Value); 9] = [
+pub(crate) const COUNTERS: [(&str, &str, Value); 10] = [
     ("accepted_total", "Events accepted from callers.", |stats| stats.accepted),
     ("invalid_total", "Events refused because a worker could not store them.", |stats| stats.invalid),
     ("dropped_total", "Events dropped because the buffer was full or the publisher closed.", |stats| {
         stats.dropped
     }),
     ("confirmed_total", "Events confirmed by the broker.", |stats| stats.confirmed),
+    ("rejected_total", "Events refused by the broker: too large, or not permitted.", |stats| stats.rejected),
     ("returned_total", "Messages returned because no queue took them.", |stats| stats.returned),
     ("resent_total", "Messages sent again.", |stats| stats.resent),
     ("spooled_total", "Events written to the spool.", |stats| stats.spooled),

@@ -1,8 +1,5 @@
 //! Classes of the broker's reply codes.
 
-use lapin::ErrorKind;
-use lapin::protocol::{AMQPError, AMQPErrorKind};
-
 /// Consequence of a reply code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -63,16 +60,6 @@ pub const REPLY_CODES: [(u16, &str, Class, &str); 18] = [
 #[must_use]
 pub fn classify(code: u16) -> Class {
     REPLY_CODES.iter().find(|(known, ..)| *known == code).map_or(Class::Session, |(_, _, class, _)| *class)
-}
-
-/// Returns the broker's answer in an error of the client library, with its reply code.
-pub(super) fn answer(error: &lapin::Error) -> Option<(u16, &AMQPError)> {
-    let ErrorKind::ProtocolError(answer) = error.kind() else { return None };
-    let code = match answer.kind() {
-        AMQPErrorKind::Soft(soft) => soft.get_id(),
-        AMQPErrorKind::Hard(hard) => hard.get_id(),
-    };
-    Some((code, answer))
 }
 
 #[cfg(test)]

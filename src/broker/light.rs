@@ -2,6 +2,8 @@
 
 mod endpoint;
 mod exchange;
+mod refusal;
 
 pub use endpoint::{BrokerEndpoint, UriError};
 pub(crate) use exchange::declare_exchange;
+pub(crate) use refusal::refusal;

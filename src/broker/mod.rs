@@ -5,6 +5,7 @@ mod exchange;
 pub mod failure;
 mod inspect;
 mod raw;
+mod refusal;
 mod topology;
 mod version;
 
@@ -13,5 +14,6 @@ pub(crate) use exchange::declare_exchange;
 pub use inspect::{Inspected, MAX_PROBE_READS, Route, State, drain_probes, probe_route};
 pub use lapin::Connection;
 pub(crate) use raw::Stream;
+pub(crate) use refusal::refusal;
 pub use topology::{Declared, QueueType, Topology, TopologyError, queue_depth, queue_depth_on};
 pub use version::Version;

@@ -7,7 +7,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 
 use super::exchange::declare_exchange;
-use super::{BrokerEndpoint, Version, failure};
+use super::{BrokerEndpoint, Version, failure, refusal};
 use crate::amqp::AmqpError;
 
 /// Deliveries after which a quorum queue dead-letters a message.
@@ -287,7 +287,7 @@ fn text(value: &str) -> AMQPValue {
 
 /// Separates errors that the operator has to fix from those that a retry fixes.
 fn refused(error: lapin::Error, what: &str) -> TopologyError {
-    let (code, answer) = match failure::answer(&error) {
+    let (code, answer) = match refusal::answer(&error) {
         Some((code, answer)) if failure::classify(code) == failure::Class::Operator => (code, answer),
         _ => return error.into(),
     };

@@ -70,7 +70,8 @@ impl<'s> Flow<'s> {
 
     /// Returns the number and bytes of messages that may be sent now, unless there is no room.
     fn room(&self) -> Option<(usize, usize)> {
-        let events = self.window.saturating_sub(self.in_flight.events());
+        let window = if self.outbox.refused.one_at_a_time() { 1 } else { self.window };
+        let events = window.saturating_sub(self.in_flight.events());
         let bytes = self.max_bytes.saturating_sub(self.in_flight.bytes());
         (events > 0 && bytes > 0 && !self.parked.is_full()).then_some((events, bytes))
     }
@@ -81,7 +82,7 @@ impl<'s> Flow<'s> {
             self.last_confirm = Instant::now();
         }
         let room = self.room();
-        let mut due = self.parked.due();
+        let mut due = if self.outbox.refused.one_at_a_time() { Vec::new() } else { self.parked.due() };
         if let Some((events, bytes)) = room
             && self.next_look <= Instant::now()
         {
@@ -129,10 +130,11 @@ impl<'s> Flow<'s> {
         }
     }
 
-    /// Records the outcomes of messages. Returns the reason where the channel is lost.
-    pub(super) fn settle(&mut self, ended: Vec<Ended>) -> Option<String> {
+    /// Records the outcomes of messages. Returns the error where the channel is lost.
+    pub(super) fn settle(&mut self, ended: Vec<Ended>) -> Option<lapin::Error> {
         let Judged { confirmed, returned, refused, reason, lost } = self.in_flight.judge(ended);
         returned.iter().for_each(|_| self.outbox.shared.returned(reason.clone()));
+        self.outbox.refused.cleared(confirmed.len() + returned.len() + refused.len());
         if !confirmed.is_empty() {
             self.last_confirm = Instant::now();
             self.window = self.max_events;

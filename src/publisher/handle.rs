@@ -11,6 +11,7 @@ use super::buffer::{Buffer, BufferFull};
 use super::config::PublisherConfig;
 use super::outbox::Outbox;
 use super::outcome::{CloseReport, FlushReport, LogError, StartError};
+use super::refused::Refused;
 use super::sender::Sender;
 use super::shared::{Phase, Shared};
 use super::spool::Spool;
@@ -91,7 +92,8 @@ impl Publisher {
         let spool = spool.transpose().map_err(|error| StartError::Spool(error.to_string()))?;
         let shared = Arc::new(Shared::new(Buffer::new(events, bytes)));
         let sender = Sender { broker, exchange, app_id };
-        let outbox = Outbox::new(shared.clone(), spool, spool_when.unwrap_or_default());
+        let refused = Refused::new(spool_folder.as_deref(), config.spool_bytes);
+        let outbox = Outbox::new(shared.clone(), spool, refused, spool_when.unwrap_or_default());
         let (started, starting) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("cns-publisher".to_owned()).spawn(move || {
             thread::yield_to_callers();
@@ -185,7 +187,8 @@ impl Publisher {
                 let progress = shared.progress.notified();
                 tokio::pin!(progress);
                 progress.as_mut().enable();
-                if shared.counts.confirmed.get() + shared.counts.damaged.get()
+                let counts = &shared.counts;
+                if counts.confirmed.get() + counts.rejected.get() + counts.damaged.get()
                     >= accepted + shared.counts.recovered.get()
                 {
                     return;
@@ -195,7 +198,8 @@ impl Publisher {
         };
         let _ = tokio::time::timeout(timeout, confirmed).await;
         let stats = shared.stats();
-        FlushReport { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool }
+        let Stats { confirmed, rejected, in_spool, .. } = stats;
+        FlushReport { confirmed, rejected, left: stats.left(), in_spool }
     }
 
     /// Stops accepting events, [flushes](Publisher::flush), and ends. The remaining events are in the spool, or
@@ -214,7 +218,8 @@ impl Publisher {
 
     fn closed(&self, lost: Vec<String>) -> CloseReport {
         let stats = self.stats();
-        CloseReport { confirmed: stats.confirmed, left: stats.left(), in_spool: stats.in_spool, lost }
+        let Stats { confirmed, rejected, in_spool, .. } = stats;
+        CloseReport { confirmed, rejected, left: stats.left(), in_spool, lost }
     }
 
     /// Does the same as [`close`](Publisher::close), for programs without async code.

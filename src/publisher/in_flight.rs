@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lapin::Confirmation;
 
 use super::spool::Kept;
+use crate::broker::refusal;
 use crate::message::EncodedEvent;
 
 /// An event to send, and its place until it is confirmed.
@@ -41,8 +42,8 @@ pub(super) struct Judged {
     pub(super) refused: Vec<Outbound>,
     /// The broker's reason for the last return.
     pub(super) reason: String,
-    /// Reason where the channel is lost.
-    pub(super) lost: Option<String>,
+    /// Error where the channel is lost.
+    pub(super) lost: Option<lapin::Error>,
 }
 
 /// Messages in the order in which they were sent.
@@ -99,7 +100,9 @@ impl InFlight {
                 Ok(Confirmation::Nack(back)) => (false, back),
                 Ok(Confirmation::NotRequested) => (false, None),
                 Err(error) => {
-                    judged.lost = Some(error.to_string());
+                    if judged.lost.as_ref().is_none_or(|known| refusal(known).is_none()) {
+                        judged.lost = Some(error);
+                    }
                     continue;
                 }
             };

@@ -40,6 +40,9 @@
 //!
 //! - **Order** is kept within a process. A message that no queue takes is parked, so that it does not delay the others; up to
 //!   4,096 messages are parked.
+//! - **Refused**: the broker closes the channel for a message that is too large for it, or whose routing key the user may not
+//!   write. That event is set aside in `refused.jsonl` of the spool folder, or lost without a spool; it is counted and logged, and
+//!   the others go on.
 //! - **Duplicates** are harmless: an event that is sent again has the same `event_id`, and is stored once.
 //! - **Limits**: events that are accepted and neither confirmed nor on disk are limited in number and bytes
 //!   ([`PublisherConfig::buffer`]). In addition there are events in flight from the spool (8 MiB), the client library's copies of
@@ -74,6 +77,7 @@ mod outbox;
 mod outcome;
 mod parked;
 mod properties;
+mod refused;
 mod sender;
 mod shared;
 mod spool;

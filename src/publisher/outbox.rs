@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::config::SpoolWhen;
 use super::in_flight::Outbound;
+use super::refused::Refused;
 use super::shared::{Phase, Shared};
 use super::spool::{Spool, SpoolError};
 
@@ -32,6 +33,7 @@ const COMMIT_BYTES: usize = 2 * 1024 * 1024;
 pub(super) struct Outbox {
     pub(super) shared: Arc<Shared>,
     spool: Option<RefCell<Spool>>,
+    pub(super) refused: Refused,
     when: SpoolWhen,
     away_since: Cell<Option<Instant>>,
     /// Start of the outage before a connection on which nothing is confirmed yet: it may fail like the last one.
@@ -46,7 +48,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, when: SpoolWhen) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, spool: Option<Spool>, refused: Refused, when: SpoolWhen) -> Self {
         let found = spool.as_ref().map_or(0, Spool::len);
         shared.counts.in_spool.set(found);
         shared.counts.recovered.add(found);
@@ -59,6 +61,7 @@ impl Outbox {
         Outbox {
             shared,
             spool: spool.map(RefCell::new),
+            refused,
             when,
             away_since: Cell::new(Some(Instant::now())),
             was_away_since: Cell::new(None),
@@ -99,6 +102,10 @@ impl Outbox {
 
     /// Waits until [`next`](Outbox::next) may have events.
     pub(super) async fn something_to_send(&self, tick: Duration) {
+        let unread = |spool: &RefCell<Spool>| spool.borrow().has_unread();
+        if !self.first.borrow().is_empty() || self.usable_spool().is_some_and(unread) {
+            return;
+        }
         if self.when == SpoolWhen::Always && self.usable_spool().is_some() {
             self.shared.buffer.work.notified().await;
         } else {
@@ -154,6 +161,28 @@ impl Outbox {
     pub(super) fn recall(&self, events: Vec<Outbound>) {
         self.shared.counts.resent.add(events.len());
         self.first(events);
+    }
+
+    /// Takes back events that were in flight when the broker refused one of them. Where that is known, it is set aside.
+    pub(super) fn refused(&self, in_flight: Vec<Outbound>, reason: &str) {
+        let event = match self.refused.found_in(in_flight) {
+            Ok(event) => event,
+            Err(suspects) => return self.recall(suspects),
+        };
+        let kept = self.refused.set_aside(&event);
+        let place = match &kept {
+            Ok(true) => "set aside in refused.jsonl".to_owned(),
+            Ok(false) => "lost, there is no spool".to_owned(),
+            Err(error) => format!("cannot be set aside: {error}"),
+        };
+        self.shared.rejected(format!("event_id {}: {reason}: {place}", event.message.event_id));
+        match event.key {
+            None => self.shared.buffer.release([&event.message]),
+            // In the spool it stays until it is in the file: the next process tries again.
+            Some(key) if kept.is_ok() => self.to_remove.borrow_mut().push(key),
+            Some(_) => {}
+        }
+        self.remove_confirmed();
     }
 
     /// Puts events before all others, in their order.

@@ -56,7 +56,9 @@ pub enum LogError {
 pub struct FlushReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
-    /// Events that are accepted and not confirmed, including those in the spool.
+    /// Events that the broker refused for what they are ([`Stats::rejected`](super::Stats::rejected)).
+    pub rejected: u64,
+    /// Events that are accepted and neither confirmed nor rejected, including those in the spool.
     pub left: u64,
     /// Events in the spool, which the next publisher on the same folder sends.
     pub in_spool: u64,
@@ -67,7 +69,9 @@ pub struct FlushReport {
 pub struct CloseReport {
     /// Events that the broker has confirmed since the publisher was started.
     pub confirmed: u64,
-    /// Events that are accepted and not confirmed, including those in the spool.
+    /// Events that the broker refused for what they are ([`Stats::rejected`](super::Stats::rejected)).
+    pub rejected: u64,
+    /// Events that are accepted and neither confirmed nor rejected, including those in the spool.
     pub left: u64,
     /// Events in the spool, which the next publisher on the same folder sends.
     pub in_spool: u64,

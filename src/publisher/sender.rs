@@ -15,7 +15,7 @@ use super::flow::Flow;
 use super::in_flight::{Ended, InFlight};
 use super::outbox::Outbox;
 use crate::backoff::Backoff;
-use crate::broker::{BrokerEndpoint, declare_exchange};
+use crate::broker::{BrokerEndpoint, declare_exchange, refusal};
 use crate::message::EncodedEvent;
 
 /// Timeout of opening a channel.
@@ -31,12 +31,30 @@ pub(super) struct Sender {
     pub(super) app_id: ShortString,
 }
 
-/// Reason why a connection cannot be used any more.
+/// Way in which a session ended.
+enum SessionEnd {
+    /// The publisher ends.
+    Closed,
+    /// The broker's alarm is over.
+    Unblocked,
+    /// The connection is lost, or could not be opened.
+    Lost(String),
+}
+
+/// Reason why a channel cannot be used any more.
 enum Failure {
     /// The connection is lost.
     Lost(String),
     /// An alarm of the broker blocks the connection.
     Blocked(String),
+    /// The broker closed the channel because of one message.
+    Refused(String),
+}
+
+impl From<lapin::Error> for Failure {
+    fn from(error: lapin::Error) -> Self {
+        refusal(&error).map_or_else(|| Failure::Lost(error.to_string()), Failure::Refused)
+    }
 }
 
 impl Sender {
@@ -45,41 +63,23 @@ impl Sender {
         let mut ending = pin!(outbox.ending());
         let mut backoff = Backoff::default();
         loop {
-            let session = tokio::select! {
+            let connected = tokio::select! {
                 biased;
                 () = &mut ending => return,
-                opened = self.open() => opened,
+                connected = self.connect() => connected,
             };
-            let failure = match session {
-                Ok((connection, channel)) => {
-                    outbox.connected();
-                    // One listener for the whole session: an event reaches only one listener, and none if there is none.
-                    let mut events = pin!(connection.events_listener());
-                    let mut in_flight = InFlight::default();
-                    let failure = tokio::select! {
-                        biased;
-                        () = &mut ending => None,
-                        failure = self.send(outbox, &mut events, &channel, &mut in_flight, &mut backoff) => Some(failure),
-                    };
-                    outbox.recall(in_flight.recall());
-                    outbox.shared.counts.in_flight.set(0);
-                    if let Some(Failure::Blocked(reason)) = &failure {
-                        // A blocked connection cannot even be closed. It works again when the alarm is over.
-                        outbox.away(&format!("the broker blocks its publishers: {reason}"), Instant::now());
-                        tokio::select! {
-                            () = &mut ending => return,
-                            () = unblocked(&mut events) => {}
-                        }
-                    }
+            let ended = match connected {
+                Ok(connection) => {
+                    let ended = self.session(outbox, &connection, &mut ending, &mut backoff).await;
                     let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
-                    failure
+                    ended
                 }
-                Err(error) => Some(Failure::Lost(error.to_string())),
+                Err(error) => SessionEnd::Lost(error.to_string()),
             };
-            match failure {
-                None => return,
-                Some(Failure::Blocked(_)) => continue,
-                Some(Failure::Lost(reason)) => outbox.away(&reason, Instant::now()),
+            match ended {
+                SessionEnd::Closed => return,
+                SessionEnd::Unblocked => continue,
+                SessionEnd::Lost(reason) => outbox.away(&reason, Instant::now()),
             }
             tokio::select! {
                 () = &mut ending => return,
@@ -88,23 +88,60 @@ impl Sender {
         }
     }
 
-    async fn open(&self) -> lapin::Result<(Connection, Channel)> {
-        let connection = self.broker.connect("publisher").await?;
-        let opening = async {
-            // A user who may not declare the exchange may still publish to it.
-            if let Err(error) = declare_exchange(&connection, self.exchange.clone(), false).await {
-                tracing::debug!(%error, "cannot declare the exchange");
+    /// Sends on one connection, with a new channel after each that the broker closed because of one message.
+    async fn session(
+        &self,
+        outbox: &Outbox,
+        connection: &Connection,
+        mut ending: &mut (impl Future<Output = ()> + Unpin),
+        backoff: &mut Backoff,
+    ) -> SessionEnd {
+        // One listener for the whole session: an event reaches only one listener, and none if there is none.
+        let mut events = pin!(connection.events_listener());
+        loop {
+            let mut in_flight = InFlight::default();
+            let sending = async {
+                let channel = timely(open_channel(connection)).await?;
+                outbox.connected();
+                Ok::<_, lapin::Error>(self.send(outbox, &mut events, &channel, &mut in_flight, backoff).await)
+            };
+            let failure = tokio::select! {
+                biased;
+                () = &mut ending => None,
+                failure = sending => Some(failure.unwrap_or_else(Failure::from)),
+            };
+            outbox.shared.counts.in_flight.set(0);
+            let unconfirmed = in_flight.recall();
+            match failure {
+                Some(Failure::Refused(reason)) => outbox.refused(unconfirmed, &reason),
+                None => {
+                    outbox.recall(unconfirmed);
+                    return SessionEnd::Closed;
+                }
+                Some(Failure::Lost(reason)) => {
+                    outbox.recall(unconfirmed);
+                    return SessionEnd::Lost(reason);
+                }
+                Some(Failure::Blocked(reason)) => {
+                    outbox.recall(unconfirmed);
+                    // A blocked connection cannot even be closed. It works again when the alarm is over.
+                    outbox.away(&format!("the broker blocks its publishers: {reason}"), Instant::now());
+                    return tokio::select! {
+                        () = &mut ending => SessionEnd::Closed,
+                        () = unblocked(&mut events) => SessionEnd::Unblocked,
+                    };
+                }
             }
-            let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(channel)
-        };
-        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| {
-            let error =
-                std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not open a channel");
-            Err(error.into())
-        });
-        opened.map(|channel| (connection, channel))
+        }
+    }
+
+    async fn connect(&self) -> lapin::Result<Connection> {
+        let connection = self.broker.connect("publisher").await?;
+        // A user who may not declare the exchange may still publish to it.
+        if let Err(error) = timely(declare_exchange(&connection, self.exchange.clone(), false)).await {
+            tracing::debug!(%error, "cannot declare the exchange");
+        }
+        Ok(connection)
     }
 
     /// Sends until the connection fails. The messages that are in flight then are not confirmed.
@@ -133,7 +170,7 @@ impl Sender {
                 },
             };
             if let Some(lost) = flow.settle(all_ended(first, &mut sending)) {
-                return Failure::Lost(lost);
+                return lost.into();
             }
         }
     }
@@ -150,6 +187,20 @@ impl Sender {
             Err(error) => (number, Err(error)),
         }
     }
+}
+
+async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Limits the time of a request to [`OPEN_TIMEOUT`].
+async fn timely<T>(request: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    tokio::time::timeout(OPEN_TIMEOUT, request).await.unwrap_or_else(|_| {
+        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, "the broker does not open a channel");
+        Err(error.into())
+    })
 }
 
 /// Collects everything that has ended: only when nothing more comes, it includes all that ended before the last of it.
@@ -169,11 +220,12 @@ fn all_ended<F: Future<Output = (u64, lapin::Result<Confirmation>)>>(
     }
 }
 
-/// Waits until the connection fails or is blocked.
+/// Waits until the connection fails or is blocked. The refusal of a message is its confirm's result.
 async fn failure(events: &mut (impl Stream<Item = Event> + Unpin)) -> Failure {
     loop {
         match events.next().await {
-            Some(Event::Error(error)) => return Failure::Lost(error.to_string()),
+            Some(Event::Error(error)) if refusal(&error).is_some() => {}
+            Some(Event::Error(error)) => return error.into(),
             Some(Event::ConnectionBlocked(reason)) => return Failure::Blocked(reason),
             Some(_) => {}
             None => return Failure::Lost("the connection ended".into()),

@@ -44,6 +44,7 @@ pub(super) struct Shared {
 struct Problems {
     invalid: Option<String>,
     violation: Option<String>,
+    rejected: Option<String>,
     returned: Option<String>,
     spool: Option<String>,
 }
@@ -71,6 +72,7 @@ impl Shared {
             violations: counts.violations.get(),
             dropped: counts.dropped.get(),
             confirmed: counts.confirmed.get(),
+            rejected: counts.rejected.get(),
             returned: counts.returned.get(),
             resent: counts.resent.get(),
             spooled: counts.spooled.get(),
@@ -111,6 +113,12 @@ impl Shared {
     pub(super) fn violation(&self, error: String) {
         self.counts.violations.add(1);
         self.problem(|problems| problems.violation = Some(error));
+    }
+
+    pub(super) fn rejected(&self, error: String) {
+        self.counts.rejected.add(1);
+        self.problem(|problems| problems.rejected = Some(error));
+        self.progress.notify_waiters();
     }
 
     pub(super) fn returned(&self, error: String) {
@@ -159,6 +167,10 @@ impl Shared {
                 "payloads do not match the schemas of their types"
             );
         }
+        if let Some(events) = logged.rejected.grown_to(&counts.rejected) {
+            let error = text(problems.rejected);
+            tracing::error!(events, error, "the broker refuses events for what they are: they are set aside");
+        }
         if let Some(messages) = logged.returned.grown_to(&counts.returned) {
             let error = text(problems.returned);
             tracing::warn!(messages, error, "no queue takes the messages, keeping and resending them");
@@ -176,6 +188,7 @@ struct Logged {
     dropped: Seen,
     invalid: Seen,
     violations: Seen,
+    rejected: Seen,
     returned: Seen,
 }
 

@@ -345,9 +345,9 @@ fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, redb::Error>) -> Resu
 }
 
 /// Opens or creates a file that only its owner may read: events are confidential.
-fn private_file(path: &Path) -> Result<File, SpoolError> {
+pub(super) fn private_file(path: &Path) -> Result<File, SpoolError> {
     let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map_err(|error| SpoolError::File { path: path.to_owned(), error })

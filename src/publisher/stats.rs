@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts since the publisher was started, and the current state.
 ///
-/// `accepted + recovered = confirmed + damaged + left`, where [`left`](Stats::left) are the events in memory, in flight or on disk.
+/// `accepted + recovered = confirmed + rejected + damaged + left`, where [`left`](Stats::left) are the events in memory, in flight or on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -18,6 +18,9 @@ pub struct Stats {
     pub dropped: u64,
     /// Events that the broker has confirmed: they are on its disk.
     pub confirmed: u64,
+    /// Events that the broker refused for what they are: too large for it, or without permission for their routing key. With a spool
+    /// they are in its `refused.jsonl`. The log has the reason.
+    pub rejected: u64,
     /// Messages returned because no queue took them. They are sent again.
     pub returned: u64,
     /// Messages sent again: returned, refused by the broker, or unconfirmed when a connection ended.
@@ -42,7 +45,7 @@ impl Stats {
     /// Returns the number of events that are accepted and not confirmed yet.
     #[must_use]
     pub fn left(&self) -> u64 {
-        (self.accepted + self.recovered).saturating_sub(self.confirmed + self.damaged)
+        (self.accepted + self.recovered).saturating_sub(self.confirmed + self.rejected + self.damaged)
     }
 }
 
@@ -71,6 +74,7 @@ pub(super) struct Counts {
     pub(super) violations: Count,
     pub(super) dropped: Count,
     pub(super) confirmed: Count,
+    pub(super) rejected: Count,
     pub(super) returned: Count,
     pub(super) resent: Count,
     pub(super) spooled: Count,

@@ -1,4 +1,5 @@
-//! A memory alarm of the real broker. A program of its own, because it blocks every other publisher of that broker.
+//! States of the real broker that concern all its clients: a memory alarm, a lowered limit of message sizes. A program of its own, so
+//! that no other test runs beside it.
 
 #![allow(
     unreachable_pub,
@@ -21,7 +22,7 @@ use uuid::Uuid;
 use env::services::Services;
 use env::{TIMEOUT, TestEnv, amqp_url, event, eventually};
 
-/// The alarm is the whole broker's: one test at a time.
+/// The state is the whole broker's: one test at a time.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Raises or ends the alarm of the private broker; false where the broker is another.
@@ -52,6 +53,75 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         watermark("0.4");
     }
+}
+
+/// Limit of message sizes of the private broker. The broker's default again on drop.
+struct MaxMessageSize;
+
+impl MaxMessageSize {
+    fn lower(bytes: u32) -> Option<MaxMessageSize> {
+        env::servers_are_private().then(|| {
+            MaxMessageSize::set(bytes);
+            MaxMessageSize
+        })
+    }
+
+    /// Sets the limit of channels that are opened from now on.
+    fn set(bytes: u32) {
+        let change = format!("application:set_env(rabbit, max_message_size, {bytes}).");
+        let set = Services::private().script("rabbitmqctl").args(["-q", "eval", &change]).output().unwrap();
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    }
+}
+
+impl Drop for MaxMessageSize {
+    fn drop(&mut self) {
+        MaxMessageSize::set(134_217_728);
+    }
+}
+
+/// The limit is lowered while messages above it wait, as an upgrade to RabbitMQ 4 does. A bad one of them cannot be published as a
+/// dead letter: it ends in the broker's own dead-lettering, its neighbours are stored, and every lane goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_above_a_lowered_limit_parks_no_lane() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let env = TestEnv::new("lowered").await;
+    env.declare().await;
+    let mut bodies: Vec<String> = (0..200).map(|number| event(&format!("e{number}"))).collect();
+    bodies.insert(50, format!("not json {}", "x".repeat(200_000)));
+    bodies.insert(150, format!("not json either {}", "x".repeat(300_000)));
+    env.publish_all(&bodies).await;
+    let Some(_limit) = MaxMessageSize::lower(100_000) else { return };
+    let worker = env.worker().await;
+    eventually("the others are stored", async || env.rows().await == 200).await;
+    eventually("both are dead letters", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
+    eventually("nothing is in flight", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
+    eventually("both lanes consume", async || env.depth(&env.queue()).await == (0, 2)).await;
+}
+
+/// A producer's event above the broker's limit is set aside, and the others arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_above_the_brokers_limit_blocks_no_other() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let env = TestEnv::empty("toolarge").await;
+    env.declare_foreign_queue().await;
+    let Some(_limit) = MaxMessageSize::lower(100_000) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = PublisherConfig::new(amqp_url(), "test").exchange(env.exchange()).spool(folder.path());
+    let publisher = Publisher::start(config.clone()).unwrap();
+    let workflow = publisher.workflow(Uuid::now_v7(), "org-1", "w-1");
+    for number in 0..500 {
+        let size = if number % 250 == 99 { 200_000 } else { 10 };
+        workflow.log_cache_hit("parts", "x".repeat(size)).event_id(format!("e-{number}"));
+    }
+    let flushed = publisher.flush(TIMEOUT).await;
+    assert_eq!((flushed.confirmed, flushed.rejected, flushed.left), (498, 2, 0));
+    publisher.close(TIMEOUT).await;
+    let set_aside = std::fs::read_to_string(folder.path().join("refused.jsonl")).unwrap();
+    assert_eq!(set_aside.lines().count(), 2);
+    assert!(set_aside.contains("\"e-99\"") && set_aside.contains("\"e-349\""));
+    let again = Publisher::start(config).unwrap();
+    assert_eq!((again.stats().recovered, again.stats().left()), (0, 0));
 }
 
 /// The worker goes on under an alarm: it stores and acknowledges, because only what publishes is blocked. Dead letters wait on one
