@@ -167,12 +167,12 @@ async fn a_worker_stores_during_a_memory_alarm() {
         command.env("CNS_EVENTS__WORKER__PREFETCH", "40").env("CNS_EVENTS__WORKER__BATCH_SIZE", "20");
     });
     eventually("the good ones are stored during the alarm", async || fresh.rows().await == 2000).await;
-    eventually("it says what it waits for", async || {
-        worker
-            .get("/readyz")
-            .is_some_and(|(status, body)| status == 503 && body.contains("alarm of the broker"))
+    eventually("both lanes report it", async || {
+        worker.metric_value("cns_events_dead_letters_blocked") == 2.0
     })
     .await;
+    assert!(worker.log().contains("alarm of the broker"));
+    worker.ready().await;
     eventually("only the bad ones are open", async || worker.metric_value("cns_events_in_flight") == 20.0)
         .await;
     eventually("both lanes consume", async || fresh.depth(&fresh.queue()).await == (0, 2)).await;
@@ -185,6 +185,7 @@ async fn a_worker_stores_during_a_memory_alarm() {
         .await;
     assert_eq!(fresh.depth(&fresh.dead_letter_queue()).await.0, 20, "each once");
     assert_eq!(fresh.depth(&fresh.queue()).await.0, 0);
+    assert_eq!(worker.metric_value("cns_events_dead_letters_blocked"), 0.0);
     assert_eq!(worker.metric_value("cns_events_redelivered_total"), 0.0);
 }
 

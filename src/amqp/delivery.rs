@@ -48,6 +48,13 @@ impl Delivery {
         })
     }
 
+    /// Copies what it holds out of the buffer that it was read into: a delivery that waits for long must not keep the whole buffer.
+    pub fn detach(&mut self) {
+        for part in [&mut self.routing_key, &mut self.properties, &mut self.body] {
+            *part = Bytes::copy_from_slice(part);
+        }
+    }
+
     /// Returns the trace that the message belongs to: its header, where that looks like a trace.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {

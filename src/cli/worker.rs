@@ -33,6 +33,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         shutdown: shutdown.clone(),
         name: name(),
         last_stored: Arc::default(),
+        committed: Arc::default(),
     };
     let ended = tokio::select! {
         ended = worker::run(shared) => ended,

@@ -42,6 +42,8 @@ metrics! {
     acks_lost: IntCounter = "cns_events_acks_lost_total";
     /// Messages received and not settled yet.
     in_flight: IntGauge = "cns_events_in_flight";
+    /// Lanes whose dead letters the broker does not take at the moment.
+    dead_letters_blocked: IntGauge = "cns_events_dead_letters_blocked";
     /// 1 if the server was reached when it was last needed, 0 if not, by peer.
     up: IntGaugeVec = "cns_events_up", &["peer"];
     /// Rows of a committed batch.

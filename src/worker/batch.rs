@@ -34,8 +34,8 @@ impl Batch {
     }
 
     /// Returns the deliveries beside their fates, in the same order.
-    pub(super) fn parts(&mut self) -> (&[Delivery], &mut [Fate]) {
-        (&self.deliveries, &mut self.fates)
+    pub(super) fn parts(&mut self) -> (&mut [Delivery], &mut [Fate]) {
+        (&mut self.deliveries, &mut self.fates)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use prometheus::IntGauge;
 
 use super::Shared;
 use super::batch::Batch;
@@ -11,9 +14,10 @@ use super::fate::Fate;
 use super::held_rows::HeldRows;
 use super::rows::RowStore;
 use crate::broker::BrokerEndpoint;
-use crate::dead_letters::{DeadLetterPublisher, DeadLetterSettings, DeliveryKey, Outcome, RejectedDelivery};
+use crate::dead_letters::{
+    DeadLetterPublisher, DeadLetterSettings, DeliveryKey, NotTaken, Outcome, RejectedDelivery,
+};
 use crate::event::Reason;
-use crate::metrics::Dependency;
 
 /// Time that a batch waits for the confirms of its dead letters: usually they are there within it, and the batch is acknowledged as a
 /// whole.
@@ -39,15 +43,8 @@ impl Desks {
             topology: shared.config.amqp.topology(),
             worker: shared.name.clone(),
         };
-        let health = shared.health.clone();
-        let dead_letters = DeadLetterPublisher::start(settings, move |problem| match problem {
-            None => drop(health.reached(Dependency::Broker)),
-            Some(error) => {
-                if health.lost(Dependency::Broker, &error.to_string()) {
-                    tracing::warn!(%error, "the broker does not take dead letters, parking them");
-                }
-            }
-        });
+        let blocked = Blocked::new(shared.metrics.dead_letters_blocked.clone());
+        let dead_letters = DeadLetterPublisher::start(settings, move |problem| blocked.set(problem));
         let held_rows = HeldRows::start(shared.clone(), store);
         Desks { shared: shared.clone(), held_rows, dead_letters, early: VecDeque::new() }
     }
@@ -63,14 +60,17 @@ impl Desks {
     }
 
     /// Takes over what has no end in a batch, and waits a moment for the confirms of its dead letters.
-    pub(super) async fn take_over(&mut self, batch: &mut Batch, committed: u64) {
+    pub(super) async fn take_over(&mut self, batch: &mut Batch) {
         let (deliveries, fates) = batch.parts();
         let mut awaited = 0;
-        for (delivery, fate) in deliveries.iter().zip(fates.iter()) {
+        for (delivery, fate) in deliveries.iter_mut().zip(fates.iter()) {
+            if !fate.is_settled() {
+                delivery.detach();
+            }
             let key = (delivery.channel, delivery.tag);
             match fate {
                 Fate::Held(failure) => {
-                    self.held_rows.hold(key, delivery.clone(), failure.clone(), committed);
+                    self.held_rows.hold(key, delivery.clone(), failure.clone());
                 }
                 Fate::Rejected(rejection) => {
                     let rejected =
@@ -148,5 +148,42 @@ impl Desks {
             if fate.is_refused() { "rejected to the broker's own dead-lettering" } else { "dead-lettered" }
         );
         fate
+    }
+}
+
+/// State of a lane's dead letters in the gauge and in the log.
+struct Blocked {
+    gauge: IntGauge,
+    is_blocked: AtomicBool,
+}
+
+impl Blocked {
+    fn new(gauge: IntGauge) -> Self {
+        Blocked { gauge, is_blocked: AtomicBool::new(false) }
+    }
+
+    /// Records the reason why dead letters are not taken; `None` where they are.
+    fn set(&self, problem: Option<&NotTaken>) {
+        if self.is_blocked.swap(problem.is_some(), Ordering::Relaxed) == problem.is_some() {
+            return;
+        }
+        match problem {
+            Some(error) => {
+                self.gauge.inc();
+                tracing::warn!(%error, "the broker does not take dead letters, parking them");
+            }
+            None => {
+                self.gauge.dec();
+                tracing::info!("the broker takes dead letters again");
+            }
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        if *self.is_blocked.get_mut() {
+            self.gauge.dec();
+        }
     }
 }

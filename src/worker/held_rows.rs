@@ -9,15 +9,13 @@ use tokio::time::Instant;
 use super::Shared;
 use super::decode::Rows;
 use super::fate::Fate;
+use super::judge::{AloneDecision, judge_alone};
 use super::rows::{RowStore, rejection};
 use crate::amqp::Delivery;
 use crate::backoff::Backoff;
 use crate::dead_letters::DeliveryKey;
 use crate::metrics::Dependency;
-use crate::store::{FailureClass, StoreFailure};
-
-/// SQLSTATE class of missing tables, columns, functions and privileges, which is held for as long as it lasts.
-const OBJECT_CLASS: &str = "42";
+use crate::store::StoreFailure;
 
 /// Rows that wait alone. Dropping it ends its task.
 pub(super) struct HeldRows {
@@ -25,6 +23,7 @@ pub(super) struct HeldRows {
     ended: UnboundedReceiver<(DeliveryKey, Delivery, Fate)>,
     task: tokio::task::JoinHandle<()>,
     open: usize,
+    shared: Shared,
 }
 
 /// One row.
@@ -42,18 +41,13 @@ impl HeldRows {
     pub(super) fn start(shared: Shared, store: RowStore) -> Self {
         let (rows, requests) = unbounded_channel();
         let (outcomes, ended) = unbounded_channel();
-        let task = Task { shared, store, requests, outcomes, rows: Vec::new() };
-        HeldRows { rows, ended, task: tokio::spawn(task.run()), open: 0 }
+        let task = Task { shared: shared.clone(), store, requests, outcomes, rows: Vec::new() };
+        HeldRows { rows, ended, task: tokio::spawn(task.run()), open: 0, shared }
     }
 
     /// Hands over a row that failed.
-    pub(super) fn hold(
-        &mut self,
-        key: DeliveryKey,
-        delivery: Delivery,
-        failure: StoreFailure,
-        committed: u64,
-    ) {
+    pub(super) fn hold(&mut self, key: DeliveryKey, delivery: Delivery, failure: StoreFailure) {
+        let committed = self.shared.committed();
         let row = HeldRow { key, delivery, failure, held_at: Instant::now(), committed };
         // The task ends only with this value.
         if self.rows.send(row).is_ok() {
@@ -117,71 +111,54 @@ impl Task {
         let deliveries: Vec<Delivery> = self.rows.iter().map(|row| row.delivery.clone()).collect();
         let mut fates: Vec<Fate> = deliveries.iter().map(|_| Fate::Pending).collect();
         let mut rows = Rows::decode(&deliveries, &mut fates, &self.shared.rules(), None);
-        let tried = self.store.store_once(&mut rows).await;
-        if tried.is_err() {
-            return; // the database is away: the lane reports it
+        // Where the database is away, the rest stays pending, and the lane reports it.
+        let _ = self.store.store_once(&mut rows).await;
+        let mut failed = Vec::new();
+        for (row, fate) in std::mem::take(&mut self.rows).into_iter().zip(fates) {
+            match fate {
+                Fate::Held(failure) => failed.push(HeldRow { failure, ..row }),
+                Fate::Pending => self.rows.push(row),
+                fate => self.end(row, fate),
+            }
         }
-        let committed = self.store.committed();
-        let mut probe = None;
-        let mut waiting = Vec::new();
-        for (mut row, fate) in std::mem::take(&mut self.rows).into_iter().zip(fates) {
-            let fate = match fate {
-                Fate::Held(failure) => {
-                    row.failure = failure;
-                    match self.decide(&row, committed, &mut probe).await {
-                        Some(fate) => fate,
-                        None => {
-                            waiting.push(row);
-                            continue;
-                        }
-                    }
-                }
-                Fate::Pending => {
-                    waiting.push(row);
-                    continue;
-                }
-                fate => fate,
-            };
-            // Without a receiver the lane is being dropped.
-            let _ = self.outcomes.send((row.key, row.delivery, fate));
-        }
-        self.rows = waiting;
-        self.report();
+        self.decide(failed).await;
     }
 
-    /// Returns the end of a row that still fails, or `None` where it has to wait.
-    async fn decide(
-        &mut self,
-        row: &HeldRow,
-        committed: u64,
-        probe: &mut Option<Result<(), StoreFailure>>,
-    ) -> Option<Fate> {
-        let others_were_stored = committed > row.committed;
-        let is_data = matches!(row.failure.class, FailureClass::Data | FailureClass::Unknown);
+    /// Decides about rows that failed again. Without another row that was stored since, a probe shows whether any can be.
+    async fn decide(&mut self, failed: Vec<HeldRow>) {
         let hold = Duration::from_secs(self.shared.config.worker.hold_seconds);
-        let expired = row.held_at.elapsed() >= hold;
-        if !(is_data && others_were_stored || expired) {
-            return None;
-        }
-        let lasts = row.failure.sqlstate.as_deref().is_some_and(|code| code.starts_with(OBJECT_CLASS));
-        if lasts && !others_were_stored {
-            if probe.is_none() {
-                *probe = Some(self.store.probe().await);
+        let committed = self.shared.committed();
+        let mut probe = None;
+        for row in failed {
+            let others_stored = committed > row.committed;
+            if !others_stored && probe.is_none() {
+                probe = Some(self.probe(&row.failure).await);
             }
-            if matches!(probe, Some(Err(_))) {
-                return None; // nothing can be stored, for as long as it lasts
+            let expired = row.held_at.elapsed() >= hold;
+            match judge_alone(&row.failure, expired, others_stored, probe.as_ref()) {
+                AloneDecision::Wait => self.rows.push(row),
+                AloneDecision::Reject => {
+                    let rejection = rejection(row.failure.clone());
+                    self.end(row, Fate::Rejected(rejection));
+                }
             }
         }
-        Some(Fate::Rejected(rejection(row.failure.clone())))
     }
 
-    /// Reports rows that no other row's success explains: a constraint that nothing satisfies, for example.
-    fn report(&self) {
-        let Some(row) = self.rows.iter().find(|row| self.store.committed() <= row.committed) else { return };
-        let text = format!("no row can be stored: {}", row.failure);
-        if self.shared.health.lost(Dependency::Database, &text) {
+    /// Checks whether any row can be stored, and reports it where none can: a constraint that nothing satisfies, for example.
+    async fn probe(&mut self, failure: &StoreFailure) -> Result<(), StoreFailure> {
+        let probe = self.store.probe().await;
+        if probe.is_ok() {
+            self.store.database_answered();
+        } else if self.shared.health.lost(Dependency::Database, &format!("no row can be stored: {failure}")) {
             let hint = "drop the constraint or trigger, or satisfy it; run `cns-events doctor`";
-            tracing::warn!(rows = self.rows.len(), error = %row.failure, "no row can be stored, holding them\nhint: {hint}");
+            tracing::warn!(rows = self.rows.len() + 1, error = %failure, "no row can be stored, holding them\nhint: {hint}");
         }
+        probe
+    }
+
+    fn end(&self, row: HeldRow, fate: Fate) {
+        // Without a receiver the lane is being dropped.
+        let _ = self.outcomes.send((row.key, row.delivery, fate));
     }
 }

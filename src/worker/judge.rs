@@ -2,6 +2,9 @@
 
 use crate::store::{FailureClass, Hold, StoreFailure};
 
+/// SQLSTATE class of missing tables, columns, functions and privileges.
+const OBJECT_CLASS: &str = "42";
+
 /// Decision about a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -95,6 +98,36 @@ pub(super) fn judge(
     }
 }
 
+/// Decision about a row that waits alone and has failed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AloneDecision {
+    /// It is tried again later.
+    Wait,
+    /// It will not be stored: the others are, or its hold has expired.
+    Reject,
+}
+
+/// Decides about a row that waits alone. `others_stored` is set where others were stored since it is held; else `probe` is the result
+/// of a probe.
+pub(super) fn judge_alone(
+    failure: &StoreFailure,
+    expired: bool,
+    others_stored: bool,
+    probe: Option<&Result<(), StoreFailure>>,
+) -> AloneDecision {
+    let is_data = matches!(failure.class, FailureClass::Data | FailureClass::Unknown);
+    let rows_are_stored = others_stored || matches!(probe, Some(Ok(())));
+    // A constraint that nothing satisfies. Missing objects and privileges are held for as long as that lasts.
+    let lasts = failure.sqlstate.as_deref().is_some_and(|code| code.starts_with(OBJECT_CLASS));
+    let nothing_satisfies =
+        is_data && !lasts && matches!(probe, Some(Err(probe)) if scope(probe) == Scope::Row);
+    if rows_are_stored && is_data || expired && (rows_are_stored || nothing_satisfies) {
+        AloneDecision::Reject
+    } else {
+        AloneDecision::Wait
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +193,32 @@ mod tests {
         assert_eq!(judge(&timeout, 8, true, None), Decision::NeedsProbe);
         assert_eq!(judge(&timeout, 8, true, Some(&Ok(()))), Decision::Split);
         assert_eq!(judge(&timeout, 1, true, Some(&Ok(()))), Decision::HoldAlone);
+    }
+
+    #[test]
+    fn a_row_alone_is_rejected_only_while_others_are_stored() {
+        use AloneDecision::{Reject, Wait};
+        let stored = Ok(());
+        for held in ["3F000", "42501", "55P03", "XX002", "53100"] {
+            let failure = failed(held, true);
+            assert_eq!(judge_alone(&failure, false, true, None), Wait, "{held}");
+            assert_eq!(judge_alone(&failure, true, true, None), Reject, "{held}");
+            assert_eq!(judge_alone(&failure, true, false, Some(&stored)), Reject, "{held}");
+            // A trigger whose disk is full refuses every row, also the probe: nothing may become a dead letter.
+            assert_eq!(judge_alone(&failure, true, false, Some(&Err(failure.clone()))), Wait, "{held}");
+        }
+    }
+
+    #[test]
+    fn data_is_rejected_at_once_if_others_are_stored_and_after_the_hold_if_nothing_satisfies_it() {
+        use AloneDecision::{Reject, Wait};
+        let data = failed("23503", false);
+        let constraint = Err(failed("23514", false));
+        assert_eq!(judge_alone(&data, false, true, None), Reject);
+        assert_eq!(judge_alone(&data, false, false, Some(&Ok(()))), Reject);
+        assert_eq!(judge_alone(&data, false, false, Some(&constraint)), Wait);
+        assert_eq!(judge_alone(&data, true, false, Some(&constraint)), Reject);
+        assert_eq!(judge_alone(&data, true, false, Some(&Err(failed("57P01", false)))), Wait);
+        assert_eq!(judge_alone(&failed("42703", true), true, false, Some(&constraint)), Wait);
     }
 }

@@ -105,7 +105,7 @@ impl Lane {
             if let Err(HoldExpired) = stored {
                 return Ok(Pause::Database(batch));
             }
-            intake.while_receiving(Box::pin(desks.take_over(&mut batch, self.rows.committed()))).await;
+            intake.while_receiving(Box::pin(desks.take_over(&mut batch))).await;
             intake.settle(batch).await?;
         }
     }

@@ -38,6 +38,7 @@ pub use last_stored::LastStored;
 pub use supervise::{WorkerError, run};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,8 @@ pub struct Shared {
     pub name: String,
     /// Row that was stored last.
     pub last_stored: Arc<LastStored>,
+    /// Inserts that this process has committed.
+    pub committed: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -69,6 +72,11 @@ impl Shared {
         if self.health.lost(Dependency::Broker, reason) {
             tracing::warn!(error = reason, "cannot reach RabbitMQ: reconnecting until it is back");
         }
+    }
+
+    /// Returns the number of inserts that this process has committed: a row that fails while others are stored is alone to blame.
+    fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
     }
 
     fn rules(&self) -> Rules {

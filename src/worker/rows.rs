@@ -1,6 +1,7 @@
 //! Storing the rows of a batch: what can be stored is, and the rows that the database never takes are found.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -127,11 +128,6 @@ impl RowStore {
         }
     }
 
-    /// Returns the number of inserts that this process has committed: a row that fails while others are stored is alone to blame.
-    pub(super) fn committed(&self) -> u64 {
-        self.shared.metrics.commit_seconds.get_sample_count()
-    }
-
     /// Checks whether a row can be stored: one like that which was stored last, or an invented one, which a constraint of the operator
     /// may refuse.
     ///
@@ -154,6 +150,7 @@ impl RowStore {
         let duplicates = if stored < to_store.len() { self.duplicates(to_store).await? } else { Vec::new() };
         self.database_answered();
         let metrics = &self.shared.metrics;
+        self.shared.committed.fetch_add(1, Ordering::Relaxed);
         metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         metrics.batch_rows.observe(part.len() as f64);
         metrics.duplicates.inc_by(duplicates.len() as u64);
@@ -254,7 +251,7 @@ impl RowStore {
         }
     }
 
-    fn database_answered(&mut self) {
+    pub(super) fn database_answered(&mut self) {
         if self.writer.reconnected() {
             self.shared.metrics.reconnects.with_label_values(&[Dependency::Database.name()]).inc();
         }

@@ -182,3 +182,58 @@ async fn a_constraint_that_nothing_satisfies_is_held_and_reported() {
     eventually("a later event is stored", async || env.rows().await == 1).await;
     worker.ready().await;
 }
+
+/// One locked row on a quiet queue: nothing else is stored meanwhile, and a probe shows that others could be. The worker stays ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_on_a_quiet_queue_does_not_make_the_worker_unready() {
+    let env = TestEnv::new("isolatequiet").await;
+    env.declare().await;
+    let worker = env.start(|command| {
+        command
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "60")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "2000");
+    });
+    worker.ready().await;
+    env.publish(event("before").as_bytes()).await;
+    eventually("one is stored", async || env.rows().await == 1).await;
+    // An open transaction that has inserted the same event_id: the worker's insert waits for its end.
+    let other = crate::env::connect(&env.database_url).await;
+    other
+        .batch_execute(&format!(
+            "begin; insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source, state, payload)
+             values ('locked', 'cache_hit', '{BOM}', '{BOM}', 'customer', '{{}}', '{{}}')"
+        ))
+        .await
+        .unwrap();
+    env.publish(event("locked").as_bytes()).await;
+    let retries = r#"cns_events_store_retries_total{reason="timeout"}"#;
+    eventually("it was tried alone again", async || worker.metric_value(retries) >= 3.0).await;
+    assert!(!worker.log().contains("no row can be stored"), "{}", worker.log());
+    worker.ready().await;
+    other.batch_execute("rollback").await.unwrap();
+    eventually("it is stored", async || env.rows().await == 2).await;
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
+}
+
+/// A trigger that writes elsewhere fails for every row because a disk is full: however long that lasts, nothing becomes a dead letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_a_trigger_dead_letters_nothing() {
+    let env = TestEnv::new("isolatedisk").await;
+    let full = trigger("53100").replace("if new.event_type = 'refused_type' then", "if true then");
+    env.sql.batch_execute(&full).await.unwrap();
+    env.declare().await;
+    let worker = env.start(|command| {
+        command
+            .env("CNS_EVENTS__WORKER__HOLD_SECONDS", "2")
+            .env("CNS_EVENTS__DATABASE__STATEMENT_TIMEOUT_MS", "2000");
+    });
+    env.publish_all(&(0..5).map(|number| event(&format!("e{number}"))).collect::<Vec<_>>()).await;
+    let retries = r#"cns_events_store_retries_total{reason="resources"}"#;
+    eventually("it was tried", async || worker.metric_value(retries) >= 1.0).await;
+    // Twice the hold: what is dead-lettered too early would be by now.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
+    env.sql.batch_execute("drop trigger refuse on enrichment_events").await.unwrap();
+    eventually("all are stored", async || env.rows().await == 5).await;
+    assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
+}
