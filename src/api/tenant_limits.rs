@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
-/// Responses of one tenant that are built or sent at the same time, each of about 4 MiB at most: 64 MiB of memory. Further
-/// requests wait.
-const MAX_RESPONSES: usize = 16;
+/// Bytes of one tenant's responses that are being sent. A response that does not fit waits, and with it the query that it came from, so
+/// that as many more as [`TenantLimits::for_pool`] allows are in memory.
+const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Bytes of a permit: a semaphore counts to 2^29 only.
+const PERMIT_BYTES: usize = 1024;
 
 /// The limits of every tenant with a request in progress.
 pub(super) struct TenantLimits {
@@ -19,6 +22,7 @@ pub(super) struct TenantLimits {
 
 /// The limits of one tenant.
 pub(super) struct TenantLimit {
+    /// Permits of [`PERMIT_BYTES`].
     responses: Arc<Semaphore>,
     queries: Semaphore,
 }
@@ -32,7 +36,7 @@ impl TenantLimits {
     /// Returns the limits of a tenant.
     pub(super) fn of(&self, tenant: Uuid) -> Arc<TenantLimit> {
         let limit = || {
-            let responses = Arc::new(Semaphore::new(MAX_RESPONSES));
+            let responses = Arc::new(Semaphore::new(MAX_RESPONSE_BYTES / PERMIT_BYTES));
             Arc::new(TenantLimit { responses, queries: Semaphore::new(self.max_queries) })
         };
         self.lock().entry(tenant).or_insert_with(limit).clone()
@@ -51,9 +55,12 @@ impl TenantLimits {
 }
 
 impl TenantLimit {
-    /// Waits for the permit of a response; the caller keeps it until the last byte is sent.
-    pub(super) async fn response(&self) -> Option<OwnedSemaphorePermit> {
-        self.responses.clone().acquire_owned().await.ok() // the semaphore is never closed
+    /// Waits for the permit of a response of so many bytes; the caller keeps it until the last byte is sent. One that is larger than the
+    /// limit is sent alone.
+    pub(super) async fn response(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = bytes.min(MAX_RESPONSE_BYTES).div_ceil(PERMIT_BYTES);
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        self.responses.clone().acquire_many_owned(permits).await.ok() // the semaphore is never closed
     }
 
     /// Waits for the permit of a query.
@@ -73,8 +80,8 @@ mod tests {
         let queries = (limit.query().await, limit.query().await);
         assert!(limit.queries.try_acquire().is_err(), "one connection remains for the others");
         assert!(limits.of(quiet).queries.try_acquire().is_ok());
-        let held: Vec<_> = futures_util::future::join_all((0..MAX_RESPONSES).map(|_| limit.response())).await;
-        assert!(held.iter().all(Option::is_some) && limit.responses.try_acquire().is_err());
+        let held = limit.response(usize::MAX).await;
+        assert!(held.is_some() && limit.responses.try_acquire().is_err());
         drop(queries);
         drop(limit);
         limits.drop_unused();

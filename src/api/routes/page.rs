@@ -10,7 +10,7 @@ use crate::api::event::EventBody;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::service::Api;
 use crate::api::token::Caller;
-use crate::store::read::{Cursor, Page, Query, QueryError};
+use crate::store::read::{Cursor, Page, Query, QueryError, StoredEvent};
 
 /// Events, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -59,10 +59,8 @@ pub(super) async fn read(
     let cursor = cursor.map(str::parse::<Cursor>).transpose();
     let cursor = cursor.map_err(|error| QueryError::new("cursor", error.to_string()))?;
     let limit = api.parts.tenant_limits.of(caller.tenant);
-    let permit = limit.response().await;
     let running_query = limit.query().await;
     let read = api.parts.reader.page(&caller.scope, &query.after(cursor)).await;
-    drop(running_query);
     let page = read.map_err(|failure| {
         if let Some(suppressed) = api.parts.failed_reads.allow() {
             let sqlstate = failure.sqlstate.as_deref();
@@ -70,7 +68,10 @@ pub(super) async fn read(
         }
         Problem::from(failure)
     })?;
-    let text = serde_json::to_vec(&EventPage::from(page))
+    let mut text = Vec::with_capacity(page.events.iter().map(StoredEvent::json_bytes).sum());
+    serde_json::to_writer(&mut text, &EventPage::from(page))
         .map_err(|_| Problem::new(ProblemType::Internal, "cannot serialize the events"))?;
+    let permit = limit.response(text.len()).await;
+    drop(running_query);
     Ok(JsonPage { text, _permit: permit })
 }

@@ -61,6 +61,18 @@ impl StoredEvent {
         }
     }
 
+    /// Returns the size of its JSON text in bytes, rather a little too much than too little.
+    #[must_use]
+    pub fn json_bytes(&self) -> usize {
+        /// Size of the names, the ids and the times.
+        const FIXED_BYTES: usize = 512;
+        let texts = [&self.event_id, &self.event_type, &self.source].map(String::len);
+        let optional = [&self.routing_key, &self.organization_id, &self.workflow_id];
+        let optional = optional.map(|text| text.as_ref().map_or(0, String::len));
+        let documents = self.state.get().len() + self.payload.get().len();
+        FIXED_BYTES + texts.iter().chain(&optional).sum::<usize>() + documents
+    }
+
     /// Returns the cursor of the events after this one.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
