@@ -31,7 +31,7 @@ pub(super) struct Prune {
     /// Limit the rows deleted per second, 0 for no limit; fewer are deleted while the database is busy
     #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     rate: u32,
-    /// Skip the confirmation, which only a terminal is asked for
+    /// Skip the confirmation; required without a terminal
     #[arg(long, short)]
     yes: bool,
     /// Count the events without deleting them
@@ -105,8 +105,11 @@ impl Prune {
     }
 
     fn confirmed(&self, before: DateTime<Utc>) -> anyhow::Result<bool> {
-        if self.yes || !std::io::stdin().is_terminal() {
+        if self.yes {
             return Ok(true);
+        }
+        if !std::io::stdin().is_terminal() {
+            usage("without a terminal to confirm on, --yes is required to delete events");
         }
         Ok(output::confirmed(&format!("Delete all events older than {} permanently?", text(before)))?)
     }

@@ -35,6 +35,12 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// Returns whether it may end without an operator.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        !matches!(self, Hold::ReadOnly | Hold::Operator | Hold::Internal)
+    }
+
     /// Returns the value of the metric's label `reason`.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -78,6 +84,8 @@ pub struct StoreFailure {
     pub object: Option<String>,
     /// Set where the server's answer is about a row: a constraint, a policy, a trigger or another function.
     pub about_row: bool,
+    /// First line of the server's hint.
+    pub hint: Option<String>,
 }
 
 impl StoreFailure {
@@ -88,6 +96,7 @@ impl StoreFailure {
             message: format!("no answer within {} ms", limit.as_millis()),
             object: None,
             about_row: false,
+            hint: None,
         }
     }
 
@@ -99,6 +108,7 @@ impl StoreFailure {
             message: format!("unexpected: {what}"),
             object: None,
             about_row: false,
+            hint: None,
         }
     }
 
@@ -110,6 +120,7 @@ impl StoreFailure {
             message: what.to_owned(),
             object: None,
             about_row: false,
+            hint: None,
         }
     }
 
@@ -144,6 +155,7 @@ impl From<tokio_postgres::Error> for StoreFailure {
                 message: answer.message().lines().next().unwrap_or_default().to_owned(),
                 object: object(answer),
                 about_row: is_about_a_row(answer),
+                hint: answer.hint().and_then(|hint| hint.lines().next()).map(str::to_owned),
             },
             None => StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
@@ -151,6 +163,7 @@ impl From<tokio_postgres::Error> for StoreFailure {
                 message: describe(&error),
                 object: None,
                 about_row: false,
+                hint: None,
             },
         }
     }
@@ -182,6 +195,7 @@ impl From<ConnectError> for StoreFailure {
                 message: error.to_string(),
                 object: None,
                 about_row: false,
+                hint: None,
             },
         }
     }

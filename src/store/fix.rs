@@ -33,7 +33,8 @@ pub fn fix(failure: &StoreFailure, purpose: Purpose) -> Option<&'static str> {
         // The table, a column or a function; and a role, which PostgreSQL reports as an invalid value of `role`.
         ("42P01" | "42703" | "42883" | "42704" | "22023", _) => MIGRATE,
         ("25006", Purpose::Store | Purpose::Prune) => {
-            "point database.url at the primary, or: alter role … reset default_transaction_read_only, and the same for the database"
+            "point database.url at the primary; if it is the primary: its disk may be full, or alter role … reset \
+             default_transaction_read_only, and the same for the database"
         }
         ("57014", Purpose::Store) => LOCKS,
         ("26000" | "42P05", Purpose::Store) => {
@@ -43,10 +44,10 @@ pub fn fix(failure: &StoreFailure, purpose: Purpose) -> Option<&'static str> {
     })
 }
 
-/// Returns the failure's text with the fix as a hint on a line of its own.
+/// Returns the failure's text with the fix, or else the server's own hint, as a hint on a line of its own.
 #[must_use]
 pub fn explained(failure: &StoreFailure, purpose: Purpose) -> String {
-    match fix(failure, purpose) {
+    match fix(failure, purpose).or(failure.hint.as_deref()) {
         Some(fix) => format!("{failure}\nhint: {fix}"),
         None => failure.to_string(),
     }
@@ -78,6 +79,7 @@ mod tests {
             message: String::new(),
             object: None,
             about_row: false,
+            hint: None,
         }
     }
 
@@ -108,6 +110,7 @@ mod tests {
             message: String::new(),
             object: None,
             about_row: false,
+            hint: None,
         };
         assert!(fix(&away, Purpose::Read).unwrap().contains("database.url"));
         assert_eq!(fix(&failed("XX000"), Purpose::Store), None);

@@ -140,6 +140,7 @@ mod tests {
             message: String::new(),
             object: None,
             about_row: false,
+            hint: None,
         };
         After::of::<()>(Some(&Err(failure)))
     }

@@ -137,6 +137,7 @@ fn cannot_serialize(error: &diesel::result::Error) -> StoreFailure {
         message: error.to_string(),
         object: None,
         about_row: false,
+        hint: None,
     }
 }
 
@@ -147,6 +148,7 @@ fn built_in(metadata: &PgTypeMetadata) -> Result<Type, StoreFailure> {
         message: "a statement uses a type that is not built in".into(),
         object: None,
         about_row: false,
+        hint: None,
     })
 }
 

@@ -111,7 +111,7 @@ async fn retried(
             Err(failure) => failure,
         };
         let FailureClass::Held(hold) = failure.class else { return Err(failure) };
-        if hold == Hold::Operator {
+        if !hold.passes() {
             return Err(failure);
         }
         observer.failed(&failure, hold);

@@ -47,13 +47,13 @@ async fn prune_deletes_older_events_only() {
     assert_eq!(told["would_delete"], 3000, "{}", said(&dry));
     assert_eq!(env.rows().await, 4400);
 
-    let done = prune(&["--older-than", "90d", "--json", "--batch-size", "1000", "--rate", "0"]);
+    let done = prune(&["--older-than", "90d", "--yes", "--json", "--batch-size", "1000", "--rate", "0"]);
     assert!(done.status.success(), "{}", said(&done));
     let told: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((&told["deleted"], &told["complete"]), (&3000.into(), &true.into()), "{told}");
     assert_eq!((env.rows().await, env.number(OLD).await), (1400, 0));
 
-    let again = prune(&["--older-than", "90d"]);
+    let again = prune(&["--older-than", "90d", "--yes"]);
     assert!(again.status.success() && said(&again).contains("deleted 0 events"), "{}", said(&again));
 
     let client = connect(&url).await;
@@ -81,7 +81,7 @@ async fn prune_names_what_prevents_it() {
     let output = env
         .command()
         .env("CNS_EVENTS__DATABASE__URL", &url)
-        .args(["prune", "--older-than", "1d"])
+        .args(["prune", "--older-than", "1d", "--yes"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -89,7 +89,7 @@ async fn prune_names_what_prevents_it() {
     env.drop_login(&login).await;
 
     let empty = TestEnv::empty("pruneempty").await;
-    let output = empty.command().args(["prune", "--older-than", "1d"]).output().unwrap();
+    let output = empty.command().args(["prune", "--older-than", "1d", "--yes"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cns-events migrate"), "{}", said(&output));
 
@@ -102,9 +102,40 @@ async fn prune_names_what_prevents_it() {
         )
         .await
         .unwrap();
-    let output = kept.command().args(["prune", "--older-than", "90d"]).output().unwrap();
+    let output = kept.command().args(["prune", "--older-than", "90d", "--yes"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("keeps rows that are deleted"), "{}", said(&output));
+
+    // What does not pass by itself is refused at once, and not after a minute of retries.
+    let began = std::time::Instant::now();
+    let (login, url) = kept.login("in role cns_events_retention").await;
+    let alter = format!("alter role {login} set default_transaction_read_only = on");
+    kept.sql.batch_execute(&alter).await.unwrap();
+    let mut prune = kept.command();
+    prune.env("CNS_EVENTS__DATABASE__URL", &url).args(["prune", "--older-than", "90d", "--yes"]);
+    let output = prune.output().unwrap();
+    assert!(said(&output).contains("25006") && said(&output).contains("at the primary"), "{}", said(&output));
+    kept.drop_login(&login).await;
+    kept.sql
+        .batch_execute(
+            "create or replace function keep() returns trigger language plpgsql as \
+             $$ begin raise exception 'kept' using hint = 'ask the archive'; end $$",
+        )
+        .await
+        .unwrap();
+    let output = kept.command().args(["prune", "--older-than", "90d", "--yes"]).output().unwrap();
+    assert!(said(&output).contains("hint: ask the archive"), "{}", said(&output));
+    kept.sql
+        .batch_execute(
+            "drop trigger keep on enrichment_events; \
+             create table notes (event uuid references enrichment_events (id)); \
+             insert into notes select id from enrichment_events",
+        )
+        .await
+        .unwrap();
+    let output = kept.command().args(["prune", "--older-than", "90d", "--yes"]).output().unwrap();
+    assert!(said(&output).contains("constraint notes_event_fkey"), "{}", said(&output));
+    assert!(began.elapsed() < std::time::Duration::from_secs(50), "{:?}", began.elapsed());
 
     for age in ["90", "soon", "-1d", "600000y"] {
         let output = env.command().args(["prune", "--older-than", age]).output().unwrap();
@@ -120,7 +151,7 @@ fn slow_prune(env: &TestEnv, url: &str) -> (Child, std::net::SocketAddr) {
         .command()
         .env("CNS_EVENTS__DATABASE__URL", url)
         .env("CNS_EVENTS__HTTP__LISTEN", address.to_string())
-        .args(["prune", "--older-than", "90d", "--batch-size", "100", "--rate", "1000", "--json"])
+        .args(["prune", "--older-than", "90d", "--batch-size", "100", "--rate", "1000", "--yes", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
