@@ -203,7 +203,13 @@ async fn besides(env: &BenchEnv, options: &Options, worker: &Worker) -> (f64, f6
 
 fn start(env: &BenchEnv, options: &Options) -> Child {
     let mut command = env.command(QueueKind::Quorum);
-    command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args(["prune", "--older-than", "2y", "--yes", "--json"]);
+    command.env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0").args([
+        "prune",
+        "--older-than",
+        "2y",
+        "--yes",
+        "--json",
+    ]);
     if let Some(rate) = options.rate {
         command.args(["--rate", &rate.to_string()]);
     }

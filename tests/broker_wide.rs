@@ -16,6 +16,7 @@ mod env;
 
 use std::time::Duration;
 
+use cns_events::dead_letters::DeadLetterQueue;
 use cns_events::publisher::{Publisher, PublisherConfig};
 use uuid::Uuid;
 
@@ -55,29 +56,40 @@ impl Drop for Alarm {
     }
 }
 
-/// Limit of message sizes of the private broker. The broker's default again on drop.
-struct MaxMessageSize;
+/// Settings of the private broker, which count for channels and connections that are opened from now on. Unset on drop.
+struct Settings(Vec<&'static str>);
 
-impl MaxMessageSize {
-    fn lower(bytes: u32) -> Option<MaxMessageSize> {
-        env::servers_are_private().then(|| {
-            MaxMessageSize::set(bytes);
-            MaxMessageSize
-        })
-    }
-
-    /// Sets the limit of channels that are opened from now on.
-    fn set(bytes: u32) {
-        let change = format!("application:set_env(rabbit, max_message_size, {bytes}).");
-        let set = Services::private().script("rabbitmqctl").args(["-q", "eval", &change]).output().unwrap();
-        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+impl Settings {
+    /// Sets keys of the broker's application; `None` where the broker is another.
+    fn set(values: &[(&'static str, u32)]) -> Option<Settings> {
+        if !env::servers_are_private() {
+            eprintln!("this is not the private broker: its settings were not changed");
+            return None;
+        }
+        for (key, value) in values {
+            eval(&format!("application:set_env(rabbit, {key}, {value})."));
+        }
+        Some(Settings(values.iter().map(|(key, _)| *key).collect()))
     }
 }
 
-impl Drop for MaxMessageSize {
+impl Drop for Settings {
     fn drop(&mut self) {
-        MaxMessageSize::set(134_217_728);
+        let defaults = [
+            ("max_message_size", 134_217_728),
+            ("consumer_timeout", 1_800_000),
+            ("channel_tick_interval", 60_000),
+            ("channel_max", 2047),
+        ];
+        for (key, value) in defaults.iter().filter(|(key, _)| self.0.contains(key)) {
+            eval(&format!("application:set_env(rabbit, {key}, {value})."));
+        }
     }
+}
+
+fn eval(expression: &str) {
+    let done = Services::private().script("rabbitmqctl").args(["-q", "eval", expression]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// The limit is lowered while messages above it wait, as an upgrade to RabbitMQ 4 does. A bad one of them cannot be published as a
@@ -91,7 +103,7 @@ async fn a_dead_letter_above_a_lowered_limit_parks_no_lane() {
     bodies.insert(50, format!("not json {}", "x".repeat(200_000)));
     bodies.insert(150, format!("not json either {}", "x".repeat(300_000)));
     env.publish_all(&bodies).await;
-    let Some(_limit) = MaxMessageSize::lower(100_000) else { return };
+    let Some(_settings) = Settings::set(&[("max_message_size", 100_000)]) else { return };
     let worker = env.worker().await;
     eventually("the others are stored", async || env.rows().await == 200).await;
     eventually("both are dead letters", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
@@ -105,7 +117,7 @@ async fn an_event_above_the_brokers_limit_blocks_no_other() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let env = TestEnv::empty("toolarge").await;
     env.declare_foreign_queue().await;
-    let Some(_limit) = MaxMessageSize::lower(100_000) else { return };
+    let Some(_settings) = Settings::set(&[("max_message_size", 100_000)]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let config = PublisherConfig::new(amqp_url(), "test").exchange(env.exchange()).spool(folder.path());
     let publisher = Publisher::start(config.clone()).unwrap();
@@ -122,6 +134,68 @@ async fn an_event_above_the_brokers_limit_blocks_no_other() {
     assert!(set_aside.contains("\"e-99\"") && set_aside.contains("\"e-349\""));
     let again = Publisher::start(config).unwrap();
     assert_eq!((again.stats().recovered, again.stats().left()), (0, 0));
+}
+
+/// Fills the dead letters: `malformed` that are not JSON, `others` without a type.
+async fn dead_letters(name: &str, malformed: usize, others: usize) -> TestEnv {
+    let env = TestEnv::new(name).await;
+    env.declare().await;
+    let mut worker = env.worker().await;
+    let mut bodies: Vec<String> = (0..malformed).map(|number| format!("not json {number}")).collect();
+    bodies.extend((0..others).map(|number| format!(r#"{{"event_id": "e{number}"}}"#)));
+    env.publish_all(&bodies).await;
+    let all = u32::try_from(malformed + others).unwrap();
+    eventually("all are dead letters", async || env.depth(&env.dead_letter_queue()).await.0 == all).await;
+    assert!(worker.terminate().await.success());
+    env
+}
+
+/// The broker's ack timeout, much shorter than what is done with the dead letters: replaying at a rate goes on, each is replayed
+/// once, and what is not selected stays; what is removed long after it was read is removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ack_timeout_ends_no_work_with_dead_letters() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let env = dead_letters("acktimeout", 60, 40).await;
+    let short = [("consumer_timeout", 1500), ("channel_tick_interval", 300)];
+    let Some(_settings) = Settings::set(&short) else { return };
+    let mut replay = env.command();
+    replay.env("CNS_EVENTS__LOG__LEVEL", "debug");
+    replay.args(["dlq", "replay", "--reason", "malformed_json", "--rate", "15"]);
+    let replay = replay.output().unwrap();
+    let text = env::output_text(&replay);
+    assert!(text.contains("ack timeout ended the reading"), "the broker did not: {text}");
+    assert!(replay.status.success() && text.contains("replayed: 60, left: 0"), "{text}");
+    eventually("the others are back", async || env.depth(&env.dead_letter_queue()).await.0 == 40).await;
+    assert_eq!(env.depth(&env.queue()).await.0, 60, "each once");
+
+    let broker = cns_events::broker::BrokerEndpoint::new(&amqp_url(), "test").unwrap();
+    let name = env.dead_letter_queue();
+    let mut queue = DeadLetterQueue::open(&broker, &name, |_| {}).await.unwrap();
+    let mut tags = Vec::new();
+    while let Some(held) = queue.next().await.unwrap() {
+        tags.push(held.tag);
+    }
+    // Longer than the ack timeout and the broker's interval of looking at it: somebody thinks about a confirmation.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(tags.len(), 40);
+    for tag in tags.drain(..30) {
+        queue.remove(tag).await.unwrap();
+    }
+    queue.close().await.unwrap();
+    eventually("ten are left", async || env.depth(&env.dead_letter_queue()).await.0 == 10).await;
+}
+
+/// A broker that allows two channels: the messages of each follow from the number of dead letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_read_within_the_brokers_limit_of_channels() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let env = dead_letters("fewchannels", 1500, 0).await;
+    let Some(_settings) = Settings::set(&[("channel_max", 2)]) else { return };
+    let list = env.command().args(["dlq", "list", "--json", "--limit", "5000"]).output().unwrap();
+    assert!(list.status.success(), "{}", env::output_text(&list));
+    let letters: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert_eq!(letters.as_array().unwrap().len(), 1500);
+    eventually("all are back", async || env.depth(&env.dead_letter_queue()).await.0 == 1500).await;
 }
 
 /// The worker goes on under an alarm: it stores and acknowledges, because only what publishes is blocked. Dead letters wait on one

@@ -12,8 +12,8 @@ use super::message::RawMessage;
 use super::method::Request;
 use crate::broker::BrokerEndpoint;
 
-/// Messages that one channel holds; when it has them, the next channel consumes. A quorum queue hands out as many at once, while a
-/// `basic.get` for each would be a commit of its own there.
+/// Messages that one channel holds at least; when it has them, the next channel consumes. A quorum queue hands out as many at once,
+/// while a `basic.get` for each would be a commit of its own there.
 const CHANNEL_MESSAGES: u16 = 500;
 
 /// Time that the next message may take, unless the caller sets another. It is used up only where other consumers take messages
@@ -48,6 +48,8 @@ pub struct Browser {
     channel: u16,
     /// Messages that this channel has handed out and that are not acknowledged.
     held: u16,
+    /// Messages that a channel holds.
+    per_channel: u16,
     waiting: VecDeque<Delivery>,
     wait: Duration,
 }
@@ -64,6 +66,7 @@ impl Browser {
             queue: queue.to_owned(),
             channel: 0,
             held: 0,
+            per_channel: CHANNEL_MESSAGES,
             waiting: VecDeque::new(),
             wait: DEFAULT_WAIT,
         })
@@ -75,12 +78,23 @@ impl Browser {
         Browser { wait, ..self }
     }
 
-    /// Takes the next message of the queue; `None` where none arrives in time.
+    /// Prepares for this many messages, so that the channels of the connection suffice for them.
+    #[must_use]
+    pub fn with_room_for(self, messages: u32) -> Self {
+        let each = messages.div_ceil(self.connection.channel_max().into());
+        let per_channel = u16::try_from(each).unwrap_or(u16::MAX).max(CHANNEL_MESSAGES);
+        Browser { per_channel, ..self }
+    }
+
+    /// Takes the next message of the queue; `None` where none arrives in time, or every channel is full.
     ///
     /// # Errors
     /// As the broker or the network gives them.
     pub async fn next(&mut self) -> Result<Option<HeldMessage>, AmqpError> {
-        if self.waiting.is_empty() && (self.channel == 0 || self.held >= CHANNEL_MESSAGES) {
+        if self.waiting.is_empty() && (self.channel == 0 || self.held >= self.per_channel) {
+            if self.channel == self.connection.channel_max() {
+                return Ok(None);
+            }
             self.use_next_channel().await?;
         }
         while self.waiting.is_empty() && self.connection.fill_within(self.wait).await? {
@@ -105,11 +119,11 @@ impl Browser {
         self.connection.send(tag.channel, &Request::Ack { tag: tag.delivery, multiple: false }).await
     }
 
-    /// Returns everything that is held to its queue, and closes: the broker has read the acks before it.
+    /// Returns everything that is held to its queue, and closes: the broker has read the acks before it. Nothing can be read then.
     ///
     /// # Errors
     /// As the network gives them; the broker requeues what is held in any case.
-    pub async fn close(mut self) -> Result<(), AmqpError> {
+    pub async fn close(&mut self) -> Result<(), AmqpError> {
         self.stop_consuming().await?;
         for channel in 1..=self.channel {
             // A nack rather than the close alone: from RabbitMQ 4.3 on it does not count towards a delivery limit.
@@ -118,12 +132,23 @@ impl Browser {
         self.connection.close(&mut self.inbox).await
     }
 
+    /// Closes after the broker has closed a channel; everything that is held is in its queue then.
+    pub async fn close_lost(&mut self) {
+        // Each other channel may be closed by the broker too before it answers.
+        for _ in 0..=self.channel {
+            match self.connection.close(&mut self.inbox).await {
+                Err(AmqpError::Closed { .. }) => {}
+                _ => return,
+            }
+        }
+    }
+
     /// Lets the next channel consume: the last one has all it may hold.
     async fn use_next_channel(&mut self) -> Result<(), AmqpError> {
         self.stop_consuming().await?;
         (self.channel, self.held) = (self.channel + 1, 0);
         let (connection, inbox) = (&mut self.connection, &mut self.inbox);
-        consume(connection, inbox, self.channel, &self.queue, TAG, CHANNEL_MESSAGES).await?;
+        consume(connection, inbox, self.channel, &self.queue, TAG, self.per_channel).await?;
         self.keep_received();
         Ok(())
     }

@@ -36,6 +36,8 @@ pub(super) enum Purpose {
 pub(super) struct Connection {
     transport: Transport,
     max_frame_bytes: usize,
+    /// Maximum channels.
+    channel_max: u16,
     /// Interval at which both sides have agreed to send something, where they have.
     heartbeat: Option<Duration>,
 }
@@ -74,6 +76,7 @@ impl Connection {
             Response::OpenOk => Ok(Connection {
                 transport,
                 max_frame_bytes: usize::try_from(frame_max).unwrap_or(usize::MAX),
+                channel_max: if channel_max == 0 { u16::MAX } else { channel_max },
                 heartbeat: (heartbeat_seconds > 0).then(|| Duration::from_secs(heartbeat_seconds.into())),
             }),
             other => Err(other.unexpected()),
@@ -83,6 +86,11 @@ impl Connection {
     /// Returns the interval at which both sides have agreed to send something, where they have.
     pub(super) fn heartbeat(&self) -> Option<Duration> {
         self.heartbeat
+    }
+
+    /// Returns the maximum number of channels that both sides have agreed on.
+    pub(super) fn channel_max(&self) -> u16 {
+        self.channel_max
     }
 
     /// Returns the size that the properties of a message may have to fit into a frame, in bytes.

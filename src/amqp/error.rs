@@ -1,5 +1,8 @@
 //! Failures of a connection, classed by what the caller does next.
 
+/// Reply code of a delivery that was not acknowledged in the broker's time, among others (AMQP 0-9-1, 1.2).
+const PRECONDITION_FAILED: u16 = 406;
+
 /// Failure of a connection.
 #[derive(Debug, thiserror::Error)]
 pub enum AmqpError {
@@ -29,4 +32,12 @@ pub enum AmqpError {
     /// The broker sent something that has no place there.
     #[error("unexpected answer from the broker: {0}")]
     Protocol(String),
+}
+
+impl AmqpError {
+    /// Returns whether the broker closed a channel that only consumes because a delivery was not acknowledged in its time.
+    #[must_use]
+    pub fn is_ack_timeout(&self) -> bool {
+        matches!(self, AmqpError::Closed { code: PRECONDITION_FAILED, .. })
+    }
 }

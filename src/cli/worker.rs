@@ -26,15 +26,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker started, metrics and health on {listen}");
 
     let stop_timeout = Duration::from_secs(config.worker.shutdown_seconds);
-    let shared = Shared {
-        config: Arc::new(config),
-        metrics,
-        health,
-        shutdown: shutdown.clone(),
-        name: name(),
-        last_stored: Arc::default(),
-        committed: Arc::default(),
-    };
+    let shared = Shared::new(config, metrics, health, shutdown.clone());
     let ended = tokio::select! {
         ended = worker::run(shared) => ended,
         () = async { shutdown.cancelled().await; tokio::time::sleep(stop_timeout).await } => {
@@ -46,14 +38,4 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     ended.map_err(|error: WorkerError| Failure::Config(error.to_string()))?;
     tracing::info!("worker stopped");
     Ok(())
-}
-
-/// Returns a name that is unique in the pool: the host (in Kubernetes the pod) and the process id.
-fn name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "worker",
-        host => host,
-    };
-    format!("{host}-{}", std::process::id())
 }

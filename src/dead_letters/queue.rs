@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::decode::DeadLetter;
+use super::known::{Known, Read};
 use crate::amqp::{AmqpError, Browser, ConfirmChannel, HeldTag, Published, RawMessage};
 use crate::broker::{BrokerEndpoint, TopologyError, queue_depth};
 
@@ -19,7 +20,7 @@ const NOT_FOUND: u16 = 404;
 #[derive(Debug)]
 pub struct Held {
     /// Name of the delivery for [`DeadLetterQueue::remove`].
-    pub tag: HeldTag,
+    pub tag: Tag,
     /// Description of the dead letter.
     pub dead_letter: DeadLetter,
     /// Message as it stands in the queue.
@@ -64,13 +65,30 @@ pub enum QueueError {
 }
 
 /// Dead-letter queue that is open. Dropping it requeues everything that is held.
+///
+/// Where the broker ends the reading because a dead letter was held for longer than its ack timeout, another connection goes on; what
+/// was read before is read again there, and not reported twice.
 pub struct DeadLetterQueue {
     browser: Browser,
     broker: BrokerEndpoint,
+    name: String,
     /// Connection that publishes copies, once there is one to publish.
     channel: Option<ConfirmChannel>,
+    /// Number of this connection.
+    connection: u32,
+    known: Known,
+    /// Messages that this connection has still to read.
+    unread: u32,
     progress: Progress,
     on_progress: Box<dyn FnMut(Progress) + Send>,
+}
+
+/// Name of a held dead letter for [`DeadLetterQueue::remove`].
+#[derive(Clone, Debug)]
+pub struct Tag {
+    connection: u32,
+    tag: HeldTag,
+    id: String,
 }
 
 impl DeadLetterQueue {
@@ -84,18 +102,17 @@ impl DeadLetterQueue {
         name: &str,
         mut on_progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Self, QueueError> {
-        let browser = Browser::open(broker, name).await.map_err(QueueError::Connect)?;
-        let depth = queue_depth(broker, name).await.map_err(|error| match error {
-            TopologyError::Mismatch { code: NOT_FOUND, .. } => QueueError::Missing(name.to_owned()),
-            error => QueueError::Depth(error),
-        })?;
-        let total = depth.ready;
+        let (browser, total) = browse(broker, name).await?;
         let progress = Progress { read: 0, total };
         on_progress(progress);
         Ok(DeadLetterQueue {
-            browser: browser.with_wait(READ_TIMEOUT),
+            browser,
             broker: broker.clone(),
+            name: name.to_owned(),
             channel: None,
+            connection: 0,
+            known: Known::default(),
+            unread: total,
             progress,
             on_progress: Box::new(on_progress),
         })
@@ -106,27 +123,62 @@ impl DeadLetterQueue {
     /// # Errors
     /// The connection failed.
     pub async fn next(&mut self) -> Result<Option<Held>, QueueError> {
-        if self.progress.read == self.progress.total {
-            return Ok(None);
+        let mut reconnected = false;
+        while self.unread > 0 {
+            let held = match self.browser.next().await {
+                Ok(Some(held)) => held,
+                Ok(None) => return Ok(None),
+                // A connection that ends without anything new would end like the last one.
+                Err(error) if error.is_ack_timeout() && !reconnected => {
+                    self.reconnect().await?;
+                    reconnected = true;
+                    continue;
+                }
+                Err(error) => return Err(QueueError::Read(error)),
+            };
+            self.unread -= 1;
+            let dead_letter = DeadLetter::decode(&held.message);
+            match self.known.read(&dead_letter.id) {
+                Read::New => {}
+                Read::Again => continue,
+                Read::Removed => {
+                    self.browser.ack(held.tag).await.map_err(QueueError::Acknowledge)?;
+                    continue;
+                }
+            }
+            self.progress.read += 1;
+            (self.on_progress)(self.progress);
+            let tag = Tag { connection: self.connection, tag: held.tag, id: dead_letter.id.clone() };
+            return Ok(Some(Held { tag, dead_letter, message: held.message }));
         }
-        let Some(held) = self.browser.next().await.map_err(QueueError::Read)? else {
-            return Ok(None);
-        };
-        self.progress.read += 1;
-        (self.on_progress)(self.progress);
-        Ok(Some(Held {
-            tag: held.tag,
-            dead_letter: DeadLetter::decode(&held.message),
-            message: held.message,
-        }))
+        Ok(None)
     }
 
-    /// Removes a dead letter for good.
+    /// Removes a dead letter for good; what the broker has not acknowledged when its connection ends is removed on the next one.
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn remove(&mut self, tag: HeldTag) -> Result<(), QueueError> {
-        self.browser.ack(tag).await.map_err(QueueError::Acknowledge)
+    pub async fn remove(&mut self, tag: Tag) -> Result<(), QueueError> {
+        if tag.connection != self.connection {
+            self.known.remove_later(&tag.id);
+            return Ok(());
+        }
+        self.known.removed(&tag.id);
+        self.browser.ack(tag.tag).await.map_err(QueueError::Acknowledge)
+    }
+
+    /// Goes on after the broker has ended the reading. Everything that was held is in the queue again.
+    async fn reconnect(&mut self) -> Result<(), QueueError> {
+        self.browser.close_lost().await;
+        let (browser, ready) = browse(&self.broker, &self.name).await?;
+        self.browser = browser;
+        self.connection += 1;
+        self.known.lost();
+        self.unread = ready;
+        let outstanding = u32::try_from(self.known.outstanding()).unwrap_or(u32::MAX);
+        self.progress.total = self.progress.read + ready.saturating_sub(outstanding);
+        tracing::debug!(ready, outstanding, "the broker's ack timeout ended the reading: going on");
+        Ok(())
     }
 
     /// Publishes copies of dead letters on a connection of their own; returns one outcome for each.
@@ -144,21 +196,45 @@ impl DeadLetterQueue {
         Ok(published)
     }
 
+    /// Returns the number of dead letters that were not read.
+    #[must_use]
+    pub fn not_read(&self) -> u32 {
+        self.progress.total - self.progress.read
+    }
+
     /// Requeues everything that is held and not removed.
     ///
     /// # Errors
     /// The connection failed, or not every dead letter was read.
     pub async fn close(self) -> Result<(), QueueError> {
-        let Progress { read, total } = self.progress;
+        let unread = self.not_read();
         self.close_early().await?;
-        if read < total { Err(QueueError::Unread(total - read)) } else { Ok(()) }
+        if unread > 0 { Err(QueueError::Unread(unread)) } else { Ok(()) }
     }
 
     /// Does the same as [`DeadLetterQueue::close`] for a caller that has found what it looked for.
     ///
     /// # Errors
     /// The connection failed.
-    pub async fn close_early(self) -> Result<(), QueueError> {
-        self.browser.close().await.map_err(QueueError::Acknowledge)
+    pub async fn close_early(mut self) -> Result<(), QueueError> {
+        loop {
+            // What was removed while its connection was lost is removed now.
+            while self.known.to_remove() > 0 && self.next().await?.is_some() {}
+            match self.browser.close().await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_ack_timeout() => self.reconnect().await?,
+                Err(error) => return Err(QueueError::Acknowledge(error)),
+            }
+        }
     }
+}
+
+/// Connects to a queue, and counts the messages that are ready.
+async fn browse(broker: &BrokerEndpoint, name: &str) -> Result<(Browser, u32), QueueError> {
+    let browser = Browser::open(broker, name).await.map_err(QueueError::Connect)?;
+    let depth = queue_depth(broker, name).await.map_err(|error| match error {
+        TopologyError::Mismatch { code: NOT_FOUND, .. } => QueueError::Missing(name.to_owned()),
+        error => QueueError::Depth(error),
+    })?;
+    Ok((browser.with_wait(READ_TIMEOUT).with_room_for(depth.ready), depth.ready))
 }

@@ -9,10 +9,10 @@ use chrono::Utc;
 
 use super::decode::{DeadLetter, header, replays};
 use super::filter::Selection;
-use super::queue::{DeadLetterQueue, QueueError};
+use super::queue::{DeadLetterQueue, QueueError, Tag};
 use super::reserved::{keep_headers, move_reserved_properties};
 use crate::amqp::table::{Table, Value};
-use crate::amqp::{HeldTag, Published, RawMessage};
+use crate::amqp::{Published, RawMessage};
 use crate::event::headers;
 use crate::message::MAX_KEY_BYTES;
 
@@ -25,14 +25,40 @@ const WINDOWS_PER_SECOND: usize = 5;
 /// Options of a replay.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplayOptions<'a> {
-    /// Exchange that the copies are published to.
-    pub exchange: &'a str,
+    /// Place that the copies are published to.
+    pub to: ReplayTarget<'a>,
     /// Dead letters to replay.
     pub selection: &'a Selection,
     /// Most dead letters per second.
     pub max_per_second: Option<u32>,
     /// Publish nothing; only report.
     pub dry_run: bool,
+}
+
+/// Place that copies are published to.
+#[derive(Clone, Copy, Debug)]
+pub enum ReplayTarget<'a> {
+    /// An exchange, under the keys that the messages came with.
+    Exchange(&'a str),
+    /// A queue itself, for messages that came by another exchange. They are stored with the queue's name as their routing key.
+    Queue(&'a str),
+}
+
+impl ReplayTarget<'_> {
+    /// Returns the exchange; the nameless one delivers to the queue that the routing key names (AMQP 0-9-1, 3.1.3.1).
+    fn exchange(&self) -> &str {
+        match self {
+            ReplayTarget::Exchange(name) => name,
+            ReplayTarget::Queue(_) => "",
+        }
+    }
+
+    fn routing_key(&self, original: Vec<u8>) -> Vec<u8> {
+        match self {
+            ReplayTarget::Exchange(_) => original,
+            ReplayTarget::Queue(name) => name.as_bytes().to_vec(),
+        }
+    }
 }
 
 /// Result of a replay.
@@ -54,7 +80,9 @@ pub enum NotReplayed {
     #[error("{} has more than {MAX_KEY_BYTES} bytes", headers::ROUTING_KEY)]
     RoutingKeyTooLong,
     /// The broker returned the copy.
-    #[error("no queue takes its routing key {routing_key:?} ({text})")]
+    #[error(
+        "no queue takes its routing key {routing_key:?} ({text})\nhint: if it came by another exchange, replay it with --to-queue"
+    )]
     Returned {
         /// Routing key of the copy.
         routing_key: String,
@@ -77,7 +105,7 @@ impl ReplayReport {
 /// Dead letters whose copies go out together.
 #[derive(Default)]
 struct Window {
-    tags: Vec<HeldTag>,
+    tags: Vec<Tag>,
     dead_letters: Vec<DeadLetter>,
     copies: Vec<RawMessage>,
 }
@@ -106,7 +134,7 @@ async fn replay_all(
         if !options.selection.matches(&held.dead_letter, Utc::now()) {
             continue;
         }
-        match copy(&held.message) {
+        match copy(&held.message, options.to) {
             Err(error) => report.left.push((held.dead_letter, error)),
             Ok(_) if options.dry_run => report.replayed.push(held.dead_letter),
             Ok(copy) => {
@@ -116,14 +144,14 @@ async fn replay_all(
             }
         }
         if window.copies.len() == window_size {
-            send(queue, options.exchange, &mut window, report).await?;
+            send(queue, options.to.exchange(), &mut window, report).await?;
             if let Some(rate) = options.max_per_second {
                 let due = Duration::from_secs_f64(report.replayed.len() as f64 / f64::from(rate));
                 tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
             }
         }
     }
-    send(queue, options.exchange, &mut window, report).await
+    send(queue, options.to.exchange(), &mut window, report).await
 }
 
 fn window_size(max_per_second: Option<u32>) -> usize {
@@ -160,13 +188,14 @@ async fn send(
 }
 
 /// Returns the message as it was before it was dead-lettered, with one replay more.
-fn copy(dead_letter: &RawMessage) -> Result<RawMessage, NotReplayed> {
+fn copy(dead_letter: &RawMessage, to: ReplayTarget<'_>) -> Result<RawMessage, NotReplayed> {
     dead_letter.check().map_err(|rejection| NotReplayed::Unreadable(rejection.detail))?;
     let original = &dead_letter.properties;
     let routing_key = match header(original, headers::ROUTING_KEY) {
         Some(Value::Text(key)) => key.to_owned(),
         _ => dead_letter.routing_key.clone(),
     };
+    let routing_key = to.routing_key(routing_key);
     if routing_key.len() > MAX_KEY_BYTES {
         return Err(NotReplayed::RoutingKeyTooLong);
     }
@@ -197,7 +226,7 @@ mod tests {
         properties.set_headers(&table);
         let mut dead_letter =
             RawMessage { routing_key: b"cns.dead".to_vec(), properties, body: b"body".to_vec() };
-        let copy = super::copy(&dead_letter).unwrap();
+        let copy = super::copy(&dead_letter, ReplayTarget::Exchange("e")).unwrap();
         assert_eq!((&copy.routing_key[..], &copy.body[..]), (&b"cns.original"[..], &b"body"[..]));
         assert_eq!(replays(&copy.properties), 2);
         assert_eq!(copy.properties.text(Property::Expiration), None);
@@ -205,7 +234,10 @@ mod tests {
         assert_eq!(names, [&b"x-cns-replays"[..], b"x-cns-expiration", b"mine"]);
 
         dead_letter.routing_key = b"\xff".to_vec();
-        assert!(matches!(super::copy(&dead_letter), Err(NotReplayed::Unreadable(_))));
+        assert!(matches!(
+            super::copy(&dead_letter, ReplayTarget::Exchange("e")),
+            Err(NotReplayed::Unreadable(_))
+        ));
     }
 
     #[test]

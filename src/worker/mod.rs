@@ -67,6 +67,26 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Returns the state of a worker that has not started yet.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let (config, name) = (Arc::new(config), process_name());
+        Shared {
+            config,
+            metrics,
+            health,
+            shutdown,
+            name,
+            last_stored: Arc::default(),
+            committed: Arc::default(),
+        }
+    }
+
     /// Records that the broker is away, and logs it once.
     fn broker_lost(&self, reason: &str) {
         if self.health.lost(Dependency::Broker, reason) {
@@ -85,4 +105,14 @@ impl Shared {
             payload: self.config.validation.payload,
         }
     }
+}
+
+/// Returns a name that is unique in the pool: the host (in Kubernetes the pod) and the process id.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "worker",
+        host => host,
+    };
+    format!("{host}-{}", std::process::id())
 }

@@ -8,7 +8,7 @@ use super::select::Selection;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::Config;
-use crate::dead_letters::{ReplayOptions, ReplayReport, replay};
+use crate::dead_letters::{ReplayOptions, ReplayReport, ReplayTarget, replay};
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
@@ -17,6 +17,9 @@ pub(super) struct Replay {
     /// Replay at most N dead letters a second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// Publish into the worker's queue itself, for messages that came by another exchange
+    #[arg(long)]
+    to_queue: bool,
     /// Print the dead letters that would be replayed, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -29,24 +32,26 @@ impl Replay {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
         self.selection.required();
         let selection = self.selection.conditions();
+        let queue = ReplayTarget::Queue(&config.amqp.queue);
         let options = ReplayOptions {
-            exchange: &config.amqp.exchange,
+            to: self.to_queue.then_some(queue).unwrap_or(ReplayTarget::Exchange(&config.amqp.exchange)),
             selection: &selection,
             max_per_second: self.rate,
             dry_run: self.dry_run,
         };
         let (mut queue, bar) = queue::open(config).await?;
         let (report, replayed) = replay(&mut queue, &options).await;
+        let not_read = queue.not_read();
         let closed = queue.close().await;
         bar.finish_and_clear();
-        self.print(&report)?;
+        self.print(&report, not_read)?;
         replayed.map_err(anyhow::Error::from)?;
         closed.map_err(anyhow::Error::from)?;
         queue::all_found(&selection.missing(&report.selected()))?;
         if report.left.is_empty() { Ok(()) } else { Err(Failure::Reported) }
     }
 
-    fn print(&self, ReplayReport { replayed, left }: &ReplayReport) -> anyhow::Result<()> {
+    fn print(&self, ReplayReport { replayed, left }: &ReplayReport, not_read: u32) -> anyhow::Result<()> {
         if self.json {
             let left: Vec<_> = left
                 .iter()
@@ -54,7 +59,7 @@ impl Replay {
                 .collect();
             let ids: Vec<_> = replayed.iter().map(|dead_letter| &dead_letter.id).collect();
             let verb = if self.dry_run { "would_replay" } else { "replayed" };
-            return output::json(&json!({ verb: ids, "left": left }));
+            return output::json(&json!({ verb: ids, "left": left, "not_read": not_read }));
         }
         for (dead_letter, error) in left {
             let error = error.to_string().lines().map(output::safe).collect::<Vec<_>>().join("\n");
@@ -64,7 +69,8 @@ impl Replay {
             output::line(&queue::table(replayed));
             output::line(&format!("would replay {} dead letters", replayed.len()));
         } else {
-            output::line(&format!("replayed: {}, left: {}", replayed.len(), left.len()));
+            let not_read = if not_read == 0 { String::new() } else { format!(", not read: {not_read}") };
+            output::line(&format!("replayed: {}, left: {}{not_read}", replayed.len(), left.len()));
         }
         Ok(())
     }

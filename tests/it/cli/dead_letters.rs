@@ -250,3 +250,29 @@ async fn a_replayed_dead_letter_has_no_expiration() {
     assert_eq!(header(&copy, "x-cns-replays").as_deref(), Some("LongLongInt(1)"));
     assert_eq!(copy.data, b"not json");
 }
+
+/// A message that came by another exchange has a key that `cns.events` does not route: it is replayed into the queue itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_another_exchange_is_replayed_into_the_queue() {
+    let env = TestEnv::new("dlqother").await;
+    let mut worker = env.worker().await;
+    for body in ["not json", "[]"] {
+        // The exchange without a name delivers to the queue that the key names.
+        let publish = env.channel.basic_publish(
+            "".into(),
+            env.queue().into(),
+            Default::default(),
+            body.as_bytes(),
+            BasicProperties::default(),
+        );
+        publish.await.unwrap().await.unwrap();
+    }
+    eventually("they are letters", async || env.depth(&env.dead_letter_queue()).await.0 == 2).await;
+    assert!(worker.terminate().await.success());
+    let refused = env.dlq(&["replay", "--all"]);
+    assert!(text(&refused.stderr).contains("hint: if it came by another exchange"), "{refused:?}");
+    assert_eq!(text(&refused.stdout), "replayed: 0, left: 2\n");
+    let replayed = env.dlq(&["replay", "--all", "--to-queue"]);
+    assert_eq!(text(&replayed.stdout), "replayed: 2, left: 0\n", "{replayed:?}");
+    eventually("they are in the queue", async || env.depth(&env.queue()).await.0 == 2).await;
+}
