@@ -37,7 +37,8 @@ begin
     where not exists (
         select from pg_attribute a
         where a.attrelid = 'enrichment_events'::regclass and a.attname = w.column_name and not a.attisdropped
-          and format_type(a.atttypid, null) = w.type_name);
+          and (format_type(a.atttypid, null) = w.type_name
+               or w.type_name = 'character varying' and format_type(a.atttypid, null) = 'text'));
     if problem is not null then
         raise exception 'the existing table enrichment_events is not one that can be migrated in place: it lacks %', problem
             using hint = 'Rename that table, migrate again, and copy what it holds into the new one.';

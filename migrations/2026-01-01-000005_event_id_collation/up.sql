@@ -1,10 +1,12 @@
 -- Event ids are compared byte by byte ("C"): cheaper than any language's order, and equal means equal.
--- The new unique index stands already, so that this changes the catalogue only and no row is read.
+-- The new unique index stands already, and the type stays as it is, so that this changes the catalogue only and no row is read:
+-- another length would rewrite the table under an exclusive lock.
 set local lock_timeout = '10s';
 
 do $$
 declare
     old record;
+    event_id_type text;
 begin
     for old in
         select c.relname, k.conname
@@ -26,13 +28,12 @@ begin
         end;
     end loop;
 
-    if exists (
-        select from pg_attribute
-        where attrelid = 'enrichment_events'::regclass and attname = 'event_id'
-          and attcollation <> 'pg_catalog."C"'::regcollation
-    ) then
+    select format_type(atttypid, atttypmod) into event_id_type from pg_attribute
+    where attrelid = 'enrichment_events'::regclass and attname = 'event_id'
+      and attcollation <> 'pg_catalog."C"'::regcollation;
+    if found then
         begin
-            alter table enrichment_events alter column event_id type varchar(255) collate "C";
+            execute format('alter table enrichment_events alter column event_id type %s collate "C"', event_id_type);
         exception when feature_not_supported then
             raise warning 'event_id keeps its collation, because a view uses it: %', sqlerrm;
         end;

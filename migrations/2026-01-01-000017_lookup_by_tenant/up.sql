@@ -32,7 +32,7 @@ begin
         begin
             perform pg_catalog.set_config('cns_events.lookup'::text, 'on'::text, true);
             return query
-                select e.event_id, i.tenant_id, e.id, %1$I.enrichment_event_digest(
+                select e.event_id::varchar, i.tenant_id, e.id, %1$I.enrichment_event_digest(
                     e.event_type::text, e.bom_id, e.tenant_id, e.organization_id, e.project_id, e.user_id,
                     e.source::text, e.workflow_id::text, e.state, e.payload),
                     e.tenant_id operator(pg_catalog.=) i.tenant_id
@@ -56,7 +56,7 @@ begin
         begin
             perform pg_catalog.set_config('cns_events.lookup'::text, 'on'::text, true);
             return query
-                select e.event_id, e.id, %1$I.enrichment_event_digest(
+                select e.event_id::varchar, e.id, %1$I.enrichment_event_digest(
                     e.event_type::text, e.bom_id, e.tenant_id, e.organization_id, e.project_id, e.user_id,
                     e.source::text, e.workflow_id::text, e.state, e.payload)
                 from %1$I.enrichment_events e

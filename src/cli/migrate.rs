@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::output;
 use crate::config::Config;
-use crate::store::{DatabaseEndpoint, migrate};
+use crate::store::DatabaseEndpoint;
+use crate::store::migrate::{self, Applied};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
@@ -23,16 +24,18 @@ impl Migrate {
         if self.status {
             return self.show(&migrate::status(&database).await?);
         }
-        let run = migrate::run(&database).await?;
+        let show = |name: &str| {
+            if !self.json {
+                output::line(&format!("applied {name}"));
+            }
+        };
+        let Applied { names, schema } = migrate::run(&database, show).await?;
         if self.json {
-            output::json(&json!({ "applied": run }))
-        } else if run.is_empty() {
-            output::line("no migration is pending");
-            Ok(())
-        } else {
-            run.iter().for_each(|name| output::line(&format!("applied {name}")));
-            Ok(())
+            return output::json(&json!({ "applied": names, "schema": schema }));
         }
+        let done = if names.is_empty() { "no migration is pending" } else { "done" };
+        output::line(&format!("{done}: the table is {schema}.enrichment_events"));
+        Ok(())
     }
 
     fn show(&self, migrations: &[migrate::Migration]) -> anyhow::Result<()> {

@@ -46,14 +46,17 @@ pub(super) async fn check(report: &mut Report, config: &Config, service: Service
         }
         Service::Serve => reader_login(report, &facts),
     }
-    migrations(report, &facts);
+    match &facts.hidden_schemas {
+        Some(schemas) if facts.table.is_none() => return hidden_table(report, &facts.login, schemas),
+        _ => migrations(report, &facts),
+    }
     schema(report, &facts);
     match &facts.table {
         Some(table) => {
             roles(report, table);
             row_level_security(report, table);
         }
-        None if facts.pending.as_ref().is_some_and(Vec::is_empty) => report.wrong(
+        None if facts.hidden_schemas.is_none() && facts.pending.as_ref().is_some_and(Vec::is_empty) => report.wrong(
             "table",
             "enrichment_events does not exist, but its migrations are recorded",
             "restore it from a backup; or, for an empty table: drop table __diesel_schema_migrations; then run `cns-events migrate`",
@@ -132,6 +135,17 @@ fn primary(report: &mut Report, facts: &Facts) {
     } else {
         report.ok("clock", format!("{seconds:+.3} s between the database and this machine"));
     }
+}
+
+/// Reports a table that the login does not find: a migration as this login would make a second, empty one.
+fn hidden_table(report: &mut Report, login: &str, schemas: &str) {
+    report.wrong(
+        "table",
+        format!(
+            "enrichment_events is in the schema {schemas}, which the search path of {login} does not have"
+        ),
+        format!("alter role {login} set search_path = {schemas}; grant usage on schema {schemas} to {login}"),
+    );
 }
 
 fn migrations(report: &mut Report, facts: &Facts) {

@@ -30,8 +30,10 @@ pub struct Facts {
     pub service_role: bool,
     /// Set where the login is a member of `authenticated`.
     pub authenticated: bool,
-    /// Facts about the table; `None` where it does not exist.
+    /// Facts about the table; `None` where the search path does not find it.
     pub table: Option<Table>,
+    /// Schemas with such a table that the search path does not find.
+    pub hidden_schemas: Option<String>,
     /// Roles that may create objects in the table's schema, other than its owner and that of the table; `None` for nobody.
     pub schema_creators: Option<String>,
     /// Pending migrations; `None` where the login cannot read them.
@@ -77,6 +79,9 @@ const QUERY: &str = "
       t.oid is not null as there_is_a_table, \
       coalesce(has_table_privilege(t.oid, 'insert'), false) as may_insert, \
       coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[], uuid[])')::oid, 'execute'), false) as may_lookup, \
+      (select string_agg(n.nspname, ', ') from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+        where c.relname = 'enrichment_events' and c.relkind in ('r', 'p') and c.oid is distinct from t.oid \
+          and n.nspname not like 'pg_temp%') as hidden_schemas, \
       coalesce(has_any_column_privilege(t.oid, 'select'), false) as may_select, \
       coalesce((select relrowsecurity from pg_class where oid = t.oid), false) as row_security, \
       coalesce((select relforcerowsecurity from pg_class where oid = t.oid), false) as forced, \
@@ -130,6 +135,7 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
         service_role: row.get("service_role"),
         authenticated: row.get("authenticated"),
         schema_creators: row.get("schema_creators"),
+        hidden_schemas: row.get("hidden_schemas"),
         table,
         pending,
     })

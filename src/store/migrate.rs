@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use diesel::migration::Migration as _;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::endpoint::DatabaseEndpoint;
+use super::preflight;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -26,20 +28,59 @@ pub struct Migration {
     pub applied: bool,
 }
 
-/// Runs the pending migrations and returns their names.
+/// Migrations that were run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Schema of the table.
+    pub schema: String,
+}
+
+/// Runs the pending migrations, and reports each that is done to `on_applied`. A database that cannot be migrated is refused before
+/// anything is changed.
 ///
 /// # Errors
-/// The failure of the database. A migration that failed can be run again.
-pub async fn run(database: &DatabaseEndpoint) -> anyhow::Result<Vec<String>> {
+/// The failure of the database, with the migration that failed and the number of those that are applied. It can be run again.
+pub async fn run(database: &DatabaseEndpoint, mut on_applied: impl FnMut(&str)) -> anyhow::Result<Applied> {
     let mut connection = database.connect_diesel().await.context("cannot reach the database")?;
     lock(&mut connection).await?;
+    let schema = preflight::check(&mut connection).await?;
     drop_half_built_indexes(&mut connection).await?;
-    let mut harness = AsyncMigrationHarness::new(connection);
-    let run = harness
-        .run_pending_migrations(MIGRATIONS)
-        .map_err(|error| anyhow::anyhow!("a migration failed: {error}"))?;
     // The lock ends with the connection.
-    Ok(run.iter().map(ToString::to_string).collect())
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let pending = harness
+        .pending_migrations(MIGRATIONS)
+        .map_err(|error| anyhow::anyhow!("cannot read which migrations are pending: {error}"))?;
+    let mut names = Vec::new();
+    for migration in &pending {
+        let name = migration.name().to_string();
+        harness.run_migration(migration).map_err(|error| {
+            let left = pending.len() - names.len();
+            let text = error.to_string();
+            // The name is in the text once more.
+            let text = text.split_once(" with: ").map_or(text.as_str(), |(_, text)| text);
+            anyhow::anyhow!(
+                "the migration {name} failed: {text}\n{} of {} pending migrations are applied, {left} are not\nhint: {}",
+                names.len(),
+                pending.len(),
+                hint(text)
+            )
+        })?;
+        on_applied(&name);
+        names.push(name);
+    }
+    Ok(Applied { names, schema })
+}
+
+/// Returns the fix for the error of a migration.
+fn hint(error: &str) -> &'static str {
+    if error.contains("could not create unique index") {
+        "keep one row of each event_id, and run `cns-events migrate` again: select event_id, count(*) from enrichment_events group by \
+         event_id having count(*) > 1"
+    } else {
+        "fix the cause, and run `cns-events migrate` again: it goes on there"
+    }
 }
 
 /// Takes the lock by polling. A session that waits in `pg_advisory_lock` holds a snapshot, and the holder of the lock waits for the

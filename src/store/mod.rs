@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod migrate;
 mod on_duplicate;
 mod pending_list;
+mod preflight;
 pub mod read;
 pub mod retention;
 mod schema;

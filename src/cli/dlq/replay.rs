@@ -33,8 +33,9 @@ impl Replay {
         self.selection.required();
         let selection = self.selection.conditions();
         let queue = ReplayTarget::Queue(&config.amqp.queue);
+        let exchange = ReplayTarget::Exchange(&config.amqp.exchange);
         let options = ReplayOptions {
-            to: self.to_queue.then_some(queue).unwrap_or(ReplayTarget::Exchange(&config.amqp.exchange)),
+            to: if self.to_queue { queue } else { exchange },
             selection: &selection,
             max_per_second: self.rate,
             dry_run: self.dry_run,

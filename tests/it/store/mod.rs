@@ -1,5 +1,6 @@
 //! The database: migrations, roles, reads, retention and poolers.
 
+mod existing;
 mod migrations;
 mod pooler;
 mod reads;
