@@ -110,8 +110,7 @@ fn decide(facts: &Facts) -> Result<String, Refused> {
     if let Some(kind) = &facts.odd_kind {
         return refused(
             format!("enrichment_events is {kind}, and cannot be migrated in place"),
-            "rename it, migrate again, and copy its rows into the new table"
-                .to_owned(),
+            "rename it, migrate again, and copy its rows into the new table".to_owned(),
         );
     }
     if let Some(schema) = &facts.table_schema {

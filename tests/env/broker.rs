@@ -135,12 +135,12 @@ pub async fn delete_topology(name: &str) {
     let _ = connection.close(200, "done".into()).await;
 }
 
-/// Returns the messages ready in a queue over a connection of its own; `None` if the broker does not answer.
-pub async fn depth_of(queue: &str) -> Option<u32> {
+/// Returns the messages ready in a queue and its consumers, over a connection of its own; `None` if the broker does not answer.
+pub async fn depth_of(queue: &str) -> Option<(u32, u32)> {
     let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await.ok()?;
     let channel = connection.create_channel().await.ok()?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.ok()?;
     let _ = connection.close(200, "done".into()).await;
-    Some(queue.message_count())
+    Some((queue.message_count(), queue.consumer_count()))
 }

@@ -31,11 +31,13 @@ pub enum EventType {
     MemoryAlarm,
     Poison,
     Unreadable,
+    Refused,
+    LockRow,
     Duplicates,
 }
 
 /// Relative frequency of each kind: faults that take long come less often.
-const WEIGHTS: [(EventType, u32); 17] = [
+const WEIGHTS: [(EventType, u32); 19] = [
     (EventType::KillWorker, 8),
     (EventType::StopWorker, 6),
     (EventType::FreezeWorker, 4),
@@ -52,6 +54,8 @@ const WEIGHTS: [(EventType, u32); 17] = [
     (EventType::MemoryAlarm, 2),
     (EventType::Poison, 6),
     (EventType::Unreadable, 4),
+    (EventType::Refused, 4),
+    (EventType::LockRow, 4),
     (EventType::Duplicates, 6),
 ];
 
@@ -121,9 +125,11 @@ impl EventType {
             EventType::TerminateBackends => "pg_terminate_backend of all workers",
             EventType::LockTable => "table locked by another session",
             EventType::CloseConnections => "broker closes every connection",
-            EventType::MemoryAlarm => "memory alarm of the broker",
+            EventType::MemoryAlarm => "memory alarm of the broker, with bad messages in the queue",
             EventType::Poison => "burst of poison messages",
             EventType::Unreadable => "message that the client library cannot read",
+            EventType::Refused => "message that the broker refuses as a dead letter",
+            EventType::LockRow => "row locked by another session",
             EventType::Duplicates => "burst of duplicates",
         }
     }
@@ -137,6 +143,7 @@ impl fmt::Display for Fault {
             EventType::FreezeWorker => write!(f, ", worker {}, for {:?}", self.worker, self.lasts),
             EventType::Poison
             | EventType::Unreadable
+            | EventType::Refused
             | EventType::Duplicates
             | EventType::TerminateBackends
             | EventType::CloseConnections => Ok(()),
@@ -209,7 +216,21 @@ impl Fault {
             EventType::CloseConnections => {
                 servers.rabbitmqctl(&["close_all_connections", "--vhost", "/", "torture"]).await
             }
+            EventType::LockRow => {
+                let id = producers.note_locked();
+                let sql = connect(&env.database_url).await;
+                let insert = format!(
+                    "begin; insert into enrichment_events (event_id, event_type, bom_id, tenant_id, source) values ('{id}', 'x', \
+                     gen_random_uuid(), gen_random_uuid(), 'customer')"
+                );
+                sql.batch_execute(&insert).await.unwrap();
+                producers.publish_locked(id);
+                lasts().await;
+                sql.batch_execute("rollback").await.unwrap();
+            }
             EventType::MemoryAlarm => {
+                producers.burst_of_poison(50);
+                tokio::time::sleep(Duration::from_millis(300)).await; // the producers publish them meanwhile
                 servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.000001"]).await;
                 lasts().await;
                 servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await;
@@ -217,33 +238,38 @@ impl Fault {
             EventType::Poison => producers.burst_of_poison(200),
             EventType::Duplicates => producers.burst_of_duplicates(500),
             EventType::Unreadable => {
-                let id = producers.note_unreadable();
-                let unreadable = RawMessage {
-                    routing_key: b"cns.torture".to_vec(),
-                    properties: RawProperties::parse(b"\x10\x80\x02\x02\xff\xfe").unwrap().to_owned(), // delivery-mode, message-id
-                    body: format!("unreadable {id}").into_bytes(),
-                };
-                // A publish whose confirm was lost is repeated: at least once.
-                let deadline = std::time::Instant::now() + TIMEOUT;
-                loop {
-                    assert!(
-                        std::time::Instant::now() < deadline,
-                        "the broker confirms nothing for {TIMEOUT:?}"
-                    );
-                    let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
-                    let published = async {
-                        let mut channel = ConfirmChannel::open(&broker).await?;
-                        channel.publish(&env.exchange(), std::slice::from_ref(&unreadable)).await
-                    };
-                    if published
-                        .await
-                        .is_ok_and(|outcomes| outcomes == [cns_events::amqp::Published::Confirmed])
-                    {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await; // the broker is on its way up
-                }
+                // delivery-mode, and a message-id that is not UTF-8
+                publish_raw(env, producers.note_bad(), b"\x10\x80\x02\x02\xff\xfe").await;
+            }
+            EventType::Refused => {
+                // BCC as an empty array, then as a text: RabbitMQ accepts it once.
+                let table = b"\x03BCCA\0\0\0\0\x03BCCS\0\0\0\x01x";
+                let length = u32::try_from(table.len()).unwrap().to_be_bytes();
+                let properties = [b"\x30\x00", &length[..], table, b"\x02"].concat();
+                publish_raw(env, producers.note_bad(), &properties).await;
             }
         }
+    }
+}
+
+/// Publishes a message with these bytes as its properties until the broker confirms it: at least once.
+async fn publish_raw(env: &TestEnv, id: String, properties: &[u8]) {
+    let message = RawMessage {
+        routing_key: b"cns.torture".to_vec(),
+        properties: RawProperties::parse(properties).unwrap().to_owned(),
+        body: format!("unreadable {id}").into_bytes(),
+    };
+    let deadline = std::time::Instant::now() + TIMEOUT;
+    loop {
+        assert!(std::time::Instant::now() < deadline, "the broker confirms nothing for {TIMEOUT:?}");
+        let broker = BrokerEndpoint::new(&amqp_url(), "torture").unwrap();
+        let published = async {
+            let mut channel = ConfirmChannel::open(&broker).await?;
+            channel.publish(&env.exchange(), std::slice::from_ref(&message)).await
+        };
+        if published.await.is_ok_and(|outcomes| outcomes == [cns_events::amqp::Published::Confirmed]) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await; // the broker is on its way up
     }
 }

@@ -53,9 +53,10 @@ pub async fn balance(env: &TestEnv, ledger: &Ledger) -> Verdict {
     }
 }
 
-/// The id that every body of this test names: `good-…` or `bad-…`.
+/// The id that every body of this test names: `good-…`, `bad-…` or `lock-…`.
 fn id_in(body: &str) -> String {
-    let from = body.find("bad-").or_else(|| body.find("good-")).unwrap_or(body.len());
+    let found = ["bad-", "good-", "lock-"].iter().find_map(|prefix| body.find(prefix));
+    let from = found.unwrap_or(body.len());
     body[from..]
         .chars()
         .take_while(|character| character.is_ascii_alphanumeric() || *character == '-')
@@ -64,15 +65,16 @@ fn id_in(body: &str) -> String {
 
 impl Verdict {
     pub fn figures(&self, took: Duration, restarts: usize) -> String {
-        let Ledger { good, bad, messages } = &self.ledger;
+        let Ledger { good, bad, locked, messages } = &self.ledger;
         let seconds = took.as_secs_f64();
         format!(
-            "{seconds:.0} s, {messages} messages confirmed ({:.0}/s): {} events, {} poison; {} duplicates and repetitions\n\
+            "{seconds:.0} s, {messages} messages confirmed ({:.0}/s): {} events, {} poison, {} behind a lock; {} duplicates and repetitions\n\
              {} rows, {} dead letters ({} of them twice); workers started anew: {restarts}",
             *messages as f64 / seconds,
             good.len(),
             bad.len(),
-            messages.saturating_sub(good.len() + bad.len()),
+            locked.len(),
+            messages.saturating_sub(good.len() + bad.len() + locked.len()),
             self.rows,
             self.letters,
             self.letters - self.dead.len(),
@@ -89,9 +91,20 @@ impl Verdict {
             }
         };
         check("confirmed and not stored", self.ledger.good.difference(&self.stored).collect());
-        check("stored and never confirmed", self.stored.difference(&self.ledger.good).collect());
+        let Ledger { good, bad, locked, .. } = &self.ledger;
+        check(
+            "stored and never confirmed",
+            self.stored.iter().filter(|id| !good.contains(*id) && !locked.contains(*id)).collect(),
+        );
+        check(
+            "locked and neither a row nor a dead letter",
+            locked.iter().filter(|id| !self.stored.contains(*id) && !self.dead.contains(*id)).collect(),
+        );
         check("poison without a dead letter", self.ledger.bad.difference(&self.dead).collect());
-        check("dead letters that are none", self.dead.difference(&self.ledger.bad).collect());
+        check(
+            "dead letters that are none",
+            self.dead.iter().filter(|id| !bad.contains(*id) && !locked.contains(*id)).collect(),
+        );
         if self.rows != self.stored.len() as i64 {
             wrong.push(format!("{} rows for {} events", self.rows, self.stored.len()));
         }

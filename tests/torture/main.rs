@@ -34,7 +34,7 @@ use producers::Producers;
 use servers::Servers;
 
 /// Faults of the run that is part of every test run: each kind once, in about half a minute.
-const SHORT: usize = 17;
+const SHORT: usize = 19;
 
 /// Between two windows: some 2,000 events a second from each producer, half of what the pool can store.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -45,6 +45,14 @@ const BEFORE: Duration = Duration::from_secs(8);
 
 /// Upper bound for working off the queue after the last fault.
 const SETTLE: Duration = Duration::from_secs(240);
+
+const MIB: u64 = 1024 * 1024;
+
+/// Upper bound of a worker's memory: two lanes of `worker.buffer_bytes` (64 MiB each), and the program.
+const MAX_MEMORY: u64 = 256 * MIB;
+
+/// Lanes of the pool: three workers with two each.
+const LANES: u32 = 6;
 
 fn main() {
     if std::env::args().any(|argument| argument == "--list") {
@@ -82,8 +90,10 @@ async fn torture() -> bool {
 
     let env = TestEnv::new("torture").await;
     env.declare().await;
+    producers::refuse_some(&env).await;
     let servers = Servers::new(&env).await;
-    let pool = Arc::new(Pool::start(&env, &servers, 3).await);
+    let (_, url) = env.login("in role service_role").await;
+    let pool = Arc::new(Pool::start(&env, &servers, &url, 3).await);
     let watch = pool.clone().watch();
     let producers = Producers::start(&env, seed, 2, PAUSE);
     tokio::time::sleep(BEFORE).await; // load before the first fault, for a fixed time
@@ -99,6 +109,7 @@ async fn torture() -> bool {
     let settled = settled(&env, SETTLE).await && pool.idle(SETTLE).await;
     let took = started.elapsed();
     watch.abort();
+    let consumes = all_consume(&env, SETTLE).await;
     let orderly = pool.stop().await;
 
     println!("\n{}", plan.table());
@@ -106,6 +117,13 @@ async fn torture() -> bool {
     println!("{}", verdict.figures(took, pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());
+    println!("most memory of a worker: {} MiB", pool.most_memory() / MIB);
+    if pool.most_memory() > MAX_MEMORY {
+        wrong.push(format!("a worker took more than {} MiB", MAX_MEMORY / MIB));
+    }
+    if !consumes {
+        wrong.push(format!("not all of the {LANES} lanes consume: one is parked"));
+    }
     if !settled {
         wrong.push("the queue is not empty".into());
     }
@@ -122,12 +140,24 @@ async fn torture() -> bool {
     wrong.is_empty()
 }
 
+/// Returns true if every lane consumed in time: one that changes its prefetch does not for a moment.
+async fn all_consume(env: &TestEnv, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if env::depth_of(&env.queue()).await.is_some_and(|(_, consumers)| consumers == LANES) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await; // a queue sends no signal
+    }
+    false
+}
+
 /// Returns true if the queue was empty in time.
 async fn settled(env: &TestEnv, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         // Over a connection of its own: the environment's is long closed.
-        if env::depth_of(&env.queue()).await == Some(0) {
+        if env::depth_of(&env.queue()).await.is_some_and(|(ready, _)| ready == 0) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(100)).await; // a queue sends no signal

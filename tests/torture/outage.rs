@@ -27,7 +27,7 @@ pub async fn run(lasts: Duration) -> bool {
     let env = TestEnv::new("outage").await;
     env.declare().await;
     let servers = Servers::new(&env).await;
-    let pool = std::sync::Arc::new(Pool::start(&env, &servers, WORKERS).await);
+    let pool = std::sync::Arc::new(Pool::start(&env, &servers, &env.database_url, WORKERS).await);
     let watch = pool.clone().watch();
     let producers = Producers::start(&env, 1, 2, PAUSE);
     tokio::time::sleep(BEFORE).await; // load before the outage, for a fixed time
@@ -52,7 +52,7 @@ pub async fn run(lasts: Duration) -> bool {
     let over = Instant::now();
     let stored = sum_stored(&pool);
     let ledger = producers.finish().await;
-    let backlog = depth_of(&env.queue()).await.unwrap_or_default();
+    let (backlog, _) = depth_of(&env.queue()).await.unwrap_or_default();
     assert!(crate::settled(&env, BACKLOG).await, "the backlog is not worked off");
     eventually("nothing is in flight", async || sum(&pool, "cns_events_in_flight") == 0.0).await;
     let took = over.elapsed();

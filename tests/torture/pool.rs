@@ -1,5 +1,6 @@
 //! Workers as processes: killed, stopped and frozen by the plan; none may end otherwise.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ pub struct Pool {
     start: Box<dyn Fn() -> Worker + Send + Sync>,
     wrong: Mutex<Vec<String>>,
     restarts: Mutex<usize>,
+    most_memory: AtomicU64,
 }
 
 impl Pool {
     /// Workers behind the relays, ready.
-    pub async fn start(env: &TestEnv, servers: &Servers, size: usize) -> Self {
-        let (broker, database) = (servers.broker.url(&amqp_url()), servers.database.url(&env.database_url));
+    pub async fn start(env: &TestEnv, servers: &Servers, database_url: &str, size: usize) -> Self {
+        let (broker, database) = (servers.broker.url(&amqp_url()), servers.database.url(database_url));
         let starter = env.launcher();
         let start = move || {
             starter.start(|command| {
@@ -41,6 +43,7 @@ impl Pool {
             start: Box::new(start),
             wrong: Mutex::default(),
             restarts: Mutex::default(),
+            most_memory: AtomicU64::default(),
         }
     }
 
@@ -50,6 +53,8 @@ impl Pool {
             loop {
                 for (number, slot) in self.workers.iter().enumerate() {
                     let mut slot = slot.lock().unwrap();
+                    let memory = slot.as_ref().map_or(0, Worker::memory);
+                    self.most_memory.fetch_max(memory, Ordering::Relaxed);
                     if let Some(worker) = slot.as_mut()
                         && let Some(status) = worker.child.try_wait().unwrap()
                     {
@@ -127,6 +132,11 @@ impl Pool {
 
     pub fn restarts(&self) -> usize {
         *self.restarts.lock().unwrap()
+    }
+
+    /// Returns the most memory that any worker had, in bytes.
+    pub fn most_memory(&self) -> u64 {
+        self.most_memory.load(Ordering::Relaxed)
     }
 
     /// A metric of a worker that runs.

@@ -26,6 +26,8 @@ pub struct Ledger {
     pub good: BTreeSet<String>,
     /// Messages that have to be dead letters.
     pub bad: BTreeSet<String>,
+    /// Events whose row another session locks: each is a row or, where that lasted too long, a dead letter.
+    pub locked: BTreeSet<String>,
     /// Messages altogether, duplicates and repetitions among them.
     pub messages: usize,
 }
@@ -34,7 +36,11 @@ impl Ledger {
     fn confirmed(&mut self, messages: impl Iterator<Item = Message>) {
         for message in messages {
             self.messages += 1;
-            let set = if message.good { &mut self.good } else { &mut self.bad };
+            let set = match message.end {
+                End::Row => &mut self.good,
+                End::DeadLetter => &mut self.bad,
+                End::Either => &mut self.locked,
+            };
             set.insert(message.id);
         }
     }
@@ -52,7 +58,15 @@ struct Shared {
 struct Message {
     id: String,
     body: String,
-    good: bool,
+    end: End,
+}
+
+/// End that a message has to have.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Row,
+    DeadLetter,
+    Either,
 }
 
 pub struct Producers {
@@ -87,10 +101,21 @@ impl Producers {
     }
 
     /// Returns the id of a message that another client publishes, and that has to be a dead letter.
-    pub fn note_unreadable(&self) -> String {
+    pub fn note_bad(&self) -> String {
         let id = poison(self.number()).id;
         self.shared.ledger.lock().unwrap().bad.insert(id.clone());
         id
+    }
+
+    /// Returns the id of an event whose row is about to be locked.
+    pub fn note_locked(&self) -> String {
+        format!("lock-{:08}", self.number())
+    }
+
+    /// Publishes the event whose row is locked.
+    pub fn publish_locked(&self, id: String) {
+        let message = Message { body: event(&id), id, end: End::Either };
+        self.shared.extra.lock().unwrap().push_back(message);
     }
 
     pub fn confirmed(&self) -> usize {
@@ -114,22 +139,50 @@ impl Producers {
 }
 
 fn good(id: String) -> Message {
-    Message { body: event(&id), id, good: true }
+    Message { body: event(&id), id, end: End::Row }
+}
+
+/// Type that a constraint of the table refuses.
+const CHECKED_TYPE: &str = "refused_by_check";
+
+/// Type for which a trigger of the table fails with a class that is held.
+const TRIGGER_TYPE: &str = "refused_by_trigger";
+
+/// Tenant that a policy of the table refuses.
+const REFUSED_TENANT: &str = "0a1b2c3d-0000-4000-8000-000000000000";
+
+/// Adds to the table what an operator might: a constraint, a trigger and a policy, each of which refuses some events.
+pub async fn refuse_some(env: &TestEnv) {
+    let sql = format!(
+        "alter table enrichment_events add constraint torture_check check (event_type <> '{CHECKED_TYPE}'); \
+         create function torture() returns trigger language plpgsql as $$ begin \
+           if new.event_type = '{TRIGGER_TYPE}' then raise exception 'refused' using errcode = '3F000'; end if; return new; end $$; \
+         create trigger torture before insert on enrichment_events for each row execute function torture(); \
+         create policy torture on enrichment_events as restrictive for insert to service_role \
+           with check (tenant_id <> '{REFUSED_TENANT}')"
+    );
+    env.sql.batch_execute(&sql).await.unwrap();
 }
 
 /// A message with one of many things wrong; its body names its id.
 fn poison(number: u64) -> Message {
     let id = format!("bad-{number:08}");
     let good = event(&id);
-    let body = match number % 6 {
+    let body = match number % 9 {
+        _ if number.is_multiple_of(50) => {
+            good.replace(r#""payload":{"#, &format!(r#""payload":{{"x":"{}","#, "x".repeat(1_200_000)))
+        }
         0 => format!("not json {id}"),
         1 => good.replace("6f9619ff-8b86", "zzzzzzzz-8b86"),
         2 => good.replace(r#""payload":{"#, r#""payload":{"nul":"a\u0000b","#),
         3 => good.replace(r#""payload":{"#, r#""payload":{"n":1e999999,"#),
         4 => good.replace(r#""organization_id":"org-1","#, ""),
+        5 => good.replace("cache_hit", CHECKED_TYPE),
+        6 => good.replace("cache_hit", TRIGGER_TYPE),
+        7 => good.replace(r#""organization_id":"org-1""#, &format!(r#""tenant_id":"{REFUSED_TENANT}""#)),
         _ => good.replace(r#""event_type":"cache_hit","#, ""),
     };
-    Message { id, body, good: false }
+    Message { id, body, end: End::DeadLetter }
 }
 
 struct Flow {
