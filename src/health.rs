@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -23,15 +24,29 @@ const NOT_YET: &str = "not reached yet";
 #[derive(Debug)]
 pub struct Health {
     up: IntGaugeVec,
-    /// Reason why a server is away; absent when it is reached.
-    away: Mutex<BTreeMap<&'static str, String>>,
+    /// Servers that are away; absent when they are reached.
+    away: Mutex<BTreeMap<&'static str, Away>>,
 }
+
+#[derive(Debug)]
+struct Away {
+    reason: String,
+    /// Time at which the caller logged it; `None` before the server was needed for the first time.
+    logged_at: Option<Instant>,
+}
+
+/// Interval at which a failure that lasts is logged again.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// Minimum time between two log lines about reasons that change.
+const LOG_CHANGED: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Starts with none of these servers reached, in the gauge too.
     #[must_use]
     pub fn new(up: IntGaugeVec, peers: &[Dependency]) -> Self {
-        let away = peers.iter().map(|peer| (peer.name(), NOT_YET.to_owned())).collect();
+        let not_yet = || Away { reason: NOT_YET.to_owned(), logged_at: None };
+        let away = peers.iter().map(|peer| (peer.name(), not_yet())).collect();
         Health { up, away: Mutex::new(away) }
     }
 
@@ -41,10 +56,19 @@ impl Health {
         self.lock().remove(peer.name()).is_some()
     }
 
-    /// Records a failure of the server. Returns whether that is news: it was reached until now, or is needed for the first time.
+    /// Records a failure of the server. Returns whether it has to be logged: the server was reached until now or is needed for the
+    /// first time, the reason is another, or the last line about it is a minute old.
     pub fn lost(&self, peer: Dependency, reason: &str) -> bool {
         self.up.with_label_values(&[peer.name()]).set(0);
-        self.lock().insert(peer.name(), reason.to_owned()).is_none_or(|before| before == NOT_YET)
+        let mut servers = self.lock();
+        let before = servers.get(peer.name());
+        let logged_at = before.and_then(|before| before.logged_at);
+        let pause =
+            if before.is_some_and(|before| before.reason == reason) { LOG_AGAIN } else { LOG_CHANGED };
+        let is_news = logged_at.is_none_or(|at| at.elapsed() >= pause);
+        let logged_at = if is_news { Some(Instant::now()) } else { logged_at };
+        servers.insert(peer.name(), Away { reason: reason.to_owned(), logged_at });
+        is_news
     }
 
     /// Returns whether the server was away when it was last needed.
@@ -56,11 +80,11 @@ impl Health {
     /// Returns the reasons why this process is not ready; empty when it is.
     #[must_use]
     pub fn reasons(&self) -> BTreeMap<&'static str, String> {
-        self.lock().clone()
+        self.lock().iter().map(|(peer, away)| (*peer, away.reason.clone())).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
-        // A panic while the lock is held leaves the map of strings valid.
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Away>> {
+        // A panic while the lock is held leaves the map valid.
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -127,4 +151,25 @@ fn readiness(reasons: BTreeMap<&'static str, String>) -> Response {
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(Readiness { ready, reasons })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_logged_when_it_begins_and_when_its_reason_changes() {
+        let up = IntGaugeVec::new(prometheus::Opts::new("up", "up"), &["peer"]).unwrap();
+        let health = Health::new(up, &Dependency::ALL);
+        assert!(health.lost(Dependency::Broker, "refused") && !health.lost(Dependency::Broker, "refused"));
+        assert!(!health.lost(Dependency::Broker, "changed"), "not twice within a second");
+        let past = Instant::now().checked_sub(LOG_CHANGED).unwrap();
+        health.lock().get_mut("broker").unwrap().logged_at = Some(past);
+        assert!(!health.lost(Dependency::Broker, "changed"), "the reason is the same");
+        assert!(health.lost(Dependency::Broker, "other"));
+        let past = Instant::now().checked_sub(LOG_AGAIN).unwrap();
+        health.lock().get_mut("broker").unwrap().logged_at = Some(past);
+        assert!(health.lost(Dependency::Broker, "other"), "a minute later");
+        assert!(health.reached(Dependency::Broker) && health.lost(Dependency::Broker, "other"));
+    }
 }

@@ -45,5 +45,5 @@ fn print(report: &Report) {
     output::line(&table.to_string());
     let [ok, warnings, wrong] =
         [Status::Ok, Status::Warning, Status::Wrong].map(|status| report.count(status));
-    output::line(&format!("{ok} ok, {warnings} warnings, {wrong} wrong"));
+    output::line(&format!("ok: {ok}, warnings: {warnings}, wrong: {wrong}"));
 }

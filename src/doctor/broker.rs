@@ -99,7 +99,8 @@ fn pool_queue(report: &mut Report, object: &str, Declared { ready, consumers, ..
     let found =
         format!("{ready} messages ready, {consumers} consumers; delivery limit and dead-lettering are right");
     if consumers == 0 {
-        report.warning(object, found, "no worker consumes the queue: start one");
+        report.warning(object, found, "start a worker: kubectl scale deploy/cns-events-worker --replicas=2, systemctl start cns-events-worker@1, or `cns-events worker`; \
+             if one runs, its log says why it does not consume");
     } else {
         report.ok(object, found);
     }

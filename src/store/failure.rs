@@ -178,11 +178,14 @@ fn object(answer: &DbError) -> Option<String> {
 /// Function of the server that checks the policies of a row (`PostgreSQL`, execMain.c).
 const POLICY_CHECK: &str = "ExecWithCheckOptions";
 
-/// Returns whether an answer is about a row. The context of an error in a trigger or another function names the function.
+/// Parts of the context of an error in a trigger or another function, in every language of the server: the function's language.
+const FUNCTION_CONTEXTS: [&str; 3] = ["PL/", "SQL", "function"];
+
+/// Returns whether an answer is about a row.
 fn is_about_a_row(answer: &DbError) -> bool {
     answer.constraint().is_some()
         || answer.routine() == Some(POLICY_CHECK)
-        || answer.where_().is_some_and(|context| context.contains("function"))
+        || answer.where_().is_some_and(|context| FUNCTION_CONTEXTS.iter().any(|part| context.contains(part)))
 }
 
 impl From<ConnectError> for StoreFailure {

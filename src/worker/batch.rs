@@ -38,6 +38,11 @@ impl Batch {
         (&mut self.deliveries, &mut self.fates)
     }
 
+    /// Returns the number of deliveries whose event is in the table.
+    pub(super) fn stored(&self) -> usize {
+        self.fates.iter().filter(|fate| matches!(fate, Fate::Stored | Fate::Duplicate)).count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.deliveries.len()
     }

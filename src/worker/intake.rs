@@ -165,6 +165,7 @@ impl Intake {
         for open in batch.take_open() {
             self.parked.insert(open);
         }
+        let stored = batch.stored();
         let settled = match std::mem::replace(&mut self.phase, Phase::Consuming) {
             Phase::Failed(error) => {
                 batch.forget();
@@ -176,7 +177,7 @@ impl Intake {
                 batch.settle(&mut self.consumer, individually).await
             }
         };
-        settled.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(rows as u64))?;
+        settled.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(stored as u64))?;
         self.adapt_prefetch(rows).await
     }
 

@@ -90,7 +90,7 @@ impl Shared {
     /// Records that the broker is away, and logs it once.
     fn broker_lost(&self, reason: &str) {
         if self.health.lost(Dependency::Broker, reason) {
-            tracing::warn!(error = reason, "cannot reach RabbitMQ: reconnecting until it is back");
+            tracing::warn!(error = reason, "the session with RabbitMQ ended: reconnecting until it is back");
         }
     }
 

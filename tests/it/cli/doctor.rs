@@ -66,7 +66,7 @@ async fn doctor_finds_each_fault_and_its_fix_works() {
     env.declare().await;
     let (code, checks) = doctor(&env, |_| {});
     assert_eq!((code, with(&checks, "wrong")), (Some(0), vec![]));
-    assert!(with(&checks, "warning").join("\n").contains("no worker consumes the queue"));
+    assert!(with(&checks, "warning").join("\n").contains("start a worker"));
 
     // A binding that is gone, of either queue.
     for (queue, exchange, key) in
