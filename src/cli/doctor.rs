@@ -45,5 +45,6 @@ fn print(report: &Report) {
     output::line(&table.to_string());
     let [ok, warnings, wrong] =
         [Status::Ok, Status::Warning, Status::Wrong].map(|status| report.count(status));
-    output::line(&format!("ok: {ok}, warnings: {warnings}, wrong: {wrong}"));
+    let noun = if warnings == 1 { "warning" } else { "warnings" };
+    output::line(&format!("{ok} ok, {warnings} {noun}, {wrong} wrong"));
 }
