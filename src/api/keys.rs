@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use ring::agreement;
 use serde_json::Value;
 
 use crate::config;
 
-/// Minimum length of an RSA modulus, in bytes: 2048 bits (RFC 7518, section 3.3).
-const MIN_RSA_BYTES: usize = 256;
+/// Lengths of an RSA modulus in bits: at least 2048 (RFC 7518, section 3.3), at most what the verifier takes.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The keys as of one reading of the configuration and the JWKS file.
 pub struct Keys {
@@ -98,7 +99,8 @@ impl Keys {
         if let Some(text) = &file {
             keys.extend(public_keys(text, Path::new(&config.jwks_file))?);
         }
-        if keys.is_empty() { Err(KeyError::None) } else { Ok(Keys { keys, file }) }
+        // An empty set is a set: its provider may add a key later.
+        if keys.is_empty() && file.is_none() { Err(KeyError::None) } else { Ok(Keys { keys, file }) }
     }
 
     /// Returns the keys with which a token of this algorithm and key id may be signed.
@@ -133,7 +135,9 @@ fn public_keys(text: &[u8], path: &Path) -> Result<Vec<Key>, KeyError> {
             Err(problem) => unusable.push_str(&format!("; key {} {problem}", number + 1)),
         }
     }
-    if keys.is_empty() {
+    if listed.is_empty() {
+        tracing::warn!(file = %path.display(), "{} is an empty key set: no token is accepted until it has a key", path.display());
+    } else if keys.is_empty() {
         return Err(KeyError::NoKey { path: path.to_owned(), unusable });
     }
     if !unusable.is_empty() {
@@ -163,12 +167,45 @@ fn usable(value: &Value) -> Result<Key, &'static str> {
         return Err("is for an algorithm other than RS256 and ES256");
     }
     let key = DecodingKey::from_jwk(&jwk).map_err(|_| "is malformed")?;
-    match key.kind() {
-        jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() < MIN_RSA_BYTES => {
-            Err("is an RSA key with fewer than 2048 bits")
+    let key = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => rsa_key(n, e)?,
+        DecodingKeyKind::SecretOrDer(point) => {
+            is_on_curve(point).then_some(()).ok_or("is no point of the curve P-256")?;
+            key
         }
-        // An uncompressed point has 65 bytes: 0x04 and both coordinates.
-        jsonwebtoken::DecodingKeyKind::SecretOrDer(point) if point.len() != 65 => Err("is malformed"),
-        _ => Ok(Key { id: jwk.common.key_id, algorithm, key }),
+    };
+    Ok(Key { id: jwk.common.key_id, algorithm, key })
+}
+
+/// Returns an RSA key whose numbers have no leading zeros, which some providers write and no verifier accepts.
+fn rsa_key(modulus: &[u8], exponent: &[u8]) -> Result<DecodingKey, &'static str> {
+    let [modulus, exponent] = [modulus, exponent].map(|number| {
+        let zeros = number.iter().take_while(|byte| **byte == 0).count();
+        &number[zeros..]
+    });
+    let bits = modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize);
+    if !RSA_BITS.contains(&bits) {
+        return Err("is an RSA key with fewer than 2048 or more than 8192 bits");
     }
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    // 3 to 2^33 - 1, the limits of the verifier.
+    let exponent_fits = match exponent {
+        [] | [1] => false,
+        [first, _, _, _, _] => *first == 1,
+        other => other.len() < 5,
+    };
+    if !is_odd(modulus) || !is_odd(exponent) || !exponent_fits {
+        return Err("is an RSA key that cannot verify anything");
+    }
+    Ok(DecodingKey::from_rsa_raw_components(modulus, exponent))
+}
+
+/// Returns whether bytes are an uncompressed point of P-256: a key agreement with it is refused otherwise.
+fn is_on_curve(point: &[u8]) -> bool {
+    let random = ring::rand::SystemRandom::new();
+    let Ok(private) = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random) else {
+        return true; // without randomness nothing is known
+    };
+    let public = agreement::UnparsedPublicKey::new(&agreement::ECDH_P256, point);
+    agreement::agree_ephemeral(private, &public, |_| ()).is_ok()
 }

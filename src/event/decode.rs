@@ -43,6 +43,8 @@ pub struct Decoded<'a> {
     pub event: Event<'a>,
     /// `source` was absent or unknown, and became `customer`.
     pub source_corrected: bool,
+    /// The time is the AMQP `timestamp`, which counts in another unit than seconds.
+    pub timestamp_corrected: bool,
     /// Number of top-level fields that the contract does not define and that are not stored.
     pub ignored_fields: u64,
     /// Violation of the payload's schema that [`PayloadPolicy::Warn`] accepted.
@@ -77,7 +79,7 @@ pub fn decode<'a>(message: &ReceivedMessage<'a>, rules: &Rules) -> Result<Decode
     };
     let state = object(Field::State, fields.get(Field::State), rules.max_text_bytes())?;
     let payload = object(Field::Payload, fields.get(Field::Payload), rules.max_text_bytes())?;
-    let created_at = created_at(&fields, message)?;
+    let (created_at, timestamp_corrected) = created_at(&fields, message)?;
     let routing_key = limited("routing_key", property("routing_key", message.routing_key)?, 0, MAX_ID_CHARS)?;
     let schema_violation = schema_violation(rules.payload, &event_type, payload.get())?;
     Ok(Decoded {
@@ -97,6 +99,7 @@ pub fn decode<'a>(message: &ReceivedMessage<'a>, rules: &Rules) -> Result<Decode
             created_at,
         },
         source_corrected: named_source.is_none(),
+        timestamp_corrected,
         ignored_fields: fields.ignored,
         schema_violation,
     })
@@ -132,12 +135,16 @@ fn source(fields: &Fields<'_>) -> Option<Source> {
     Source::from_name(&name)
 }
 
-fn created_at(fields: &Fields<'_>, message: &ReceivedMessage<'_>) -> Result<DateTime<Utc>, Rejection> {
-    match (time(Field::CreatedAt, fields.get(Field::CreatedAt))?, message.timestamp) {
-        (Some(time), _) => Ok(time),
-        (None, Some(seconds)) => timestamp(seconds),
-        (None, None) => Ok(message.received_at),
+/// Returns the time, and whether the message has it in another unit than AMQP's.
+fn created_at(
+    fields: &Fields<'_>,
+    message: &ReceivedMessage<'_>,
+) -> Result<(DateTime<Utc>, bool), Rejection> {
+    if let Some(time) = time(Field::CreatedAt, fields.get(Field::CreatedAt))? {
+        return Ok((time, false));
     }
+    let stamp = message.timestamp.map(timestamp).transpose()?.flatten();
+    Ok(stamp.unwrap_or((message.received_at, false)))
 }
 
 /// Checks the payload of a known type. Returns the violation that the policy accepts.

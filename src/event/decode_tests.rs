@@ -70,6 +70,19 @@ fn properties_are_defaults_of_absent_fields() {
     assert_eq!((event.event_id.as_ref(), event.event_type.as_ref()), ("m", "t"));
     assert_eq!(event.created_at.timestamp(), 1_700_000_000);
     assert_eq!(event.tenant_id.to_string(), BOM, "an organization_id that is a UUID is the tenant");
+    for (number, time) in [
+        (1_700_000_000_123, "2023-11-14T22:13:20.123+00:00"),
+        (1_700_000_000_123_456, "2023-11-14T22:13:20.123456+00:00"),
+        (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789+00:00"),
+        (253_402_300_799, "9999-12-31T23:59:59+00:00"),
+    ] {
+        message.timestamp = Some(number);
+        let decoded = decode(&message, &RULES).unwrap();
+        assert_eq!(decoded.event.created_at.to_rfc3339(), time);
+        assert_eq!(decoded.timestamp_corrected, number > 253_402_300_799);
+    }
+    message.timestamp = Some(0);
+    assert_eq!(decode(&message, &RULES).unwrap().event.created_at, message.received_at, "no time");
     message.timestamp = Some(u64::MAX);
     assert_eq!(decode(&message, &RULES).unwrap_err().field.as_deref(), Some("timestamp"));
     message.timestamp = None;

@@ -97,10 +97,27 @@ pub(super) fn time(field: Field, value: Option<&RawValue>) -> Result<Option<Date
         .map_err(|_| invalid(field.name(), "is not an RFC 3339 time with an offset"))
 }
 
-/// Returns the time of an AMQP timestamp.
-pub(super) fn timestamp(seconds: u64) -> Result<DateTime<Utc>, Rejection> {
-    i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
-        .ok_or_else(|| invalid("timestamp", "is out of range (seconds since 1970)"))
+/// Last second that RFC 3339 can express: the end of the year 9999.
+const MAX_SECONDS: u64 = 253_402_300_799;
+
+/// Returns the time of an AMQP timestamp, which counts seconds since 1970, and whether it was understood in another unit: a number
+/// beyond the year 9999 is one of milliseconds, microseconds or nanoseconds. `None` for 0, which clients send for no time.
+pub(super) fn timestamp(number: u64) -> Result<Option<(DateTime<Utc>, bool)>, Rejection> {
+    if number == 0 {
+        return Ok(None);
+    }
+    const UNITS: [(u64, u64); 4] =
+        [(1, 1_000_000_000), (1_000, 1_000_000), (1_000_000, 1_000), (1_000_000_000, 1)];
+    // A negative number is one above the maximum here.
+    let units = if i64::try_from(number).is_ok() { &UNITS[..] } else { &[] };
+    for (divisor, nanoseconds) in units {
+        let (seconds, rest) = (number / divisor, number % divisor);
+        if seconds <= MAX_SECONDS
+            && let (Ok(seconds), Ok(nanos)) = (i64::try_from(seconds), u32::try_from(rest * nanoseconds))
+            && let Some(time) = DateTime::from_timestamp(seconds, nanos)
+        {
+            return Ok(Some((time, *divisor > 1)));
+        }
+    }
+    Err(invalid("timestamp", "is out of range (seconds since 1970)"))
 }

@@ -10,7 +10,7 @@ use crate::event::{EventType, Reason};
 const OTHER: &str = "other";
 
 /// Fields that can be corrected.
-const CORRECTED_FIELDS: [&str; 1] = ["source"];
+const CORRECTED_FIELDS: [&str; 2] = ["source", "timestamp"];
 
 metrics! {
     /// Metrics of a worker; section 8 of the contract has their names.

@@ -78,9 +78,12 @@ impl<'a> Rows<'a> {
 
 /// Counts what decoding corrected, ignored and objected to.
 fn count(decoded: &Decoded<'_>, delivery: &Delivery, metrics: &Metrics) {
-    let Decoded { event, source_corrected, ignored_fields, schema_violation } = decoded;
+    let Decoded { event, source_corrected, timestamp_corrected, ignored_fields, schema_violation } = decoded;
     if *source_corrected {
         metrics.corrected.with_label_values(&["source"]).inc();
+    }
+    if *timestamp_corrected {
+        metrics.corrected.with_label_values(&["timestamp"]).inc();
     }
     if *ignored_fields > 0 {
         metrics.ignored_fields.inc_by(*ignored_fields);

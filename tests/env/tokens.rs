@@ -20,7 +20,7 @@ pub struct Issuer {
     pub ec: EcdsaKeyPair,
 }
 
-fn b64(bytes: impl AsRef<[u8]>) -> String {
+pub fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 

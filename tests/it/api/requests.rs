@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::env::api_server::ApiServer;
 use crate::env::http::{read_response, request};
 use crate::env::relay::Relay;
-use crate::env::tokens::{How, Issuer, SECRET, claims, token};
+use crate::env::tokens::{How, Issuer, SECRET, b64, claims, token};
 use crate::env::{TestEnv, event, eventually};
 
 /// Rows of one tenant, in one BOM and workflow.
@@ -327,6 +327,58 @@ async fn tokens_signed_with_rotated_keys_are_accepted() {
     })
     .await;
     assert_eq!(status(&by_new), 200);
+}
+
+/// Numbers with leading zeros are the same numbers; keys that cannot verify anything are refused when the set is loaded, by their
+/// place; an empty set is a set.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_sets_are_accepted_as_providers_write_them() {
+    let env = TestEnv::new("keysets").await;
+    let issuer = Issuer::new();
+    let (n, e) = issuer.rsa_public();
+    let file = env.logs().join("set.json");
+    let start = async |set: &serde_json::Value| {
+        std::fs::write(&file, set.to_string()).unwrap();
+        ApiServer::start(&env, |command| {
+            command.env_remove("CNS_EVENTS__API__JWT_SECRET").env("CNS_EVENTS__API__JWKS_FILE", &file);
+        })
+        .await
+    };
+    let rsa = |n: &[u8], e: &[u8]| json!({"kty": "RSA", "use": "sig", "n": b64(n), "e": b64(e)});
+    let zeros = |number: &[u8], zeros: usize| [&vec![0; zeros][..], number].concat();
+    let tenant = claims(Uuid::new_v4());
+    for key in [rsa(&zeros(&n, 1), &e), rsa(&n, &zeros(&e, 1)), rsa(&zeros(&n, 3), &zeros(&e, 5))] {
+        let served = start(&json!({ "keys": [key] })).await;
+        assert_eq!(served.get("/v1/errors", &issuer.good("RS256", &tenant)).status, 200, "{key}");
+    }
+    let served = start(&json!({"keys": []})).await;
+    assert_eq!(served.get("/v1/errors", &issuer.good("RS256", &tenant)).status, 401);
+    assert!(served.process.log().contains("is an empty key set"));
+    drop(served);
+
+    let mut even = n.clone();
+    *even.last_mut().unwrap() &= 0xfe;
+    let point = |x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": "P-256", "x": b64(x), "y": b64(y)});
+    for (key, said) in [
+        (rsa(&n, &[1]), "cannot verify anything"),
+        (rsa(&n, &[0, 0]), "cannot verify anything"),
+        (rsa(&n, &[4]), "cannot verify anything"),
+        (rsa(&even, &e), "cannot verify anything"),
+        (rsa(&zeros(&n[128..], 128), &e), "fewer than 2048"),
+        (rsa(&[&n[..], &n, &n, &n, &n].concat(), &e), "more than 8192"),
+        (point(&[1; 32], &[1; 32]), "no point of the curve"),
+        (point(&[0; 32], &[0; 32]), "no point of the curve"),
+        (point(&[1; 31], &[1; 32]), "no point of the curve"),
+        (json!({"kty": "RSA", "n": "not base64!", "e": "AQAB"}), "is malformed"),
+    ] {
+        std::fs::write(&file, json!({ "keys": [key] }).to_string()).unwrap();
+        let mut serve = env.command();
+        serve.arg("serve").env_remove("CNS_EVENTS__API__JWT_SECRET");
+        let output = serve.env("CNS_EVENTS__API__JWKS_FILE", &file).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{key}: {text}");
+        assert!(text.contains("; key 1 ") && text.contains(said), "{key}: {text}");
+    }
 }
 
 /// A configuration without keys is refused at start, with the fix.
