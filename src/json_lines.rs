@@ -5,9 +5,8 @@ use std::io::BufRead;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use uuid::Uuid;
 
-use crate::event::{Event, ReceivedMessage, Rejection, Rules, decode, schema};
+use crate::event::{Event, ReceivedMessage, Rejection, Rules, decode, fresh_id, schema};
 use crate::publisher::{CloseReport, LogError, Publisher};
 
 /// Maximum events that are read and not confirmed: enough to keep the broker busy.
@@ -94,7 +93,7 @@ impl LinePublisher {
 
     /// Validates one event and hands it to the publisher.
     pub async fn line(&mut self, number: u64, body: &[u8]) {
-        let fresh_id = Uuid::now_v7().to_string();
+        let fresh_id = fresh_id();
         let event = match event_of(body, &fresh_id, &self.rules, self.routing_key.as_deref()) {
             Ok(event) => event,
             Err(rejection) => return self.report.fail(number, &rejection),

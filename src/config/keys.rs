@@ -255,9 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn the_secrets_are_the_uris_and_the_token_secret() {
+    fn the_secrets_are_the_uris_and_what_signs_and_reads() {
         let secrets: Vec<&str> =
             KEYS.iter().filter(|(_, key)| key.secret).map(|(name, _)| name.as_str()).collect();
-        assert_eq!(secrets, ["amqp.uri", "api.jwt_secret", "database.url"]);
+        assert_eq!(secrets, ["amqp.uri", "api.jwt_secret", "database.url", "publisher.read_token"]);
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::broker::QueueType;
+use crate::publisher::SpoolWhen;
 
 fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
@@ -184,4 +185,23 @@ fn plain_connections_to_other_machines_are_refused_where_tls_is_required() {
     ] {
         required(variable, value).expect(value);
     }
+}
+
+/// A worker's environment may be a producer's too.
+#[test]
+fn the_keys_of_producers_are_accepted_and_checked() {
+    let config = load(&[
+        ("CNS_EVENTS__PUBLISHER__SPOOL", "/var/spool/cns"),
+        ("CNS_EVENTS__PUBLISHER__SPOOL_WHEN", "buffer_full"),
+        ("CNS_EVENTS__PUBLISHER__ENABLED", "false"),
+        ("CNS_EVENTS__PUBLISHER__READ_TOKEN", "hidden-token"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (config.publisher.spool.as_str(), config.publisher.spool_when),
+        ("/var/spool/cns", SpoolWhen::BufferFull)
+    );
+    assert!(!config.publisher.enabled && !format!("{:?}", config.settings).contains("hidden-token"));
+    assert!(refused(&[("CNS_EVENTS__PUBLISHER__SPOOL_WHEN", "sometimes")]).contains("is not one of always"));
+    assert!(refused(&[("CNS_EVENTS__PUBLISHER__SPOL", "x")]).contains("publisher has publisher.app_id"));
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::secret::Secret;
 use crate::broker::{BrokerEndpoint, QueueType, Topology};
 use crate::event::PayloadPolicy;
+use crate::publisher::SpoolWhen;
 use crate::store::read::Reader;
 use crate::store::{DatabaseEndpoint, UrlError};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub log: Log,
     /// `api.*`
     pub api: Api,
+    /// `publisher.*`
+    pub publisher: Publisher,
     /// Value and origin of every key, for `cns-events config`.
     #[serde(skip)]
     pub settings: Vec<Setting>,
@@ -236,4 +239,33 @@ impl Api {
     pub fn origins(&self) -> impl Iterator<Item = &str> {
         self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
     }
+}
+
+/// `publisher.*`: the keys that producers read from their environment. The services only accept them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Publisher {
+    /// Name of the producer in every message; empty for the program's name.
+    pub app_id: String,
+    /// Spool folder; empty for none.
+    pub spool: String,
+    /// Condition under which events are written to the spool.
+    pub spool_when: SpoolWhen,
+    /// Maximum size of the spool, in bytes.
+    pub spool_bytes: u64,
+    /// Maximum number of events in memory.
+    pub buffer_events: usize,
+    /// Maximum size of the events in memory, in bytes.
+    pub buffer_bytes: usize,
+    /// Maximum size of a message body, in bytes.
+    pub max_message_bytes: usize,
+    /// Time that a process waits at its exit for confirms, in milliseconds.
+    pub shutdown_timeout_ms: u64,
+    /// Publish events; otherwise they are checked and thrown away.
+    pub enabled: bool,
+    /// Insert each event on the caller's database session too.
+    pub write_database: bool,
+    /// URL of the read API; empty for none.
+    pub read_url: String,
+    /// Bearer token for the read API; empty for none.
+    pub read_token: Secret,
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::envelope::Event;
 use super::event_type::Payload;
+use super::fresh_id::fresh_id;
 use super::source::Source;
 use super::tenant::tenant_of;
 
@@ -63,7 +64,7 @@ impl Workflow {
         state: &'w RawValue,
     ) -> Event<'w, P> {
         Event {
-            event_id: Cow::Owned(Uuid::now_v7().to_string()),
+            event_id: Cow::Owned(fresh_id()),
             event_type,
             routing_key,
             bom_id: self.bom_id,

@@ -3,6 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::named::named_enum;
+
 /// Configuration of a publisher: the broker, and the limits of buffer and spool.
 ///
 /// ```
@@ -26,19 +31,23 @@ pub struct PublisherConfig {
     pub(super) spool_folder: Option<PathBuf>,
     pub(super) spool_when: Option<SpoolWhen>,
     pub(super) spool_bytes: u64,
+    pub(super) open_spool_later: bool,
 }
 
-/// Condition under which events are written to the spool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SpoolWhen {
-    /// Every event, before it is sent. A kill loses the events of the last milliseconds, since the last commit.
-    Always,
-    /// When the broker has been unreachable for a second, and when the buffer is half full.
-    #[default]
-    Outage,
-    /// Only when the buffer is half full: a short outage does not use the disk.
-    BufferFull,
+named_enum! {
+    /// Condition under which events are written to the spool.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    pub enum SpoolWhen {
+        /// Every event, before it is sent. A kill loses the events of the last milliseconds, since the last commit.
+        Always = "always",
+        /// When the broker has been unreachable for a second, and when the buffer is half full.
+        #[default]
+        Outage = "outage",
+        /// Only when the buffer is half full: a short outage does not use the disk.
+        BufferFull = "buffer_full",
+    }
 }
 
 impl PublisherConfig {
@@ -57,6 +66,7 @@ impl PublisherConfig {
             spool_folder: None,
             spool_when: None,
             spool_bytes: 1024 * 1024 * 1024,
+            open_spool_later: false,
         }
     }
 
@@ -97,6 +107,13 @@ impl PublisherConfig {
         self.spool_bytes = bytes;
         self
     }
+
+    /// Lets [`Publisher::start`](super::Publisher::start) return before the spool is open, which may take seconds where other
+    /// processes left many events. A spool that cannot be opened is then logged, and events are kept in memory only.
+    pub fn open_spool_later(mut self) -> Self {
+        self.open_spool_later = true;
+        self
+    }
 }
 
 /// Omits the URI, which contains a password.
@@ -111,6 +128,7 @@ impl fmt::Debug for PublisherConfig {
             .field("spool_folder", &self.spool_folder)
             .field("spool_when", &self.spool_when)
             .field("spool_bytes", &self.spool_bytes)
+            .field("open_spool_later", &self.open_spool_later)
             .finish_non_exhaustive()
     }
 }

@@ -138,7 +138,7 @@ impl<'w, P: Serialize> Entry<'w, P> {
 impl<P: Serialize> Drop for Entry<'_, P> {
     fn drop(&mut self) {
         if let Some(Ok(message)) = self.take() {
-            self.publisher.accept(message);
+            let _ = self.publisher.try_send(message); // it is counted and logged
         }
     }
 }

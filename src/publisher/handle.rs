@@ -3,21 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::types::ShortString;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::buffer::{Buffer, BufferFull};
+use super::buffer::BufferFull;
 use super::config::PublisherConfig;
-use super::outbox::Outbox;
 use super::outcome::{CloseReport, FlushReport, LogError, StartError};
-use super::refused::Refused;
-use super::sender::Sender;
 use super::shared::{Phase, Shared};
-use super::spool::Spool;
+use super::start::start;
 use super::stats::Stats;
-use super::thread;
-use crate::broker::BrokerEndpoint;
 use crate::event::{Event, PayloadPolicy, Rejection, Rules};
 use crate::message::EncodedEvent;
 use crate::trace;
@@ -66,53 +60,57 @@ impl Drop for Handle {
 
 impl Publisher {
     /// Starts a publisher, which connects in the background and reconnects without limit. Returns when the spool is open and has
-    /// taken over the files of processes that ended.
+    /// taken over the files of processes that ended, unless it is to be [opened later](PublisherConfig::open_spool_later).
     ///
     /// # Errors
     /// The configuration cannot be used: the URI, a name or the spool folder.
     pub fn start(config: PublisherConfig) -> Result<Self, StartError> {
-        let PublisherConfig { uri, app_id, exchange, max_message_bytes, spool_folder, spool_when, .. } =
-            config;
-        let (events, bytes) = (config.buffer_events, config.buffer_bytes);
-        if events == 0 || bytes < max_message_bytes {
-            return Err(StartError::Buffer { events, bytes, max_message_bytes });
-        }
-        if spool_when.is_some() && spool_folder.is_none() {
-            return Err(StartError::NoSpool);
-        }
-        let bytes_of_spool = usize::try_from(config.spool_bytes).unwrap_or(usize::MAX);
-        if spool_folder.is_some() && bytes_of_spool < max_message_bytes {
-            return Err(StartError::Buffer { events, bytes: bytes_of_spool, max_message_bytes });
-        }
-        let broker = BrokerEndpoint::new(&uri, &app_id)?;
-        let short = |what, text: &str| ShortString::try_new(text).map_err(|_| StartError::TooLong(what));
-        let exchange = short("the exchange's name", &exchange)?;
-        let app_id = short("app_id", &app_id)?;
-        let spool = spool_folder.as_ref().map(|folder| Spool::open(folder, config.spool_bytes));
-        let spool = spool.transpose().map_err(|error| StartError::Spool(error.to_string()))?;
-        let shared = Arc::new(Shared::new(Buffer::new(events, bytes)));
-        let sender = Sender { broker, exchange, app_id };
-        let refused = Refused::new(spool_folder.as_deref(), config.spool_bytes);
-        let outbox = Outbox::new(shared.clone(), spool, refused, spool_when.unwrap_or_default());
-        let (started, starting) = std::sync::mpsc::channel();
-        std::thread::Builder::new().name("cns-publisher".to_owned()).spawn(move || {
-            thread::yield_to_callers();
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(started.send(Err(error))),
-            };
-            let _ = started.send(Ok(()));
-            runtime.block_on(thread::run(outbox, sender));
-        })?;
-        starting.recv().unwrap_or_else(|gone| Err(std::io::Error::other(gone)))?;
+        let max_message_bytes = config.max_message_bytes;
+        let shared = start(config)?;
         Ok(Publisher { handle: Arc::new(Handle { shared, max_message_bytes }) })
     }
 
     /// Logs an event of any type. Returns immediately.
     pub fn log<P: Serialize>(&self, event: Event<'_, P>) {
-        if let Ok(message) = self.write(event, trace::traceparent(), false) {
-            self.accept(message);
-        }
+        let _ = self.try_log(event, trace::traceparent()); // it is counted and logged
+    }
+
+    /// Logs an event of any type, and returns immediately.
+    ///
+    /// # Errors
+    /// The event was not accepted. It is counted and logged.
+    pub fn try_log<P: Serialize>(
+        &self,
+        event: Event<'_, P>,
+        traceparent: Option<String>,
+    ) -> Result<(), LogError> {
+        self.try_send(self.encode(event, traceparent)?)
+    }
+
+    /// Encodes an event without sending it, for a caller that [sends](Publisher::try_send) it later.
+    ///
+    /// # Errors
+    /// A worker could not store the event. It is counted and logged.
+    pub fn encode<P: Serialize>(
+        &self,
+        event: Event<'_, P>,
+        traceparent: Option<String>,
+    ) -> Result<Arc<EncodedEvent>, Rejection> {
+        self.write(event, traceparent, false)
+    }
+
+    /// Sends an encoded event, and returns immediately.
+    ///
+    /// # Errors
+    /// The event was not accepted. It is counted and logged.
+    pub fn try_send(&self, message: Arc<EncodedEvent>) -> Result<(), LogError> {
+        self.handle.shared.buffer.push(message).map_err(|refused| {
+            self.handle.shared.dropped();
+            match refused {
+                BufferFull::Full(_) => LogError::NoRoom,
+                BufferFull::Closed => LogError::Closed,
+            }
+        })
     }
 
     /// Logs an event of any type, and waits for room in the buffer until the deadline. Needs a tokio runtime.
@@ -125,12 +123,6 @@ impl Publisher {
         deadline: Instant,
     ) -> Result<(), LogError> {
         self.accept_within(self.write(event, trace::traceparent(), false), deadline).await
-    }
-
-    pub(super) fn accept(&self, message: Arc<EncodedEvent>) {
-        if self.handle.shared.buffer.push(message).is_err() {
-            self.handle.shared.dropped();
-        }
     }
 
     /// Encodes an event. An event that a worker could not store is counted and logged.

@@ -81,6 +81,7 @@ mod refused;
 mod sender;
 mod shared;
 mod spool;
+mod start;
 mod stats;
 mod thread;
 mod workflow;

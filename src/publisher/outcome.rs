@@ -43,8 +43,8 @@ pub enum LogError {
     /// A worker could not store it.
     #[error(transparent)]
     Invalid(#[from] Rejection),
-    /// The buffer had no room for it until the deadline.
-    #[error("the buffer had no room for the event until the deadline")]
+    /// The buffer has no room for it, or had none until the deadline.
+    #[error("the buffer has no room for the event")]
     NoRoom,
     /// The publisher is closed.
     #[error("the publisher is closed")]

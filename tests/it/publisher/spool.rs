@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cns_events::publisher::{Publisher, SpoolWhen};
+use cns_events::event::payload::CacheHit;
+use cns_events::event::{Workflow, empty_object};
+use cns_events::publisher::{LogError, Publisher, SpoolWhen};
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
 
@@ -173,4 +175,59 @@ async fn an_unroutable_spooled_event_is_parked() {
         .unwrap();
     assert_eq!(publisher.flush(TIMEOUT).await.left, 0);
     assert_eq!(env.drained().await, (0..20).chain([1000]).collect::<Vec<_>>());
+}
+
+/// A caller that may not wait for the disk gets a publisher at once. A folder that cannot be used ends it no later than in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_is_opened_later_is_used_or_done_without() {
+    let env = TestEnv::empty("later").await;
+    env.declare_foreign_queue().await;
+    let folder = tempfile::tempdir().unwrap();
+    let away = env.publisher_config("amqp://127.0.0.1:1/%2f").spool(folder.path()).open_spool_later();
+    let publisher = Publisher::start(away).unwrap();
+    log_numbered(&workflow(&publisher), 0..3);
+    let closed = publisher.close(Duration::from_millis(100)).await;
+    assert_eq!((closed.left, closed.in_spool, closed.lost.len()), (3, 3, 0));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let unusable = env.publisher_config(&amqp_url()).spool(file.path());
+    assert!(Publisher::start(unusable.clone()).is_err());
+    let publisher = Publisher::start(unusable.open_spool_later()).unwrap();
+    log_numbered(&workflow(&publisher), 3..5);
+    let publisher = (publisher.close(TIMEOUT).await, publisher);
+    assert_eq!((publisher.0.confirmed, publisher.1.stats().spooled), (2, 0));
+
+    let publisher = Publisher::start(env.publisher_config(&amqp_url()).spool(folder.path())).unwrap();
+    eventually("the first ones are confirmed", async || publisher.stats().confirmed == 3).await;
+    assert_eq!(env.drained().await, [3, 4, 0, 1, 2]);
+}
+
+/// A caller learns why an event was not accepted, and can encode an event now and send it later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_learns_why_an_event_was_not_accepted() {
+    let env = TestEnv::empty("reasons").await;
+    env.declare_foreign_queue().await;
+    let shared = Workflow::new(uuid::Uuid::nil(), "org", "w");
+    let event = |n: usize| {
+        let payload = CacheHit { cache: "parts".into(), key: n.to_string().into() };
+        let mut event = shared.event(payload, empty_object());
+        event.event_id = format!("e-{n}").into();
+        event
+    };
+    let small = env.publisher_config("amqp://127.0.0.1:1/%2f").buffer(1, 2 * 1024 * 1024);
+    let publisher = Publisher::start(small).unwrap();
+    let mut invalid = event(0);
+    invalid.routing_key = "elsewhere".into();
+    assert!(matches!(publisher.try_log(invalid, None), Err(LogError::Invalid(_))));
+    publisher.try_log(event(0), None).unwrap();
+    let encoded = publisher.encode(event(1), None).unwrap();
+    assert!(matches!(publisher.try_send(encoded.clone()), Err(LogError::NoRoom)));
+    publisher.close(Duration::ZERO).await;
+    assert!(matches!(publisher.try_send(encoded.clone()), Err(LogError::Closed)));
+    assert_eq!((publisher.stats().invalid, publisher.stats().dropped), (1, 2));
+
+    let publisher = Publisher::start(env.publisher_config(&amqp_url())).unwrap();
+    publisher.try_send(encoded).unwrap();
+    assert_eq!(publisher.close(TIMEOUT).await.confirmed, 1);
+    assert_eq!(env.drained().await, [1]);
 }
