@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke docs rules deny house snapshots reference
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke python docs rules deny house snapshots reference
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -16,6 +16,10 @@ demo: ## the main job: a BOM's workflow through a broker, a worker and a databas
 
 test: ## all tests, against the real servers
 	@$(WITH_SERVERS) { scripts/services install pgbouncer prometheus || echo "without pgbouncer and prometheus their tests show nothing"; } && cargo test
+	@$(MAKE) --no-print-directory python
+
+python: ## build, check and test the Python package (PYTEST="-k fork")
+	@scripts/python build && scripts/python check && cargo build --bin cns-events && $(WITH_SERVERS) scripts/python test $(PYTEST)
 
 services: ## start the private servers
 	@scripts/services start && scripts/services status

@@ -36,6 +36,10 @@ class Event:
         """Priority of the message, 0-9."""
 
     @property
+    def traceparent(self) -> str | None:
+        """Trace that the event belongs to (W3C Trace Context)."""
+
+    @property
     def body(self) -> bytes:
         """Body of the message: one JSON object."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import functools
 import logging
 import os
 import sys
@@ -27,6 +26,7 @@ _log.addHandler(logging.NullHandler())
 
 # Time after which the environment is read again, where it could not be used.
 _READ_AGAIN_SECONDS = 30.0
+_IMPORTED_BY = os.getpid()
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.02
 
@@ -87,6 +87,8 @@ class Process:
 class _Current:
     process: Process | None = None
     failed_at: float | None = None
+    # The interpreter has run the last hook of this module.
+    exited = False
     # Events that wait for the end of a database transaction, given out at the exit: cns_events._write_database.
     before_close: Callable[[], None] | None = None
 
@@ -196,21 +198,24 @@ def give_out_notices() -> None:
 
 
 def register_exits() -> None:
-    """Register the end of this process's publisher with every exit that there is. Called at its first event."""
-    at_exit = functools.partial(_at_exit, os.getpid())
-    atexit.register(at_exit)
-    # Children of multiprocessing end without atexit before 3.13.
+    """Register the end of this process's publisher with every exit that there is. Called when a process starts it."""
+    if _Current.exited:
+        _at_exit()  # no other hook comes
+        return
+    if os.getpid() != _IMPORTED_BY:
+        atexit.register(_at_exit)  # multiprocessing clears what was registered by the parent, from 3.13 on
+    # Before that, its children end without atexit.
     if (util := sys.modules.get("multiprocessing.util")) is not None:
-        util.Finalize(None, at_exit, exitpriority=10)
+        util.Finalize(None, _at_exit, exitpriority=10)
     # Celery's children end with os._exit.
     if (signals := sys.modules.get("celery.signals")) is not None:
-        signals.worker_process_shutdown.connect(at_exit, weak=False)
+        signals.worker_process_shutdown.connect(_at_exit, weak=False)
 
 
-def _at_exit(pid: int, *_: object, **__: object) -> None:
-    """End the publisher of this process, unless it was registered by a parent."""
+def _at_exit(*_: object, **__: object) -> None:
+    """End the publisher of this process."""
     process = _Current.process
-    if pid != os.getpid() or process is None:
+    if process is None or not (process.publisher.is_started() or _Current.before_close is not None):
         return
     try:
         closed = close(process.settings.shutdown_timeout)
@@ -219,6 +224,13 @@ def _at_exit(pid: int, *_: object, **__: object) -> None:
         return
     if closed.lost:
         _log.error("%d events are lost: the broker did not confirm them until the exit", len(closed.lost))
+
+
+@atexit.register
+def _at_last_exit() -> None:
+    """End the publisher at the end of the interpreter. Registered at the import, so that it runs after what came later."""
+    _at_exit()
+    _Current.exited = True
 
 
 def _is_settled(process: Process, accepted: int) -> bool:

@@ -28,13 +28,15 @@ _held: weakref.WeakKeyDictionary[Session, _Held] = weakref.WeakKeyDictionary()
 
 
 class _Held:
-    """Events of one transaction. They belong to the process that logged them: a forked child has a copy of the session."""
+    """Events of the open transaction of a session. They belong to the process that logged them: a forked child has a copy of the session."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._pid = os.getpid()
 
     def add(self, event: Event) -> None:
+        if self._pid != os.getpid():
+            self._pid, self._events = os.getpid(), []
         self._events.append(event)
 
     def publish(self) -> None:
@@ -92,9 +94,8 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
     """Publish the events of a session whose outermost transaction has ended; savepoints end more often."""
     if transaction.parent is not None:
         return
-    if (held := _held.pop(session, None)) is not None:
+    if (held := _held.get(session)) is not None:
         held.publish()
-    listening.remove(session, "after_transaction_end", _ended)
 
 
 def publish_held() -> None:

@@ -56,6 +56,11 @@ impl Event {
         self.message.priority
     }
 
+    #[getter]
+    fn traceparent(&self) -> Option<&str> {
+        self.message.traceparent.as_deref()
+    }
+
     /// Body of the message: one JSON object.
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
