@@ -28,7 +28,7 @@ _held: weakref.WeakKeyDictionary[Session, _Held] = weakref.WeakKeyDictionary()
 
 
 class _Held:
-    """Events of the open transaction of a session. They belong to the process that logged them: a forked child has a copy of the session."""
+    """Events of the open transaction of a session, in the process that logged them: a fork copies the session."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []

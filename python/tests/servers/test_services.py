@@ -25,7 +25,20 @@ def test_gunicorn_that_loads_the_application_before_it_forks(
     application: str, worker: str, pool: Pool, organization: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "gunicorn.log"
-    command = ["-m", "gunicorn", "--preload", "-w", "4", "-k", worker, "-b", "127.0.0.1:0", application]
+    command = [
+        "-m",
+        "gunicorn",
+        "-c",
+        "gunicorn_conf.py",
+        "--preload",
+        "-w",
+        "4",
+        "-k",
+        worker,
+        "-b",
+        "127.0.0.1:0",
+        application,
+    ]
     service = subprocess.Popen(
         [sys.executable, "-W", "ignore", *command],
         cwd=APPS,
@@ -34,9 +47,7 @@ def test_gunicorn_that_loads_the_application_before_it_forks(
         stdout=subprocess.DEVNULL,
     )
     try:
-        eventually(
-            "it listens", lambda: "Listening at: " in log.read_text() and log.read_text().count("Booting worker") == 4
-        )
+        eventually("it listens", lambda: "Listening at: " in log.read_text() and log.read_text().count("Worker ready") == 4)
         address = log.read_text().split("Listening at: ")[1].split()[0]
 
         def ask(_: int) -> int:

@@ -19,6 +19,8 @@ for number in numbers:
     while events.log_event("step", {"number": number}, event_id=f"{sys.argv[1]}/{number}") is None:
         time.sleep(0.001)  # no room until the disk has taken some
     if number % 100 == 0:
+        while cns_events.stats().spooled < number - int(sys.argv[3]) - 1000:
+            time.sleep(0.001)  # not far ahead of the disk, so that a kill comes in the middle
         print(cns_events.stats().spooled, flush=True)
 """
 
