@@ -1,7 +1,7 @@
 # `make help` lists what there is. Everything does its own set-up; see scripts/services.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke python docs rules deny house snapshots reference
+.PHONY: help demo test services stop env run migrate bench reading scaling retention torture outage fuzz contract ci fmt lint publisher-only features smoke python python-bench docs rules deny house snapshots reference
 
 CARGO_TARGET_DIR ?= target
 BIN := $(CARGO_TARGET_DIR)/release/cns-events
@@ -20,6 +20,12 @@ test: ## all tests, against the real servers
 
 python: ## build, check and test the Python package (PYTEST="-k fork")
 	@scripts/python build && scripts/python check && cargo build --bin cns-events && $(WITH_SERVERS) scripts/python test $(PYTEST)
+
+# On servers of its own with a worker, like `bench`.
+python-bench: export CNS_EVENTS_SERVICES_DIR = $(CURDIR)/.services/bench
+python-bench: ## the cost of a Python call, beside an insert with a commit for each event (PYTHON_BENCH="--only paced --check")
+	@unset AMQP_URL DATABASE_URL; scripts/python build && cargo build --release --bin cns-events && $(WITH_SERVERS) { trap 'kill $$worker; wait $$worker; scripts/services stop' EXIT; \
+	$(BIN) migrate && { CNS_EVENTS__LOG__LEVEL=error $(BIN) worker & worker=$$!; } && scripts/python run python/benches/call.py $(PYTHON_BENCH); }
 
 services: ## start the private servers
 	@scripts/services start && scripts/services status

@@ -93,6 +93,7 @@ class Publisher:
         app_id: str,
         plain: Callable[[object], object],
         on_start: Callable[[], object] | None = None,
+        on_notices: Callable[[], object] | None = None,
         *,
         exchange: str | None = None,
         buffer_events: int | None = None,

@@ -11,16 +11,17 @@ Json = Mapping[str, Any]
 Payload = dict[str, Any]
 
 
-def _given(required: Payload, **optional: Any) -> Payload:
-    for name, value in optional.items():
-        if value is not None:
-            required[name] = value
-    return required
+def _add(payload: Payload, name: str, value: object) -> None:
+    """Add an optional field."""
+    if value is not None:
+        payload[name] = value
 
 
 def processing_started(total_items: int, message: str | None) -> Payload:
     """Return the payload of ``processing_started``."""
-    return _given({"total_items": total_items}, message=message)
+    payload: Payload = {"total_items": total_items}
+    _add(payload, "message", message)
+    return payload
 
 
 def stage_started(stage: str) -> Payload:
@@ -30,14 +31,20 @@ def stage_started(stage: str) -> Payload:
 
 def stage_completed(stage: str, duration_ms: float, metrics: Json | None) -> Payload:
     """Return the payload of ``stage_completed``."""
-    return _given({"stage": stage, "duration_ms": duration_ms}, metrics=metrics)
+    payload: Payload = {"stage": stage, "duration_ms": duration_ms}
+    _add(payload, "metrics", metrics)
+    return payload
 
 
 def enrichment_progress(
     mpn: str, status: str, confidence: float | None, supplier: str | None, match_details: Json | None
 ) -> Payload:
     """Return the payload of ``enrichment_progress``."""
-    return _given({"mpn": mpn, "status": status}, confidence=confidence, supplier=supplier, match_details=match_details)
+    payload: Payload = {"mpn": mpn, "status": status}
+    _add(payload, "confidence", confidence)
+    _add(payload, "supplier", supplier)
+    _add(payload, "match_details", match_details)
+    return payload
 
 
 def risk_alert(component_id: str, risk_score: float, risk_factors: Any, severity: str | None) -> Payload:
@@ -47,26 +54,36 @@ def risk_alert(component_id: str, risk_score: float, risk_factors: Any, severity
             severity = severity_of(float(risk_score))
         except Exception:  # no number: the schema says so, and the event is counted as a violation
             severity = "medium"
-    required = {"component_id": component_id, "risk_score": risk_score, "severity": severity}
-    return _given(required, risk_factors=risk_factors)
+    payload: Payload = {"component_id": component_id, "risk_score": risk_score, "severity": severity}
+    _add(payload, "risk_factors", risk_factors)
+    return payload
 
 
 def error(error_message: str, error_code: str | None, error_details: Json | None) -> Payload:
     """Return the payload of ``error``."""
-    return _given({"error_message": error_message}, error_code=error_code, error_details=error_details)
+    payload: Payload = {"error_message": error_message}
+    _add(payload, "error_code", error_code)
+    _add(payload, "error_details", error_details)
+    return payload
 
 
 def component_matched(
     mpn: str, matched_mpn: str, manufacturer: str | None, confidence: float | None, supplier: str | None
 ) -> Payload:
     """Return the payload of ``component_matched``."""
-    required = {"mpn": mpn, "matched_mpn": matched_mpn}
-    return _given(required, manufacturer=manufacturer, confidence=confidence, supplier=supplier)
+    payload: Payload = {"mpn": mpn, "matched_mpn": matched_mpn}
+    _add(payload, "manufacturer", manufacturer)
+    _add(payload, "confidence", confidence)
+    _add(payload, "supplier", supplier)
+    return payload
 
 
 def api_call(supplier: str, endpoint: str, status_code: int | None, duration_ms: float | None) -> Payload:
     """Return the payload of ``api_call_made``."""
-    return _given({"supplier": supplier, "endpoint": endpoint}, status_code=status_code, duration_ms=duration_ms)
+    payload: Payload = {"supplier": supplier, "endpoint": endpoint}
+    _add(payload, "status_code", status_code)
+    _add(payload, "duration_ms", duration_ms)
+    return payload
 
 
 def cache(name: str, key: str) -> Payload:

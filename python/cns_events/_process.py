@@ -73,6 +73,7 @@ class Process:
             of.app_id,
             plain,
             register_exits,
+            give_out_notices,
             exchange=of.exchange,
             buffer_events=of.buffer_events,
             buffer_bytes=of.buffer_bytes,

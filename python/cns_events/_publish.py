@@ -7,7 +7,6 @@ import sys
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cns_events import _native
 from cns_events._native import Event
 from cns_events._process import current
 
@@ -70,8 +69,6 @@ def publish(event_type: object, payload: object, of: dict[str, Any], *, hold: bo
         get("traceparent") or _traceparent(),
         hold,
     )
-    for level, line in _native.notices():
-        _log.log(level, "%s", line)
     if isinstance(logged, Event):
         return logged
     if (reason := _REASONS.get(logged)) is not None:

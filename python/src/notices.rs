@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
@@ -18,6 +18,8 @@ const RINGS: usize = 8;
 
 static LINES: [Mutex<VecDeque<(u8, String)>>; RINGS] = [const { Mutex::new(VecDeque::new()) }; RINGS];
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
+/// Set while there may be lines.
+static WAITING: AtomicBool = AtomicBool::new(false);
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// Begins to collect the lines of this process. Called when the module is imported.
@@ -37,8 +39,14 @@ fn with_ring<T>(act: impl FnOnce(&mut VecDeque<(u8, String)>) -> T) -> Option<T>
     ring.try_lock().ok().map(|mut lines| act(&mut lines))
 }
 
+/// Returns whether there are lines.
+pub(crate) fn any() -> bool {
+    WAITING.load(Ordering::Relaxed)
+}
+
 /// Takes the lines, each with Python's number of its level.
 pub(crate) fn take() -> Vec<(u8, String)> {
+    WAITING.store(false, Ordering::Relaxed);
     with_ring(|lines| lines.drain(..).collect()).unwrap_or_default()
 }
 
@@ -49,6 +57,7 @@ fn add(level: u8, line: String) {
         }
         lines.push_back((level, line));
     });
+    WAITING.store(true, Ordering::Relaxed);
 }
 
 /// Subscriber that keeps the lines of the crate.

@@ -62,6 +62,8 @@ pub(crate) struct Publisher {
     plain: Py<PyAny>,
     /// Python function that is called when a process has started its publisher.
     on_start: Option<Py<PyAny>>,
+    /// Python function that is called in a call that finds log lines.
+    on_notices: Option<Py<PyAny>>,
     running: Mutex<Running>,
     captured: Mutex<Vec<Captured>>,
 }
@@ -101,7 +103,7 @@ impl Publisher {
 #[pymethods]
 impl Publisher {
     #[new]
-    #[pyo3(signature = (uri, app_id, plain, on_start=None, *, exchange=None, buffer_events=None, buffer_bytes=None,
+    #[pyo3(signature = (uri, app_id, plain, on_start=None, on_notices=None, *, exchange=None, buffer_events=None, buffer_bytes=None,
         max_message_bytes=None, spool=None, spool_when=None, spool_bytes=None, mode="send"))]
     #[allow(clippy::too_many_arguments)] // the signature is Python's
     fn new(
@@ -109,6 +111,7 @@ impl Publisher {
         app_id: &str,
         plain: Py<PyAny>,
         on_start: Option<Py<PyAny>>,
+        on_notices: Option<Py<PyAny>>,
         exchange: Option<&str>,
         buffer_events: Option<usize>,
         buffer_bytes: Option<usize>,
@@ -147,6 +150,7 @@ impl Publisher {
             mode,
             plain,
             on_start,
+            on_notices,
             running: Mutex::new(Running::new()),
             captured: Mutex::default(),
         })
@@ -224,6 +228,11 @@ impl Publisher {
         };
         if started_now && let Some(on_start) = &self.on_start {
             on_start.call0(py)?;
+        }
+        if let Some(on_notices) = &self.on_notices
+            && crate::notices::any()
+        {
+            on_notices.call0(py)?;
         }
         match accepted {
             Ok(message) => Ok(Bound::new(py, Event::new(message))?.into_any()),

@@ -32,7 +32,11 @@ impl<'a> PayloadFunction<'a> for Check<'a> {
 /// unknown type it is the type's name, with dots in place of underscores, behind `cns.`.
 #[must_use]
 pub fn routing_key(event_type: &str, payload: &str) -> Cow<'static, str> {
-    EventType::from_name(event_type)
+    let known = EventType::from_name(event_type);
+    if let Some(key) = known.map(EventType::key_pattern).filter(|pattern| !pattern.contains('{')) {
+        return Cow::Borrowed(key);
+    }
+    known
         .and_then(|known| known.with_payload_type(RoutingKey(payload)))
         .unwrap_or_else(|| Cow::Owned(format!("cns.{}", event_type.replace('_', "."))))
 }
