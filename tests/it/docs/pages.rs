@@ -168,6 +168,30 @@ fn the_publisher_feature_is_light() {
     }
 }
 
+/// A Python process gets no database and no allocator, and nothing that a fork breaks: signal handling, and random numbers of the
+/// process's own.
+#[test]
+fn the_python_package_has_nothing_that_a_fork_breaks() {
+    let features = ["tree", "--offline", "-e", "normal", "-p", "cns-events-python", "--prefix", "none"];
+    let tree = Command::new(env!("CARGO"))
+        .args(features)
+        .args(["-f", "{p}|{f}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.contains("tokio v"), "{tree}");
+    for line in tree.lines() {
+        let name = line.split(' ').next().unwrap();
+        assert!(!["diesel", "axum", "tikv-jemallocator", "signal-hook-registry"].contains(&name), "{line}");
+        let features: Vec<&str> =
+            line.split_once('|').map(|(_, of)| of.split(',').collect()).unwrap_or_default();
+        assert!(!(name == "tokio" && features.contains(&"signal")), "{line}");
+        assert!(!(name == "uuid" && features.contains(&"fast-rng")), "{line}");
+    }
+}
+
 /// The queries and the roles that the documentation shows work unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_and_roles_of_the_docs_work() {
