@@ -1,5 +1,6 @@
 //! The documentation and the examples, checked against the program.
 
 pub mod examples;
+mod languages;
 pub mod pages;
 mod reference;
