@@ -92,10 +92,11 @@ snapshots: ## record the texts that people read again (tests/it/*/snapshots)
 ci: fmt lint house publisher-only docs test features smoke ## what the continuous integration runs
 
 fmt:
-	cargo fmt --check
+	cargo fmt --all --check
 
 lint:
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy -p cns-events-python -- -D warnings
 
 publisher-only:
 	cargo clippy --no-default-features --features publisher --lib --examples -- -D warnings
