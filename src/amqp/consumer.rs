@@ -1,6 +1,8 @@
 //! A consumer on a connection of its own, read where its deliveries are used: no other thread stands between the socket and
 //! the lane, and what the lane does not read stays with the broker.
 
+use std::time::Instant;
+
 use super::AmqpError;
 use super::connection::{Connection, Purpose};
 use super::delivery::Delivery;
@@ -46,8 +48,8 @@ pub struct Consumer {
     heartbeat: Heartbeat,
     /// Channel that consumes.
     channel: u16,
-    /// Channels that consumed before and are still open.
-    replaced: Vec<u16>,
+    /// Channels that consumed before and are still open, each with the time at which it was replaced.
+    replaced: Vec<(u16, Instant)>,
 }
 
 impl Consumer {
@@ -158,24 +160,25 @@ impl Consumer {
             .map(drop)
     }
 
-    /// Consumes again with another prefetch, on a new channel. With `keep` the old channel stays open until
-    /// [`Consumer::close_replaced`]; without it everything on it has to be settled.
+    /// Consumes again with another prefetch, on a new channel. The old channel stays open until [`Consumer::close_replaced`].
     ///
     /// # Errors
     /// The failure of the broker or the network.
-    pub async fn restart(&mut self, prefetch: u16, keep: bool) -> Result<(), AmqpError> {
-        if keep {
-            let requeue = |tag: &u64| Settlement::Reject { tag: *tag, requeue: true };
-            let over_budget: Vec<_> = self.inbox.over_budget.iter().map(requeue).collect();
-            self.settle(self.channel, &over_budget).await?;
-            self.replaced.push(self.channel);
-            let free = (1..).find(|channel| !self.replaced.contains(channel));
-            self.channel = free.unwrap_or(u16::MAX); // fewer channels than numbers are open
-        } else {
-            self.close_channel(self.channel).await?;
-        }
+    pub async fn restart(&mut self, prefetch: u16) -> Result<(), AmqpError> {
+        let requeue = |tag: &u64| Settlement::Reject { tag: *tag, requeue: true };
+        let over_budget: Vec<_> = self.inbox.over_budget.iter().map(requeue).collect();
+        self.settle(self.channel, &over_budget).await?;
+        self.replaced.push((self.channel, Instant::now()));
+        let is_free = |channel: &u16| !self.replaced.iter().any(|(replaced, _)| replaced == channel);
+        self.channel = (1..).find(is_free).unwrap_or(u16::MAX); // fewer channels than numbers are open
         self.inbox.clear();
         self.start(prefetch).await
+    }
+
+    /// Returns the channels that were replaced and are still open, each with the time at which it was replaced.
+    #[must_use]
+    pub fn replaced(&self) -> &[(u16, Instant)] {
+        &self.replaced
     }
 
     /// Closes a channel that was replaced. Everything on it has to be settled.
@@ -183,7 +186,7 @@ impl Consumer {
     /// # Errors
     /// The failure of the broker or the network.
     pub async fn close_replaced(&mut self, channel: u16) -> Result<(), AmqpError> {
-        if let Some(at) = self.replaced.iter().position(|replaced| *replaced == channel) {
+        if let Some(at) = self.replaced.iter().position(|(replaced, _)| *replaced == channel) {
             self.close_channel(channel).await?;
             self.replaced.remove(at);
         }
@@ -201,7 +204,7 @@ impl Consumer {
     /// # Errors
     /// The failure of the network; the broker requeues what is not settled in any case.
     pub async fn return_all(&mut self) -> Result<(), AmqpError> {
-        for channel in self.replaced.iter().chain([&self.channel]) {
+        for channel in self.replaced.iter().map(|(channel, _)| channel).chain([&self.channel]) {
             self.connection.write_method(*channel, &Request::NackAll)?;
         }
         // The broker handles a connection's frames in order: when it has closed, the nack has been done.

@@ -1,6 +1,6 @@
 //! A lane's consumer: receives deliveries, keeps them until there is a batch, and bounds them in bytes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::batch::Batch;
@@ -14,6 +14,10 @@ use crate::dead_letters::DeliveryKey;
 
 /// Divisor of `worker.batch_size`: a lane is under load when its last batch had at least that fraction of it.
 const LOAD_DIVISOR: usize = 16;
+
+/// Time between the last ack on a channel and its close: RabbitMQ 3.10 loses an ack of a quorum queue that its channel's close follows
+/// at once, and delivers the message again.
+const CHANNEL_LINGER: Duration = Duration::from_millis(250);
 
 /// State of the consumer.
 #[derive(Debug)]
@@ -178,6 +182,7 @@ impl Intake {
             }
         };
         settled.inspect_err(|_| self.shared.metrics.acks_lost.inc_by(stored as u64))?;
+        self.close_replaced().await?;
         self.adapt_prefetch(rows).await
     }
 
@@ -191,9 +196,11 @@ impl Intake {
         self.close_if_settled(key.0).await
     }
 
-    /// Waits until a parked delivery has to be requeued: before the broker's ack timeout ends the consumer.
+    /// Waits until a parked delivery has to be requeued, before the broker's ack timeout ends the consumer, or until a channel that was
+    /// replaced has to be closed.
     pub(super) fn overdue(&self) -> impl Future<Output = ()> + use<> {
-        let at = self.parked.first_overdue(self.park_limit());
+        let parked = self.parked.first_overdue(self.park_limit());
+        let at = self.closing().map(|(_, at)| at).chain(parked).min();
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -202,8 +209,16 @@ impl Intake {
         }
     }
 
-    /// Requeues the parked deliveries that are overdue.
-    pub(super) async fn requeue_overdue(&mut self) -> Result<(), SessionLost> {
+    /// Returns the replaced channels that have nothing parked, each with the time to close it.
+    fn closing(&self) -> impl Iterator<Item = (u16, Instant)> {
+        let replaced = self.consumer.replaced().iter();
+        let is_settled = |(channel, _): &&(u16, Instant)| self.parked.on_channel(*channel) == 0;
+        replaced.filter(is_settled).map(|(channel, replaced_at)| (*channel, *replaced_at + CHANNEL_LINGER))
+    }
+
+    /// Requeues the parked deliveries, and closes the replaced channels, that are overdue.
+    pub(super) async fn end_overdue(&mut self) -> Result<(), SessionLost> {
+        self.close_replaced().await?;
         for key in self.parked.overdue(self.park_limit()) {
             if let Some(batch) = self.parked.remove(key) {
                 batch.reject_to_queue(&mut self.consumer).await?;
@@ -226,11 +241,24 @@ impl Intake {
         Ok(())
     }
 
+    /// Closes the channels that were replaced a while ago and have nothing parked.
+    async fn close_replaced(&mut self) -> Result<(), SessionLost> {
+        let now = Instant::now();
+        let overdue: Vec<u16> =
+            self.closing().filter(|(_, at)| *at <= now).map(|(channel, _)| channel).collect();
+        for channel in overdue {
+            self.close_if_settled(channel).await?;
+        }
+        Ok(())
+    }
+
     async fn adapt_prefetch(&mut self, rows: usize) -> Result<(), SessionLost> {
         let parked = self.parked.on_channel(self.consumer.channel());
         // Parked deliveries use up the prefetch: a new channel has all of it.
         let crowded = parked * 2 >= usize::from(self.prefetch.current());
         let wanted = self.prefetch.adapt(std::mem::take(&mut self.out_bytes), rows);
+        let grows = |wanted: &u16| *wanted > self.prefetch.current();
+        let wanted = wanted.filter(|wanted| !grows(wanted) || !self.shared.is_disrupted());
         let wanted = wanted.or_else(|| crowded.then(|| self.prefetch.current()));
         if let (Some(next_prefetch), Phase::Consuming) = (wanted, &self.phase) {
             let (lane, from) = (self.lane, self.prefetch.current());
@@ -242,8 +270,7 @@ impl Intake {
         }
         match self.phase {
             Phase::Draining { next_prefetch } if self.waiting.is_empty() => {
-                let keep = self.parked.on_channel(self.consumer.channel()) > 0;
-                self.consumer.restart(next_prefetch, keep).await?;
+                self.consumer.restart(next_prefetch).await?;
                 self.prefetch.set(next_prefetch);
                 self.phase = Phase::Consuming;
                 Ok(())

@@ -50,7 +50,11 @@ pub(super) async fn run(
         let mut intake = Intake::open(&broker, &shared, &session, number).await?;
         let mut desks = Desks::start(&shared, &broker, row_store());
         shared.health.reached(Dependency::Broker);
-        match Box::pin(lane.consume(&mut intake, &mut desks)).await {
+        let ended = Box::pin(lane.consume(&mut intake, &mut desks)).await;
+        if !matches!(ended, Ok(Pause::Shutdown)) {
+            shared.disrupted();
+        }
+        match ended {
             Ok(Pause::Shutdown) => {
                 // What is not confirmed by then has a dead letter, and another one when it is delivered again.
                 let _ = tokio::time::timeout(STOP_WAIT, settle_confirmed(&mut intake, &mut desks)).await;
@@ -92,7 +96,7 @@ impl Lane {
                     continue;
                 }
                 () = intake.overdue() => {
-                    intake.requeue_overdue().await?;
+                    intake.end_overdue().await?;
                     continue;
                 }
                 batch = intake.next_batch(has_room) => batch?,

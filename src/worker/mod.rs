@@ -37,8 +37,9 @@ mod supervise;
 pub use last_stored::LastStored;
 pub use supervise::{WorkerError, run};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +47,10 @@ use crate::config::Config;
 use crate::event::Rules;
 use crate::health::Health;
 use crate::metrics::{Dependency, Metrics};
+
+/// Time after a disruption in which the prefetch does not grow. Each disruption returns what is prefetched, and counts towards the
+/// delivery limit of each message: where one follows the other, few messages may be affected.
+const DISRUPTED: Duration = Duration::from_secs(10);
 
 /// State that every lane shares.
 #[derive(Clone, Debug)]
@@ -64,6 +69,8 @@ pub struct Shared {
     pub last_stored: Arc<LastStored>,
     /// Inserts that this process has committed.
     pub committed: Arc<AtomicU64>,
+    /// Time of the last disruption: a session or a hold that ended with messages returned to the queue.
+    pub disrupted_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Shared {
@@ -84,6 +91,7 @@ impl Shared {
             name,
             last_stored: Arc::default(),
             committed: Arc::default(),
+            disrupted_at: Arc::default(),
         }
     }
 
@@ -92,6 +100,17 @@ impl Shared {
         if self.health.lost(Dependency::Broker, reason) {
             tracing::warn!(error = reason, "the session with RabbitMQ ended: reconnecting until it is back");
         }
+    }
+
+    /// Records that messages were returned to the queue.
+    fn disrupted(&self) {
+        *self.disrupted_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Returns whether messages were returned to the queue a short time ago.
+    fn is_disrupted(&self) -> bool {
+        let at = *self.disrupted_at.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at.elapsed() < DISRUPTED)
     }
 
     /// Returns the number of inserts that this process has committed: a row that fails while others are stored is alone to blame.
