@@ -196,9 +196,15 @@ async fn produce(flow: Flow, mut rng: Rng, shared: Arc<Shared>, stop: Cancellati
     let mut number = 0;
     loop {
         let session = async {
-            let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await?;
-            let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            let opening = async {
+                let connection = Connection::connect(&amqp_url(), ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                Ok::<_, lapin::Error>((connection, channel))
+            };
+            // A broker that is killed meanwhile leaves some of these without an answer.
+            let Ok(opened) = tokio::time::timeout(CONFIRM, opening).await else { return Ok(false) };
+            let (_connection, channel) = opened?;
             loop {
                 pending.extend(shared.extra.lock().unwrap().drain(..));
                 while pending.len() < WINDOW && !stop.is_cancelled() {
@@ -225,7 +231,10 @@ async fn produce(flow: Flow, mut rng: Rng, shared: Arc<Shared>, stop: Cancellati
                         message.body.as_bytes(),
                         properties,
                     );
-                    confirms.push(publish.await?);
+                    let Ok(published) = tokio::time::timeout(CONFIRM, publish).await else {
+                        return Ok(false);
+                    };
+                    confirms.push(published?);
                 }
                 // All or nothing: what was confirmed of a window that failed comes twice, which is what is tested.
                 for confirm in confirms {
