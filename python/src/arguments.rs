@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
 use uuid::Uuid;
 
 use cns_events::event::{Event, Source, fresh_id, schema, tenant_of};
@@ -36,7 +38,22 @@ fn text<'a>(value: &'a Bound<'_, PyAny>) -> Result<Cow<'a, str>, Unwritable> {
     }
 }
 
+/// Returns the number of Python's own UUID type, whose text is made by Python code.
+fn number_of_uuid(value: &Bound<'_, PyAny>) -> PyResult<Option<u128>> {
+    static UUID: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let uuid = UUID.import(value.py(), "uuid", "UUID")?;
+    if !value.get_type().is(uuid) {
+        return Ok(None);
+    }
+    value.getattr(intern!(value.py(), "int"))?.extract().map(Some)
+}
+
 fn uuid(field: &str, value: &Bound<'_, PyAny>) -> Result<Uuid, Unwritable> {
+    if !value.is_instance_of::<PyString>()
+        && let Some(number) = number_of_uuid(value)?
+    {
+        return Ok(Uuid::from_u128(number));
+    }
     Uuid::try_parse(&text(value)?).map_err(|_| Unwritable::Value(format!("{field} is not a UUID")))
 }
 

@@ -47,27 +47,15 @@ class Pool:
 
     def start(self) -> None:
         """Start the worker, and wait until its queue takes events."""
-        self.worker = subprocess.Popen(
-            [os.environ["CNS_EVENTS_BIN"], "worker"],
-            env=self._service_env(),
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "worker.log").open("ab"),
-        )
         log = self.folder / "worker.log"
-        eventually("the worker consumes", lambda: "consuming" in log.read_text() or self._queue_exists())
-
-    def _queue_exists(self) -> bool:
-        import pika
-
-        connection = pika.BlockingConnection(pika.URLParameters(self.amqp_url))
-        try:
-            connection.channel().queue_declare(f"{self.name}.persist", passive=True)
-        except pika.exceptions.ChannelClosedByBroker:
-            return False
-        finally:
-            if connection.is_open:
-                connection.close()
-        return True
+        with log.open("ab") as stderr:
+            self.worker = subprocess.Popen(
+                [os.environ["CNS_EVENTS_BIN"], "worker"],
+                env=self._service_env(),
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        eventually("the worker consumes", lambda: "consuming" in log.read_text())
 
     def stop(self) -> None:
         """Stop the worker."""
