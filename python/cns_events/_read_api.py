@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
+from cns_events._reading import Query
 from cns_events._settings import Settings
 
 _TIMEOUT_SECONDS = 5.0
@@ -36,9 +37,9 @@ class StoredEvent:
     created_at: datetime
 
 
-def fetch(settings: Settings, kind: str, query: dict[str, Any]) -> Sequence[StoredEvent]:
+def fetch(settings: Settings, query: Query) -> Sequence[StoredEvent]:
     """Return the rows of a query, as the tenant of the token."""
-    path, parameters = _request(kind, query)
+    path, parameters = _request(query.kind, query.arguments)
     token = settings.read_token() if callable(settings.read_token) else settings.read_token
     url = f"{(settings.read_url or '').rstrip('/')}{path}?{urlencode(parameters)}"
     if not url.startswith(("http://", "https://")):
@@ -51,15 +52,15 @@ def fetch(settings: Settings, kind: str, query: dict[str, Any]) -> Sequence[Stor
     return [_stored(row) for row in answer["events"]]
 
 
-def _request(kind: str, query: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _request(kind: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if kind == "bom":
-        parameters = {"limit": query["limit"]}
-        if query["event_types"] is not None:
-            parameters["type"] = ",".join(query["event_types"])
-        return f"/v1/boms/{quote(str(query['bom_id']), safe='')}/events", parameters
+        parameters = {"limit": arguments["limit"]}
+        if arguments["event_types"] is not None:
+            parameters["type"] = ",".join(arguments["event_types"])
+        return f"/v1/boms/{quote(str(arguments['bom_id']), safe='')}/events", parameters
     if kind == "workflow":
-        return f"/v1/workflows/{quote(query['workflow_id'], safe='')}/events", {"limit": query["limit"]}
-    return "/v1/errors", {"hours": query["hours"], "limit": query["limit"]}
+        return f"/v1/workflows/{quote(arguments['workflow_id'], safe='')}/events", {"limit": arguments["limit"]}
+    return "/v1/errors", {"hours": arguments["hours"], "limit": arguments["limit"]}
 
 
 def _stored(row: dict[str, Any]) -> StoredEvent:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from cns_events._process import flush
-from cns_events._reading import Own
+from cns_events._reading import Own, Query
 from cns_events.sqlalchemy import EnrichmentEvent, events_by_bom, events_by_workflow, recent_errors
 
 _log = logging.getLogger("cns_events")
@@ -29,13 +29,13 @@ _SELECTS: dict[str, Callable[..., Select[Any]]] = {
 _said: set[str] = set()
 
 
-def rows(db: Any, kind: str, query: dict[str, Any], tenant: str | None, own: Own) -> Sequence[EnrichmentEvent]:
+def rows(db: Any, query: Query, tenant: str | None, own: Own) -> Sequence[EnrichmentEvent]:
     """Return the rows of a query, after the events of its own are stored."""
     if not isinstance(db, Session):
         raise TypeError(
             "the session is no sqlalchemy.orm.Session; for AsyncSession use the selects of cns_events.sqlalchemy"
         )
-    statement = _SELECTS[kind](**query)
+    statement = _SELECTS[query.kind](**query.arguments)
     engine = _engine(db)
     if tenant is not None and engine.dialect.name == "postgresql":
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from cns_events._native import tenant_of
@@ -36,12 +37,12 @@ class OwnWrites:
     def of(self, field: str, value: object) -> Own:
         """Return the events with this value of a field."""
         wanted = str(value).lower()
-        found = [(event_id, fields) for event_id, fields in list(self._logged) if str(fields.get(field)).lower() == wanted]
+        found = [(event_id, fields) for event_id, fields in self._logged.copy() if str(fields.get(field)).lower() == wanted]
         return Own(self, found, self._wait)
 
     def forget(self, event_ids: set[str]) -> None:
         """Forget the waiting for events that are stored; their tenant stays known."""
-        kept = [(("" if event_id in event_ids else event_id), fields) for event_id, fields in self._logged]
+        kept = [(("" if event_id in event_ids else event_id), fields) for event_id, fields in self._logged.copy()]
         self._logged = deque(kept, maxlen=_REMEMBERED)
 
 
@@ -72,19 +73,33 @@ def tenant_from(tenant_id: object, organization_id: object) -> str | None:
     return None if organization_id is None else tenant_of(str(organization_id))
 
 
-def read(db: Any, kind: str, query: dict[str, Any], named: tuple[object, object], own: Own) -> list[Row]:
+@dataclass(frozen=True)
+class Query:
+    """Arguments of a query method."""
+
+    kind: str
+    # The argument that names what was logged: the field of an event.
+    of: str
+    arguments: dict[str, Any]
+    # Tenant and organization that the call, or the instance, names.
+    tenant_id: object = None
+    organization_id: object = None
+
+
+def read(db: Any, query: Query, writes: OwnWrites) -> list[Row]:
     """Return the rows of a query."""
     try:
-        tenant = tenant_from(*named) or own.tenant()
+        own = writes.of(query.of, query.arguments[query.of])
+        tenant = tenant_from(query.tenant_id, query.organization_id) or own.tenant()
         if db is not None:
             from cns_events._read_database import rows
 
-            return list(rows(db, kind, query, tenant, own))
+            return list(rows(db, query, tenant, own))
         process = current()
         if process is not None and process.settings.read_url is not None:
             from cns_events._read_api import fetch
 
-            return list(fetch(process.settings, kind, query))
+            return list(fetch(process.settings, query))
         _log.error("cannot read events: EventLogger has no session, and read_url is not set")
     except Exception as error:
         # The text of a database's error may hold values.

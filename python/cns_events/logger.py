@@ -12,7 +12,7 @@ from cns_events._native import Event
 from cns_events._payloads import Json
 from cns_events._process import current
 from cns_events._publish import publish, refuse
-from cns_events._reading import OwnWrites, Row, read
+from cns_events._reading import OwnWrites, Query, Row, read
 from cns_events.workflow import WorkflowLogger
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class EventLogger:
             "state": state,
         }
         self.db = db
-        self._defaults = {name: value for name, value in given.items() if value is not None}
+        self._defaults: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self._write_database = db is not None and _writes_database(write_database)
         self._own = OwnWrites(read_wait)
 
@@ -275,9 +275,8 @@ class EventLogger:
         tenant_id: UuidLike | None = None,
     ) -> list[Row]:
         """Return the events of a BOM, newest first. ``[]`` where they cannot be read; the log has the reason."""
-        own = self._own.of("bom_id", bom_id)
-        tenant = self._tenant(tenant_id, organization_id)
-        return read(self.db, "bom", {"bom_id": bom_id, "event_types": event_types, "limit": limit}, tenant, own)
+        arguments = {"bom_id": bom_id, "event_types": event_types, "limit": limit}
+        return self._read("bom", "bom_id", arguments, tenant_id, organization_id)
 
     def get_events_by_workflow(
         self,
@@ -288,19 +287,20 @@ class EventLogger:
         tenant_id: UuidLike | None = None,
     ) -> list[Row]:
         """Return the events of a workflow, newest first. ``[]`` where they cannot be read; the log has the reason."""
-        own = self._own.of("workflow_id", workflow_id)
-        tenant = self._tenant(tenant_id, organization_id)
-        return read(self.db, "workflow", {"workflow_id": workflow_id, "limit": limit}, tenant, own)
+        arguments = {"workflow_id": workflow_id, "limit": limit}
+        return self._read("workflow", "workflow_id", arguments, tenant_id, organization_id)
 
     def get_recent_errors(self, organization_id: str, hours: int = 24, limit: int = 50) -> list[Row]:
         """Return the errors of an organization in the last hours, newest first."""
-        own = self._own.of("organization_id", organization_id)
-        tenant = self._tenant(None, organization_id)
-        query = {"organization_id": organization_id, "hours": hours, "limit": limit}
-        return read(self.db, "errors", query, tenant, own)
+        arguments = {"organization_id": organization_id, "hours": hours, "limit": limit}
+        return self._read("errors", "organization_id", arguments, None, organization_id)
 
-    def _tenant(self, tenant_id: UuidLike | None, organization_id: str | None) -> tuple[object, object]:
-        return (tenant_id or self._defaults.get("tenant_id"), organization_id)
+    def _read(
+        self, kind: str, of: str, arguments: dict[str, Any], tenant_id: UuidLike | None, organization_id: str | None
+    ) -> list[Row]:
+        if tenant_id is None:
+            tenant_id = self._defaults.get("tenant_id")
+        return read(self.db, Query(kind, of, arguments, tenant_id, organization_id), self._own)
 
     def _log(self, event_type: object, payload: Any, given: dict[str, Any], more: dict[str, Any]) -> Event | None:
         try:

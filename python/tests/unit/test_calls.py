@@ -296,6 +296,16 @@ def test_no_argument_raises(name: str, data: st.DataObject) -> None:
         assert (event is None) == (captured.refused == 1)
 
 
+@pytest.mark.parametrize("name", ["get_events_by_bom", "get_events_by_workflow", "get_recent_errors"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_argument_of_a_query_raises(name: str, data: st.DataObject) -> None:
+    with capture(strict=False):
+        logger = EventLogger(data.draw(junk), tenant_id=data.draw(junk), read_wait=0)
+        parameters = inspect.signature(getattr(logger, name)).parameters
+        assert getattr(logger, name)(**{of: data.draw(junk) for of in parameters}) == []
+
+
 plain_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
