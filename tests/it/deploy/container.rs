@@ -138,6 +138,12 @@ fn the_release_workflow_builds_every_artifact() {
         assert!(jobs[job]["needs"].as_array().unwrap().contains(&"test".into()), "{job}");
         assert_eq!(jobs[job]["strategy"]["matrix"]["include"].as_array().unwrap().len(), 2, "{job}");
     }
+    let wheels = jobs["wheel"]["strategy"]["matrix"]["include"].as_array().unwrap();
+    assert_eq!(wheels.len(), 6, "glibc, musl and macOS, each on both architectures");
+    assert_eq!(jobs["pypi"]["permissions"]["id-token"], "write");
+    for job in ["wheel", "wheel-test", "sdist"] {
+        assert!(jobs["pypi"]["needs"].as_array().unwrap().contains(&job.into()), "{job}");
+    }
     let text = read(".github/workflows/release.yaml");
     for part in ["sha256sum", "cyclonedx", "sbom: true", "CNS_EVENTS_REVISION"] {
         assert!(text.contains(part), "{part}");
