@@ -22,6 +22,7 @@
 //! | [`api`] | the read API: request → auth → limits → routes → store |
 //! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
 //! | [`json_lines`] | events from a file: validated and published |
+//! | `encoding`, `file_kind`, `input` | the files that people feed in: their encodings, other kinds of files, `-` for stdin |
 //! | [`doctor`], [`demo`] | checks as values, and a scenario that shows the pipeline |
 //! | [`cli`] | the command line: each command parses, calls the library and prints |
 //!
@@ -44,16 +45,24 @@ pub mod cli;
 #[cfg(feature = "service")]
 pub mod config;
 #[cfg(feature = "service")]
+mod counted;
+#[cfg(feature = "service")]
 pub mod dead_letters;
 #[cfg(feature = "service")]
 pub mod demo;
 #[cfg(feature = "service")]
 pub mod doctor;
+#[cfg(feature = "service")]
+mod encoding;
 pub mod event;
+#[cfg(feature = "service")]
+mod file_kind;
 #[cfg(feature = "service")]
 pub mod health;
 #[cfg(feature = "service")]
 pub mod http;
+#[cfg(feature = "service")]
+mod input;
 #[cfg(feature = "service")]
 pub mod json_lines;
 #[cfg(feature = "service")]
@@ -71,6 +80,8 @@ pub mod publisher_metrics;
 mod retry_budget;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "service")]
+mod terminal;
 #[cfg(feature = "service")]
 pub mod timeline;
 #[cfg(feature = "publisher")]

@@ -4,19 +4,25 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Args;
+use encoding_rs::Encoding;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::output;
 use crate::config::Config;
 use crate::demo::{Bom, Report, Scenario, TypeCount};
+use crate::encoding::by_name as encoding_by_name;
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Read the BOM from this CSV file; its part-number and manufacturer columns are found by their usual names
+    /// Read the BOM from this CSV file; - is stdin. Its encoding, separator, header line and columns are found
     #[arg(long, value_name = "FILE")]
     bom: Option<PathBuf>,
+    /// Read the BOM in this encoding, such as windows-1252, gbk, shift_jis, macintosh
+    #[arg(long, value_name = "NAME", requires = "bom", value_parser = encoding)]
+    encoding: Option<&'static Encoding>,
     /// Publish the workflow as this organization's
     #[arg(long, value_name = "ID", default_value = "demo-organization")]
     organization_id: String,
@@ -33,9 +39,14 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
+        let bom = self.bom.as_ref().map_or_else(Bom::sample, |path| Bom::open(path, self.encoding));
+        let bom = bom.map_err(|refusal| anyhow!("{}", output::safe_lines(&refusal.to_string())))?;
+        bom.warnings
+            .iter()
+            .for_each(|warning| output::note(&format!("warning: {}: {warning}", output::safe(&bom.name))));
         let scenario = Scenario {
             config,
-            bom: self.bom.as_ref().map_or_else(Bom::sample, Bom::open)?,
+            bom,
             organization_id: &self.organization_id,
             connections: self.connections,
             timeout: Duration::from_secs(self.timeout),
@@ -51,16 +62,26 @@ impl Demo {
         let report = report?;
         let metrics = format!("http://{}/metrics", config.http.listen);
         if self.json {
-            print_json(&report, &metrics)?;
+            print_json(&report, &scenario.bom, &metrics)?;
         } else {
-            print(&report, &metrics);
+            print(&report, &scenario.bom, &metrics);
         }
         if report.is_complete() { Ok(()) } else { Err(Failure::Reported) }
     }
 }
 
-fn print(report: &Report, metrics: &str) {
-    output::line(&format!("BOM {} ({})\n", report.bom_id, output::safe(&report.bom)));
+fn encoding(name: &str) -> Result<&'static Encoding, String> {
+    encoding_by_name(name)
+        .ok_or_else(|| "not the name of an encoding: try windows-1252 or utf-16le".to_owned())
+}
+
+fn print(report: &Report, bom: &Bom, metrics: &str) {
+    output::line(&format!("BOM {} ({})", report.bom_id, output::safe(&bom.name)));
+    output::line(&format!("Read: {}", output::safe(&bom.how_read())));
+    if let Some(skipped) = bom.skipped_text() {
+        output::line(&format!("Skipped: {skipped}"));
+    }
+    output::line("");
     let mut table = output::table(["event type", "published", "stored", "duplicates"]);
     let total = TypeCount {
         name: "total",
@@ -100,7 +121,7 @@ fn print(report: &Report, metrics: &str) {
     });
 }
 
-fn print_json(report: &Report, metrics: &str) -> anyhow::Result<()> {
+fn print_json(report: &Report, bom: &Bom, metrics: &str) -> anyhow::Result<()> {
     let counts = |count: &TypeCount| {
         let duplicates = count.duplicates();
         json!({"published": count.published, "stored": count.stored, "duplicates": duplicates})
@@ -108,6 +129,17 @@ fn print_json(report: &Report, metrics: &str) -> anyhow::Result<()> {
     let types: BTreeMap<_, _> = report.types.iter().map(|count| (count.name, counts(count))).collect();
     output::json(&json!({
         "bom_id": report.bom_id,
+        "bom": {
+            "name": bom.name,
+            "lines": bom.lines.len(),
+            "encoding": bom.encoding,
+            "separator": bom.separator,
+            "header_line": bom.header_line,
+            "part_number_columns": bom.part_number_columns,
+            "manufacturer_column": bom.manufacturer_column,
+            "skipped": bom.skipped,
+            "warnings": bom.warnings,
+        },
         "complete": report.is_complete(),
         "events": report.events,
         "types": types,

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub(super) use crate::terminal::{printable, safe, safe_lines};
+
 /// Set where a line could not be printed, for example on a full disk.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
 
@@ -50,17 +52,6 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table
-}
-
-/// Replaces the characters of foreign text that a terminal would act on.
-pub(super) fn safe(text: &str) -> String {
-    let replaced = |character: char| character.is_control() || misleads(character);
-    text.chars().map(|character| if replaced(character) { '\u{fffd}' } else { character }).collect()
-}
-
-/// Returns whether a character changes the direction of text, or ends a line without being a control character.
-fn misleads(character: char) -> bool {
-    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Asks for a confirmation on the terminal.
@@ -109,19 +100,4 @@ pub(super) fn colored(text: &str, color: Color) -> Cell {
 pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     line(&printable(&serde_json::to_string_pretty(value)?));
     Ok(())
-}
-
-/// Escapes the characters of JSON text that JSON allows and a terminal would act on: DEL, C1, and those that change the direction
-/// of text.
-pub(super) fn printable(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for character in json.chars() {
-        match character {
-            character if matches!(character, '\u{7f}'..='\u{9f}') || misleads(character) => {
-                text.push_str(&format!("\\u{:04x}", u32::from(character)))
-            }
-            _ => text.push(character),
-        }
-    }
-    text
 }

@@ -5,6 +5,6 @@ mod report;
 mod scenario;
 mod script;
 
-pub use bom::Bom;
+pub use bom::{Bom, BomError, Line, SkipReason, SkippedRow};
 pub use report::{Report, TimelineRow, TypeCount};
 pub use scenario::{COPIES, Progress, Scenario};

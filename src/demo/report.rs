@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::bom::Bom;
+use crate::counted::counted;
 use crate::event::{Event, EventType, Workflow};
 use crate::store::read::{AccessScope, Latency, Query, Reader, StoredEvent};
 use crate::timeline::{describe, is_line_item};
@@ -16,8 +16,6 @@ use crate::timeline::{describe, is_line_item};
 /// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// Name of the BOM.
-    pub bom: String,
     /// Id of the BOM.
     pub bom_id: Uuid,
     /// Counts by event type, in the contract's order.
@@ -65,7 +63,6 @@ impl Report {
     pub(super) async fn gather(
         reader: &Reader,
         workflow: &Workflow,
-        bom: &Bom,
         events: &[Event<'_>],
         copies: usize,
     ) -> anyhow::Result<Self> {
@@ -94,15 +91,7 @@ impl Report {
             .collect();
         // A server that does not keep commit times has no latency.
         let latency = reader.latency(&scope, workflow.bom_id).await.ok().flatten();
-        Ok(Report {
-            bom: bom.name.clone(),
-            bom_id: workflow.bom_id,
-            types,
-            events: events.len(),
-            not_stored_once,
-            latency,
-            stored,
-        })
+        Ok(Report { bom_id: workflow.bom_id, types, events: events.len(), not_stored_once, latency, stored })
     }
 
     /// Returns whether every distinct event is stored exactly once, and nothing else.
@@ -121,7 +110,7 @@ impl Report {
     #[must_use]
     pub fn timeline(&self) -> Vec<TimelineRow> {
         let mut timeline = Vec::new();
-        let mut lines = 0;
+        let mut lines = 0_u64;
         for (number, event) in self.stored.iter().enumerate() {
             let at = event.created_at;
             if !is_line_item(&event.event_type) {
@@ -131,7 +120,7 @@ impl Report {
             }
             lines += 1;
             if self.stored.get(number + 1).is_none_or(|next| !is_line_item(&next.event_type)) {
-                let text = format!("{} events about single lines", std::mem::take(&mut lines));
+                let text = format!("{} about single lines", counted(std::mem::take(&mut lines), "event"));
                 timeline.push(TimelineRow { at, event_type: "…".into(), text });
             }
         }

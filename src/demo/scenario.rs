@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use chrono::Utc;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::script;
 use crate::broker::{BrokerEndpoint, Connection, queue_depth_on};
 use crate::config::Config;
 use crate::event::{Event, Workflow};
-use crate::publisher::{Publisher, PublisherConfig};
+use crate::publisher::{LogError, Publisher, PublisherConfig};
 use crate::store::read::{AccessScope, Reader};
 
 /// Pause between two looks at the table and the queue.
@@ -56,7 +56,7 @@ impl Scenario<'_> {
         let connection = broker.connect("demo").await.context("cannot connect to the broker (amqp.uri)")?;
         let events = self.publish(events, progress).await?;
         self.wait_until_stored(&connection, (&reader, &scope), bom_id, events.len()).await?;
-        Report::gather(&reader, &workflow, &self.bom, &events, COPIES).await
+        Report::gather(&reader, &workflow, &events, COPIES).await
     }
 
     /// Publishes every event twice, in the workflow's order, over several connections. The copies of an event use different
@@ -75,7 +75,9 @@ impl Scenario<'_> {
         for (number, event) in events.iter_mut().enumerate() {
             event.created_at = Utc::now();
             for copy in 0..COPIES {
-                publishers[(number + copy) % publishers.len()].log(event.clone());
+                let publisher = &publishers[(number + copy) % publishers.len()];
+                let accepted = publisher.log_wait(event.clone(), Instant::now() + self.timeout).await;
+                accepted.map_err(|error| self.not_accepted(&error, publisher.outage()))?;
             }
             progress(number + 1, all);
         }
@@ -92,6 +94,16 @@ impl Scenario<'_> {
             }
         }
         Ok(events)
+    }
+
+    /// Returns the error about an event that the publisher did not accept.
+    fn not_accepted(&self, error: &LogError, outage: Option<String>) -> anyhow::Error {
+        match (error, outage) {
+            (LogError::NoRoom, Some(outage)) => {
+                anyhow!("the broker takes nothing for {} s: {outage}", self.timeout.as_secs())
+            }
+            _ => anyhow!("cannot publish an event of {}: {error}", self.bom.name),
+        }
     }
 
     /// Waits until every event is stored and the queue is empty.

@@ -101,12 +101,13 @@ impl Script<'_> {
             })?;
         }
         let found = answer.status != MatchStatus::NoMatch;
+        let maker = line.manufacturer.as_ref().map(|maker| json!({ "manufacturer": maker }));
         self.log(&EnrichmentProgress {
             mpn: line.mpn.as_str().into(),
             status: answer.status,
             confidence: found.then_some(confidence),
             supplier: found.then(|| answer.supplier.into()),
-            match_details: None,
+            match_details: maker.as_ref().map(Object::from_value).transpose()?,
         })
     }
 
@@ -137,7 +138,7 @@ pub(super) fn write<'w>(workflow: &'w Workflow, bom: &Bom) -> Result<Vec<Event<'
     let message = Some(format!("{} with {total} lines", bom.name).into());
     script.log(&ProcessingStarted { total_items: total as u64, message })?;
     script.stage("parsing")?;
-    script.stage_done(180.0, &json!({ "lines": total, "skipped": bom.skipped }))?;
+    script.stage_done(180.0, &json!({ "lines": total, "skipped": bom.skipped.len() }))?;
     script.stage("enrichment")?;
     for (number, line) in bom.lines.iter().enumerate() {
         if number == total / 2 {

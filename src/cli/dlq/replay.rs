@@ -63,7 +63,7 @@ impl Replay {
             return output::json(&json!({ verb: ids, "left": left, "not_read": not_read }));
         }
         for (dead_letter, error) in left {
-            let error = error.to_string().lines().map(output::safe).collect::<Vec<_>>().join("\n");
+            let error = output::safe_lines(&error.to_string());
             output::error(&format!("cannot replay {}: {error}", dead_letter.id));
         }
         if self.dry_run {

@@ -47,9 +47,7 @@ impl Show {
 fn cell(name: &str, value: &Value) -> String {
     match value {
         // The body is printed as it is: indenting it would hide its faults.
-        Value::String(text) if name == "body" => {
-            text.lines().map(output::safe).collect::<Vec<_>>().join("\n")
-        }
+        Value::String(text) if name == "body" => output::safe_lines(text),
         Value::String(text) => output::safe(text),
         Value::Object(entries) => entries
             .iter()

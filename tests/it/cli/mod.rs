@@ -1,5 +1,6 @@
 //! The command line, as an operator or a script uses it.
 
+mod bom;
 mod config;
 mod dead_letters;
 mod demo;
