@@ -23,6 +23,7 @@
 //! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
 //! | [`json_lines`] | events from a file: validated and published |
 //! | `encoding`, `file_kind`, `input` | the files that people feed in: their encodings, other kinds of files, `-` for stdin |
+//! | `terminal`, `counted` | colors, width, progress bars and text on a terminal; numbers of things in sentences |
 //! | [`doctor`], [`demo`] | checks as values, and a scenario that shows the pipeline |
 //! | [`cli`] | the command line: each command parses, calls the library and prints |
 //!

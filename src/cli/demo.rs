@@ -14,6 +14,7 @@ use super::output;
 use crate::config::Config;
 use crate::demo::{Bom, Report, Scenario, TypeCount};
 use crate::encoding::by_name as encoding_by_name;
+use crate::terminal::bars;
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -51,7 +52,7 @@ impl Demo {
             connections: self.connections,
             timeout: Duration::from_secs(self.timeout),
         };
-        let bar = output::bar(0, "events");
+        let bar = bars::bar(0, "events");
         let report = scenario
             .run(&|published, all| {
                 bar.set_length(all as u64);

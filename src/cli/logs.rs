@@ -1,10 +1,11 @@
 //! Logging setup: text or JSON, always on stderr, so that a command's output can be piped.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Log, LogFormat};
+use crate::terminal::{Stream, has_colors};
 
 /// Starts logging. Commands other than the services log warnings and errors only, unless another level is configured.
 pub(super) fn start(log: &Log, service: bool) {
@@ -15,7 +16,7 @@ pub(super) fn start(log: &Log, service: bool) {
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| BestEffort(std::io::stderr()));
     match log.format {
-        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Human => builder.with_ansi(has_colors(Stream::Stderr)).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }

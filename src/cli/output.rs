@@ -4,9 +4,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use indicatif::{ProgressBar, ProgressStyle};
 
-pub(super) use crate::terminal::{printable, safe, safe_lines};
+pub(super) use crate::terminal::text::{printable, safe, safe_lines};
+use crate::terminal::{Stream, has_colors};
 
 /// Set where a line could not be printed, for example on a full disk.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
@@ -51,6 +51,9 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     if std::io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
+    if has_colors(Stream::Stdout) {
+        table.enforce_styling();
+    }
     table
 }
 
@@ -62,38 +65,10 @@ pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Returns a progress bar, hidden where stderr is not a terminal.
-pub(super) fn bar(length: u64, unit: &str) -> ProgressBar {
-    bar_of(length, &format!("{{human_pos}}/{{human_len}} {unit}"))
-}
-
-/// Returns a progress bar that shows a percentage and a message.
-pub(super) fn share_bar(length: u64) -> ProgressBar {
-    bar_of(length, "{percent}% {msg}")
-}
-
-fn bar_of(length: u64, text: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(&format!("{{bar:40}} {text}, {{eta}} left"));
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Returns a counter for work without a known end. It is hidden where stderr is not a terminal, or where the result is printed to
-/// the terminal itself.
-pub(super) fn counter(unit: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() || std::io::stdout().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {unit}, {{per_sec}}"));
-    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Returns a cell, in color on a terminal.
+/// Returns a cell, in color where the output has colors.
 pub(super) fn colored(text: &str, color: Color) -> Cell {
     let cell = Cell::new(text);
-    if std::io::stdout().is_terminal() { cell.fg(color) } else { cell }
+    if has_colors(Stream::Stdout) { cell.fg(color) } else { cell }
 }
 
 /// Prints a value as JSON.

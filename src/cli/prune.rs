@@ -19,6 +19,7 @@ use crate::metrics::{Dependency, PruneMetrics};
 use crate::store::fix::{self, Purpose};
 use crate::store::retention::{self, Batch, Done, Observer, Policy, Pruner};
 use crate::store::{DatabaseEndpoint, Hold, StoreFailure};
+use crate::terminal::bars;
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
@@ -84,8 +85,7 @@ impl Prune {
                 "cannot serve the metrics of this run: the address is in use\nhint: set CNS_EVENTS__HTTP__LISTEN to another address"
             ),
         }
-        let bar =
-            oldest.map_or_else(ProgressBar::hidden, |oldest| output::share_bar(seconds(oldest, before)));
+        let bar = oldest.map_or_else(ProgressBar::hidden, |oldest| bars::share_bar(seconds(oldest, before)));
         let progress = Progress { metrics, health, bar, oldest };
         let policy = Policy { batch_rows: self.batch_size, rate_rows_per_second: self.rate };
         let done = retention::run(&mut pruner, policy, &shutdown, &progress).await;

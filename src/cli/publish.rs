@@ -1,12 +1,12 @@
 //! `cns-events publish`
 
-use std::io::{BufReader, IsTerminal};
-use std::path::PathBuf;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -15,15 +15,17 @@ use super::failure::Failure;
 use super::output;
 use crate::config::Config;
 use crate::event::{PayloadPolicy, Rules};
+use crate::input;
 use crate::json_lines::{BUFFER_EVENTS, LinePublisher, LineReport};
 use crate::publisher::{Publisher, PublisherConfig};
+use crate::terminal::bars;
 
 /// Maximum size of the events that are read and not confirmed.
 const BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct Publish {
-    /// Publish one event of this type from the flags; without it, read JSON lines
+    /// Publish one event of this type from the flags; without it, read events from a file or stdin
     #[arg(long = "type", value_name = "TYPE", requires = "bom_id")]
     event_type: Option<String>,
     /// BOM of the event
@@ -59,7 +61,7 @@ pub(super) struct Publish {
     /// Routing key [default: that of the event type]
     #[arg(long, value_name = "KEY")]
     routing_key: Option<String>,
-    /// Read JSON lines from this file, one event a line; without it and --type, read stdin
+    /// Read events from this file; - is stdin, as without it and --type. They are JSON: one a line, over several lines, or an array
     #[arg(long, short, value_name = "FILE", conflicts_with = "event_type")]
     file: Option<PathBuf>,
     /// Keep events that the broker does not take in time in this folder; the next run with it sends them first
@@ -80,30 +82,46 @@ impl Publish {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
         let rules =
             Rules { max_message_bytes: config.worker.max_message_bytes, payload: PayloadPolicy::Reject };
+        let source = self.source()?;
         let publisher = if self.dry_run { None } else { Some(self.publisher(config)?) };
+        let bar = source.as_ref().map_or_else(ProgressBar::hidden, |source| bars::bytes(source.bytes));
+        let told = bar.clone();
+        let tell = Box::new(move |error: &str| told.suspend(|| output::error(&output::safe_lines(error))));
         let timeout = Duration::from_secs(self.timeout);
-        let mut lines = LinePublisher::new(publisher, rules, self.routing_key.clone(), timeout);
-        let bytes = self.file.as_ref().and_then(|file| std::fs::metadata(file).ok()).map(|of| of.len());
-        let bar = if self.event_type.is_some() { ProgressBar::hidden() } else { progress(bytes) };
+        let mut lines = LinePublisher::new(publisher, rules, self.routing_key.clone(), timeout, tell);
         let show_outage = |outage: Option<String>| bar.set_message(outage.unwrap_or_default());
-        match (&self.event_type, &self.file) {
-            (Some(event_type), _) => lines.line(1, &self.body(event_type)?).await,
-            (None, Some(path)) => {
-                let file =
-                    std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-                let read = lines.lines(BufReader::new(bar.wrap_read(file)), show_outage).await;
-                read.with_context(|| format!("cannot read {}", path.display()))?;
-            }
-            (None, None) => {
-                let stdin = BufReader::new(bar.wrap_read(std::io::stdin()));
-                lines.lines(stdin, show_outage).await.context("cannot read stdin")?;
+        let mut read = Ok(());
+        if let Some(event_type) = &self.event_type {
+            lines.event(None, &self.body(event_type)?).await;
+        } else if let Some(Source { name, input, .. }) = source {
+            match lines.events(bar.wrap_read(input), show_outage).await {
+                Ok(0) => output::note(&format!("{name} has no events")),
+                Ok(_) => {}
+                Err(error) => read = Err(anyhow!("cannot read {name}: {error}")),
             }
         }
         show_outage(lines.outage());
+        // What was read before an error is published.
         let report = lines.finish().await;
         bar.finish_and_clear();
         self.print(&report)?;
+        read?;
         if report.failed > 0 { Err(Failure::Reported) } else { Ok(()) }
+    }
+
+    /// Opens the input, unless the flags describe the event.
+    fn source(&self) -> anyhow::Result<Option<Source>> {
+        if self.event_type.is_some() {
+            return Ok(None);
+        }
+        let path = self.file.as_deref().unwrap_or(Path::new("-"));
+        let is_stdin = input::is_standard(path);
+        if is_stdin && std::io::stdin().is_terminal() {
+            output::note("reading events from the terminal; Ctrl-D ends them");
+        }
+        let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
+        let (input, bytes) = input::open(path).with_context(|| format!("cannot read {name}"))?;
+        Ok(Some(Source { name, input, bytes }))
     }
 
     fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
@@ -146,12 +164,19 @@ impl Publish {
                 verb: accepted, "failed": failed, "errors": errors, "recovered": recovered, "in_spool": in_spool,
             }));
         }
-        errors.iter().for_each(|error| output::error(error));
         let recovered =
             if *recovered == 0 { String::new() } else { format!(", from the spool: {recovered}") };
         output::line(&format!("{verb}: {accepted}, failed: {failed}{recovered}"));
         Ok(())
     }
+}
+
+/// Input that events are read from.
+struct Source {
+    name: String,
+    input: Box<dyn Read>,
+    /// Size, where it is known.
+    bytes: Option<u64>,
 }
 
 /// Event that the flags describe.
@@ -168,17 +193,4 @@ struct Body<'a> {
     source: Option<&'a str>,
     payload: Option<Box<RawValue>>,
     state: Option<Box<RawValue>>,
-}
-
-/// Returns a progress bar, hidden where stderr is not a terminal.
-fn progress(bytes: Option<u64>) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    let style = match bytes {
-        Some(_) => "{bar:40} {bytes}/{total_bytes}, {eta} left {msg}",
-        None => "{spinner} {bytes} read {msg}",
-    };
-    bar.with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

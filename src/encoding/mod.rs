@@ -6,7 +6,7 @@ mod western;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
-use detect::{Mark, mark};
+pub(crate) use detect::{Mark, mark, utf16_without_mark};
 pub(crate) use error::EncodingError;
 use error::line_at;
 

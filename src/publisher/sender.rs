@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -30,6 +30,9 @@ pub(super) struct Sender {
     pub(super) exchange: ShortString,
     pub(super) app_id: ShortString,
 }
+
+/// Attempt to connect.
+pub(super) type Connecting<'s> = LocalBoxFuture<'s, lapin::Result<Connection>>;
 
 /// Way in which a session ended.
 enum SessionEnd {
@@ -57,32 +60,39 @@ impl From<lapin::Error> for Failure {
     }
 }
 
+/// Closes a connection, if the broker answers in time.
+pub(super) async fn close(connection: &Connection) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+}
+
 impl Sender {
-    /// Sends until the publisher ends.
-    pub(super) async fn run(&self, outbox: &Outbox) {
+    /// Sends until the publisher ends. Returns an attempt to connect that is not over: the client library's thread uses this
+    /// thread's runtime until it is, and panics without it.
+    pub(super) async fn run(&self, outbox: &Outbox) -> Option<Connecting<'_>> {
         let mut ending = pin!(outbox.ending());
         let mut backoff = Backoff::default();
         loop {
+            let mut connecting = self.connect().boxed_local();
             let connected = tokio::select! {
                 biased;
-                () = &mut ending => return,
-                connected = self.connect() => connected,
+                () = &mut ending => return Some(connecting),
+                connected = &mut connecting => connected,
             };
             let ended = match connected {
                 Ok(connection) => {
                     let ended = self.session(outbox, &connection, &mut ending, &mut backoff).await;
-                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+                    close(&connection).await;
                     ended
                 }
                 Err(error) => SessionEnd::Lost(error.to_string()),
             };
             match ended {
-                SessionEnd::Closed => return,
+                SessionEnd::Closed => return None,
                 SessionEnd::Unblocked => continue,
                 SessionEnd::Lost(reason) => outbox.away(&reason, Instant::now()),
             }
             tokio::select! {
-                () = &mut ending => return,
+                () = &mut ending => return None,
                 () = tokio::time::sleep(backoff.next_delay()) => {}
             }
         }

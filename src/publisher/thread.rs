@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::outbox::Outbox;
-use super::sender::Sender;
+use super::sender::{self, Sender};
 use super::shared::Shared;
 
 /// Niceness of this thread, and of the client library's threads that it starts.
@@ -36,12 +36,18 @@ impl Drop for ReportsEnd {
 pub(super) async fn run(outbox: Outbox, sender: Sender) {
     let shared = outbox.shared.clone();
     let _end = ReportsEnd(shared.clone());
-    tokio::select! {
-        () = sender.run(&outbox) => {}
-        () = outbox.keep() => {}
-        () = shared.log_problems() => {}
-    }
+    let connecting = tokio::select! {
+        connecting = sender.run(&outbox) => connecting,
+        () = outbox.keep() => None,
+        () = shared.log_problems() => None,
+    };
     let lost = outbox.finish();
     shared.log_now();
     shared.ended.send_replace(Some(lost));
+    // Callers do not wait for this.
+    if let Some(connecting) = connecting
+        && let Ok(connection) = connecting.await
+    {
+        sender::close(&connection).await;
+    }
 }

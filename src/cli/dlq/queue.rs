@@ -6,11 +6,12 @@ use crate::broker::BrokerEndpoint;
 use crate::cli::output;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetter, DeadLetterQueue, Progress};
+use crate::terminal::bars;
 
 /// Opens the queue; the bar follows what is read from it.
 pub(super) async fn open(config: &Config) -> anyhow::Result<(DeadLetterQueue, ProgressBar)> {
     let broker = BrokerEndpoint::new(config.amqp.uri.expose(), "cns-events dlq")?;
-    let bar = output::bar(0, "dead letters");
+    let bar = bars::bar(0, "dead letters");
     let progress_bar = bar.clone();
     let show = move |Progress { read, total }| {
         progress_bar.set_length(total.into());

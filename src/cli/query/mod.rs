@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::store::StoreFailure;
 use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Limits, Query as EventQuery, QueryError, Reader, TailItem};
+use crate::terminal::bars;
 use crate::timeline::Run;
 use args::{Options, TenantArgs};
 use print::{Columns, Printer};
@@ -126,7 +127,7 @@ impl View {
     async fn print(&self, query: &EventQuery, all: bool, printer: &mut Printer) -> anyhow::Result<()> {
         let mut next = None;
         if all {
-            let bar = if printer.json() { output::counter("events") } else { ProgressBar::hidden() };
+            let bar = if printer.json() { bars::counter("events") } else { ProgressBar::hidden() };
             let mut events = std::pin::pin!(self.reader.stream(self.scope.clone(), query.clone()));
             while let Some(event) = events.try_next().await.map_err(|failure| self.error(&failure))? {
                 printer.event(&event)?;

@@ -1,13 +1,12 @@
 //! Events as lines of a table, or as JSON.
 
-use std::io::IsTerminal;
-
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
 use crate::cli::output;
 use crate::event::EventType;
 use crate::store::read::StoredEvent;
+use crate::terminal::{Stream, has_colors};
 use crate::timeline::{Summary, describe, summary_lines};
 
 /// Columns beside the time and the description.
@@ -32,8 +31,7 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(columns: Columns, json: bool) -> Self {
-        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Printer { columns, json, coloured, lines: 0 }
+        Printer { columns, json, coloured: has_colors(Stream::Stdout), lines: 0 }
     }
 
     pub(super) fn json(&self) -> bool {

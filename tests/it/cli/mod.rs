@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod errors;
 mod help;
+mod json_lines;
 mod log_output;
 mod publish;
 mod query;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use cns_events::publisher::{LogError, Publisher};
+use cns_events::publisher::{LogError, Publisher, PublisherConfig};
 use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::env::relay::Relay;
-use crate::env::{TIMEOUT, TestEnv, amqp_url, eventually};
+use crate::env::{TIMEOUT, TestEnv, amqp_url, eventually, output_text};
 use crate::publisher::workflow::{log_numbered, workflow};
 
 /// The broker is away when the producer starts, comes, goes again and comes back: every event arrives, in order.
@@ -165,4 +165,37 @@ async fn the_buffer_is_bounded() {
     publisher.close(Duration::ZERO).await;
     let closed = workflow.log_cache_hit("parts", "x").wait(Instant::now()).await.unwrap_err();
     assert!(matches!(closed, LogError::Closed), "{closed}");
+}
+
+/// A publisher that ends while it connects: the client library's thread ends too, and does not panic. In a process of its own,
+/// where no other test has threads of these names.
+#[test]
+fn a_publisher_ends_while_it_connects() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = "publisher::outages::publishers_that_end_while_they_connect";
+    let output = command.args(["--exact", name, "--ignored", "--nocapture"]).output().unwrap();
+    let text = output_text(&output);
+    assert!(output.status.success() && text.contains("1 passed") && !text.contains("panicked"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs in a process of its own: a_publisher_ends_while_it_connects"]
+async fn publishers_that_end_while_they_connect() {
+    // A broker that answers, and one that refuses.
+    for url in [amqp_url(), "amqp://u@127.0.0.1:9/".to_owned()] {
+        for delay_micros in (0..20_000).step_by(250) {
+            let publisher = Publisher::start(PublisherConfig::new(&url, "ending")).unwrap();
+            // The connection is then in any of its stages.
+            tokio::time::sleep(Duration::from_micros(delay_micros)).await;
+            publisher.close(Duration::ZERO).await;
+        }
+    }
+    eventually("all threads end", async || client_threads() == 0).await;
+}
+
+/// Returns the number of the publishers' threads, and the client library's, in this process.
+fn client_threads() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| ["lapin-io-loop", "cns-publisher"].contains(&name.trim())).count()
 }
