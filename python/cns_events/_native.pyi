@@ -102,6 +102,7 @@ class Publisher:
         spool: str | os.PathLike[str] | None = None,
         spool_when: str | None = None,
         spool_bytes: int | None = None,
+        require_tls: bool = False,
         mode: str = "send",
     ) -> Publisher: ...
     def log(

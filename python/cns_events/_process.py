@@ -81,6 +81,7 @@ class Process:
             spool=of.spool,
             spool_when=of.spool_when,
             spool_bytes=of.spool_bytes,
+            require_tls=of.require_tls,
             mode=mode or ("send" if of.enabled else "discard"),
         )
 
@@ -192,6 +193,12 @@ def before_close(act: Callable[[], None]) -> None:
     _Current.before_close = act
 
 
+def _give_out_held() -> None:
+    """Publish the events that wait for a transaction's end: after this there is no publisher for them."""
+    if _Current.before_close is not None:
+        _Current.before_close()
+
+
 def give_out_notices() -> None:
     """Hand the publisher's log lines to ``logging``."""
     for level, line in _native.notices():
@@ -290,8 +297,7 @@ def close(timeout: float = 5.0) -> Closed:
     process = _Current.process
     if process is None:
         return Closed(0, 0, 0, [])
-    if _Current.before_close is not None:
-        _Current.before_close()
+    _give_out_held()
     flush(timeout)
     closed = Closed(*process.publisher.close(0.0))
     give_out_notices()
@@ -300,6 +306,7 @@ def close(timeout: float = 5.0) -> Closed:
 
 async def aclose(timeout: float = 5.0) -> Closed:
     """Do the same as ``close``, for async code."""
+    _give_out_held()
     await aflush(timeout)
     return await asyncio.to_thread(close, 0.0)
 

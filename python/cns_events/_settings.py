@@ -35,6 +35,7 @@ class Settings:
     max_message_bytes: int | None = None
     shutdown_timeout: float = 2.0
     enabled: bool = True
+    require_tls: bool = False
     write_database: bool = False
     read_url: str | None = None
     read_token: ReadToken | None = None
@@ -132,6 +133,7 @@ def settings(
         max_message_bytes=_either(max_message_bytes, of.number("publisher.max_message_bytes"), None),
         shutdown_timeout=_either(shutdown_timeout, of.seconds("publisher.shutdown_timeout_ms"), 2.0),
         enabled=enabled,
+        require_tls=enabled and of.truth("amqp.require_tls") is True,
         write_database=_either(write_database, of.truth("publisher.write_database"), False),
         read_url=read_url or of.text("publisher.read_url"),
         read_token=read_token or of.text("publisher.read_token"),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def cns_events_captured() -> Iterator[Captured]:
     """Events that the test logs. A payload that does not match its schema fails the test, and so does a refused call."""
-    # Here, so that a plugin that nobody uses imports nothing.
     from cns_events.testing import capture
 
     with capture() as captured:

@@ -15,7 +15,6 @@ use serde_json::value::RawValue;
 use crate::json::{Unwritable, Writer, utf8};
 
 /// Arguments of one call, as Python hands them over; `None` where the caller gave none.
-#[derive(FromPyObject)]
 pub(crate) struct Arguments<'py> {
     pub(crate) bom_id: Bound<'py, PyAny>,
     pub(crate) tenant_id: Option<Bound<'py, PyAny>>,

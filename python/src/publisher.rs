@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cns_events::broker::BrokerEndpoint;
 use cns_events::event::{PayloadPolicy, Rules};
 use cns_events::message::EncodedEvent;
 use cns_events::publisher::{LogError, PublisherConfig, SpoolWhen};
@@ -104,7 +105,8 @@ impl Publisher {
 impl Publisher {
     #[new]
     #[pyo3(signature = (uri, app_id, plain, on_start=None, on_notices=None, *, exchange=None, buffer_events=None, buffer_bytes=None,
-        max_message_bytes=None, spool=None, spool_when=None, spool_bytes=None, mode="send"))]
+        max_message_bytes=None, spool=None, spool_when=None, spool_bytes=None, require_tls=false,
+        mode="send"))]
     #[allow(clippy::too_many_arguments)] // the signature is Python's
     fn new(
         uri: &str,
@@ -119,6 +121,7 @@ impl Publisher {
         spool: Option<PathBuf>,
         spool_when: Option<&str>,
         spool_bytes: Option<u64>,
+        require_tls: bool,
         mode: &str,
     ) -> PyResult<Self> {
         let max_message_bytes = max_message_bytes.unwrap_or(1024 * 1024);
@@ -144,6 +147,10 @@ impl Publisher {
             _ => Mode::Send,
         };
         config.check().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        if require_tls && BrokerEndpoint::new(uri, app_id).is_ok_and(|broker| broker.is_plain()) {
+            let problem = "the broker's URI is not encrypted, which amqp.require_tls refuses; use amqps://";
+            return Err(PyValueError::new_err(problem));
+        }
         Ok(Publisher {
             config,
             rules: Rules { max_message_bytes, payload: PayloadPolicy::Warn },

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 import time
 import uuid
 from datetime import datetime, timezone
@@ -67,9 +70,6 @@ assert not cns_events.flush(0.3) and cns_events.outage()
 print("outage", flush=True)
 assert cns_events.flush(30) and cns_events.outage() is None
 """
-    import subprocess
-    import sys
-
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(bom_id), organization],
         env=pool.env(AMQP_URL=relay.url),
@@ -100,9 +100,6 @@ cns_events.configure(shutdown_timeout=0.5)
 for n in range(10):
     assert cns_events.EventLogger().log_event("step", uuid.uuid4(), sys.argv[1], {"n": n})
 """
-    import subprocess
-    import sys
-
     began = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", code, organization],
@@ -135,8 +132,6 @@ elif sys.argv[2] == "main":
 
 
 def test_asyncio_is_not_blocked(configured: Pool, organization: str, bom_id: uuid.UUID) -> None:
-    import asyncio
-
     async def main() -> float:
         gaps = [0.0]
 

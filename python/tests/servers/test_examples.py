@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
@@ -78,6 +77,3 @@ def test_the_programs_of_the_pages_run(page: str, pool: Pool, organization: str,
         eventually("its events are stored", lambda: pool.count(organization) >= len(programs))
     for block in blocks:
         compile(block, page, "exec", flags=0x2000)  # top-level await
-
-
-_ = os

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 from pool import Pool
 
 PREAMBLE = """
@@ -49,7 +53,7 @@ print([count[0], slowest])
     assert noise > 100 and slowest < 10
 
 
-def test_children_of_every_start_method_send_before_they_end(pool: Pool, organization: str, tmp_path) -> None:
+def test_children_of_every_start_method_send_before_they_end(pool: Pool, organization: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     code = """
 def child(number):
@@ -67,10 +71,6 @@ if __name__ == "__main__":
         list(executor.map(child, range(8, 16)))
 """
     program.write_text(PREAMBLE + code)
-    run = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    import subprocess
-    import sys
-
     for method in ("fork", "spawn", "forkserver"):
         ran = subprocess.run(
             [sys.executable, "-W", "ignore::DeprecationWarning", str(program), f"{organization}-{method}", method],
@@ -84,7 +84,6 @@ if __name__ == "__main__":
         rows = pool.stored(f"{organization}-{method}", 17)
         numbers = sorted(row["payload"].get("number", -1) for row in rows)
         assert numbers == [-1, *range(16)]
-    del run
 
 
 def test_a_child_whose_descriptors_are_closed_sends(pool: Pool, organization: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from pool import Pool, eventually, on_database
 from sqlalchemy import create_engine, text
@@ -147,9 +148,6 @@ def test_the_read_api_serves_where_there_is_no_session(
         "CNS_EVENTS__HTTP__LISTEN": "127.0.0.1:0",
         "CNS_EVENTS__LOG__FORMAT": "json",
     }
-    import os
-    import re
-
     log = tmp_path / "serve.log"
     serve = subprocess.Popen([os.environ["CNS_EVENTS_BIN"], "serve"], env=service, stderr=log.open("wb"))
     try:
@@ -184,8 +182,6 @@ assert [row.event_id for row in logger.get_recent_errors(sys.argv[2])] == [event
 def test_the_selects_serve_an_async_session(
     sessions: dict[str, sessionmaker[Session]], configured: Pool, organization: str, bom_id: uuid.UUID
 ) -> None:
-    import asyncio
-
     from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
     from cns_events.sqlalchemy import events_by_bom, events_by_workflow, recent_errors
@@ -203,6 +199,3 @@ def test_the_selects_serve_an_async_session(
         await engine.dispose()
 
     asyncio.run(main())
-
-
-_ = (psycopg, sys)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pool import Pool, eventually, on_database
+from pool import Pool, eventually
 
 APPS = Path(__file__).parents[1] / "apps"
 REQUESTS = 200
@@ -116,6 +116,3 @@ def test_celery_with_beat_in_the_worker(pool: Pool, organization: str, celery_en
     done = log.read_text().count("succeeded in")
     rows = pool.stored(organization, done + 1)
     assert sum(row["event_type"] == "imported" for row in rows) == 1
-
-
-_ = on_database

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 from pool import Pool, Relay
@@ -88,6 +87,3 @@ assert cns_events.EventLogger().log_event("step", uuid.UUID(int=1), sys.argv[1],
 """
     pool.python(finish, organization, str(tmp_path), AMQP_URL=relay.url)
     pool.stored(organization, 42)
-
-
-_ = uuid

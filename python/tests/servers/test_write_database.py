@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import re
-import subprocess
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 
@@ -29,8 +31,6 @@ def db(configured: Pool) -> Iterator[Session]:
 
 def metric(pool: Pool, name: str) -> int:
     """Return the value of a worker's metric."""
-    import urllib.request
-
     log = (pool.folder / "worker.log").read_text()
     address = re.findall(r"http=?\S*?(127\.0\.0\.1:\d+)", log)[-1]
     with urllib.request.urlopen(f"http://{address}/metrics") as answer:
@@ -110,8 +110,6 @@ def test_a_session_that_is_closed_or_dropped_publishes_too(configured: Pool, org
     dropped = Session(engine)
     assert EventLogger(dropped, write_database=True).log_error(bom_id, organization, "dropped") is not None
     del dropped
-    import gc
-
     gc.collect()
     assert cns_events.flush(10)
     configured.stored(organization, 2)
@@ -153,4 +151,11 @@ assert cns_events.stats().accepted == 0
     pool.stored(organization, 1)
 
 
-_ = subprocess
+def test_an_async_close_sends_what_an_open_transaction_holds(
+    db: Session, configured: Pool, organization: str, bom_id: uuid.UUID
+) -> None:
+    assert EventLogger(db, write_database=True).log_error(bom_id, organization, "m") is not None
+    closed = asyncio.run(cns_events.aclose(10))
+    assert (closed.confirmed, closed.lost) == (1, [])
+    db.rollback()
+    configured.stored(organization, 1)

@@ -57,11 +57,16 @@ def test_an_environment_that_cannot_be_used_is_refused(variables: dict[str, str]
         ({"uri": "amqp://h", "spool_when": "sometimes", "spool": "/tmp"}, "spool_when"),
         ({"uri": "amqp://h", "buffer_bytes": 10}, "cannot hold an event"),
         ({"uri": "amqp://h", "buffer_events": -1}, "negative"),
+        ({"uri": "amqp://broker.example.org"}, "amqp.require_tls"),
         ({"uri": "amqp://h", "app_id": "x" * 300}, "app_id"),
         ({"uri": "amqp://h", "spool": "/proc/nowhere"}, "spool folder"),
     ],
 )
-def test_configure_raises_where_it_cannot_work(arguments: dict[str, object], problem: str) -> None:
+def test_configure_raises_where_it_cannot_work(
+    arguments: dict[str, object], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if problem == "amqp.require_tls":
+        monkeypatch.setenv("CNS_EVENTS__AMQP__REQUIRE_TLS", "true")
     before = swap(None)
     try:
         with pytest.raises(ConfigurationError, match=problem) as refused:

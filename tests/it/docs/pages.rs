@@ -182,6 +182,8 @@ fn the_python_package_has_nothing_that_a_fork_breaks() {
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let tree = String::from_utf8(tree.stdout).unwrap();
     assert!(tree.contains("tokio v"), "{tree}");
+    let versioned = format!("cns-events-python v{}", env!("CARGO_PKG_VERSION"));
+    assert!(tree.contains(&versioned), "one version for both packages: {versioned}");
     for line in tree.lines() {
         let name = line.split(' ').next().unwrap();
         assert!(!["diesel", "axum", "tikv-jemallocator", "signal-hook-registry"].contains(&name), "{line}");
