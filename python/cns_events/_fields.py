@@ -21,16 +21,16 @@ COMMON = frozenset(
 )
 
 
-def merged(defaults: dict[str, Any], given: dict[str, Any], more: dict[str, Any], payload: Any) -> dict[str, Any]:
-    """Return the fields of an event: those of the call, else the instance's. Further keywords go into the payload."""
-    fields = dict(defaults)
-    for name, value in given.items():
-        if value is not None:
-            fields[name] = value
+def complete(given: dict[str, Any], more: dict[str, Any], defaults: dict[str, Any], payload: Any) -> None:
+    """Add to the fields of a call its further keywords, or put them into the payload, and then the instance's fields.
+
+    ``None`` is a field that is not given.
+    """
     for name, value in more.items():
-        if name in COMMON:
-            if value is not None:
-                fields[name] = value
-        else:
+        if name not in COMMON:
             payload[name] = value
-    return fields
+        elif value is not None:
+            given[name] = value
+    for name, value in defaults.items():
+        if given.get(name) is None:
+            given[name] = value

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from cns_events import _payloads
-from cns_events._fields import merged
+from cns_events._fields import complete
 from cns_events._native import Event
 from cns_events._payloads import Json
 from cns_events._process import current
@@ -304,13 +304,13 @@ class EventLogger:
 
     def _log(self, event_type: object, payload: Any, given: dict[str, Any], more: dict[str, Any]) -> Event | None:
         try:
-            fields = merged(self._defaults, given, more, payload)
-            event = publish(event_type, payload, fields, hold=self._write_database)
+            complete(given, more, self._defaults, payload)
+            event = publish(event_type, payload, given, hold=self._write_database)
         except Exception as error:  # an argument's own code raised
             refuse(error)
             return None
         if event is not None and self.db is not None:
-            self._own.remember(event.event_id, fields)
+            self._own.remember(event.event_id, given)
             if self._write_database:
                 from cns_events._write_database import insert_and_publish
 

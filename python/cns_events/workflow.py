@@ -129,4 +129,4 @@ class WorkflowLogger:
         return self._log(event_type, payload, more)
 
     def _log(self, event_type: object, payload: Any, more: dict[str, Any]) -> Event | None:
-        return self._log_event(event_type, payload, self._fields, more)
+        return self._log_event(event_type, payload, self._fields.copy(), more)
