@@ -22,7 +22,8 @@ from cns_events._settings import ConfigurationError, ReadToken, Settings, SpoolW
 from cns_events._values import plain
 
 _log = logging.getLogger("cns_events")
-_log.addHandler(logging.NullHandler())
+if not _log.handlers:
+    _log.addHandler(logging.NullHandler())
 
 # Time after which the environment is read again, where it could not be used.
 _READ_AGAIN_SECONDS = 30.0
@@ -234,11 +235,20 @@ def _at_exit(*_: object, **__: object) -> None:
         _log.error("%d events are lost: the broker did not confirm them until the exit", len(closed.lost))
 
 
-@atexit.register
 def _at_last_exit() -> None:
     """End the publisher at the end of the interpreter. Registered at the import, so that it runs after what came later."""
     _at_exit()
     _Current.exited = True
+
+
+def _in_sandbox() -> bool:
+    """Return whether Temporal imports this for one run of a workflow, which publishes nothing."""
+    workflow = sys.modules.get("temporalio.workflow")
+    return workflow is not None and bool(workflow.unsafe.in_sandbox())
+
+
+if not _in_sandbox():
+    atexit.register(_at_last_exit)
 
 
 def _is_settled(process: Process, accepted: int) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import importlib
 import logging
 import re
 from pathlib import Path
@@ -113,6 +116,31 @@ def test_an_activity_gives_its_events_the_same_ids_for_each_attempt(cns_events_c
     assert first == second == f"{info.workflow_run_id}/{info.activity_id}/stage_started"
     assert len(shortened("x" * 1000)) == 255 and shortened("x" * 1000) != shortened("x" * 1001)
     assert len(cns_events_captured.events) == 2
+
+
+def test_a_workflow_that_imports_the_package_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from temporalio import workflow
+    from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+    (tmp_path / "sandboxed.py").write_text(
+        "from temporalio import workflow\n"
+        "from cns_events import EventLogger\n"
+        "@workflow.defn\n"
+        "class Sandboxed:\n"
+        "    @workflow.run\n"
+        "    async def run(self) -> None:\n"
+        "        EventLogger()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    definition = workflow._Definition.must_from_class(importlib.import_module("sandboxed").Sandboxed)
+    left_behind = (atexit._ncallbacks(), len(logging.getLogger("cns_events").handlers))  # type: ignore[attr-defined]
+
+    async def run_twice() -> None:
+        for _ in range(2):
+            SandboxedWorkflowRunner().prepare_workflow(definition)  # imports the workflow's module anew
+
+    asyncio.run(run_twice())
+    assert left_behind == (atexit._ncallbacks(), len(logging.getLogger("cns_events").handlers))  # type: ignore[attr-defined]
 
 
 def test_workflow_code_logs_nothing(cns_events_captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
