@@ -126,7 +126,7 @@ async fn the_command_reports_refused_events() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("the broker refused 2 of the events") && text.contains("access to topic"),
+        text.contains("the broker refused 2 events") && text.contains("access to topic"),
         "{text}"
     );
 }
