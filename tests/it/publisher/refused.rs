@@ -125,8 +125,5 @@ async fn the_command_reports_refused_events() {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("the broker refused 2 events") && text.contains("access to topic"),
-        "{text}"
-    );
+    assert!(text.contains("the broker refused 2 events") && text.contains("access to topic"), "{text}");
 }
