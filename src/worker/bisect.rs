@@ -18,6 +18,8 @@ pub(super) enum Verdict {
     Held,
     /// Nothing can be stored at the moment: try the part again later.
     Retry,
+    /// A probe was stored since: try the part again at once.
+    TryAgain,
 }
 
 /// Progress over the rows of a batch. It outlives a retry: what is stored is not stored again.
@@ -55,6 +57,10 @@ impl Bisect {
                 self.todo.push(part.start..middle);
             }
             Verdict::Split | Verdict::Retry => self.waiting.push(part),
+            Verdict::TryAgain => {
+                self.any_stored = true;
+                self.todo.push(part);
+            }
             Verdict::Rejected | Verdict::Held => {
                 debug_assert_eq!(part.len(), 1, "only a single row is rejected or held");
             }
@@ -67,7 +73,7 @@ impl Bisect {
         self.todo.iter().map(ExactSizeIterator::len).sum()
     }
 
-    /// Returns whether any part was stored: then the database takes rows, and a failure is a row's own.
+    /// Returns whether any part, or a probe, was stored: then the database takes rows, and a failure is a row's own.
     pub(super) fn any_stored(&self) -> bool {
         self.any_stored
     }
@@ -95,7 +101,7 @@ mod tests {
             match verdict {
                 Verdict::Stored => stored.extend(part.clone()),
                 Verdict::Rejected => rejected.extend(part.clone()),
-                Verdict::Split | Verdict::Retry | Verdict::Held => {}
+                Verdict::Split | Verdict::Retry | Verdict::TryAgain | Verdict::Held => {}
             }
             bisect.report(part, verdict);
         }

@@ -32,8 +32,10 @@ struct HeldRow {
     delivery: Delivery,
     failure: StoreFailure,
     held_at: Instant,
-    /// Inserts that this process had committed when the row was held.
+    /// Inserts that this process had committed when the row failed last.
     committed: u64,
+    /// Set where other rows were stored between its last failure and the one before.
+    others_were_stored: bool,
 }
 
 impl HeldRows {
@@ -48,7 +50,8 @@ impl HeldRows {
     /// Hands over a row that failed.
     pub(super) fn hold(&mut self, key: DeliveryKey, delivery: Delivery, failure: StoreFailure) {
         let committed = self.shared.committed();
-        let row = HeldRow { key, delivery, failure, held_at: Instant::now(), committed };
+        let row =
+            HeldRow { key, delivery, failure, held_at: Instant::now(), committed, others_were_stored: false };
         // The task ends only with this value.
         if self.rows.send(row).is_ok() {
             self.open += 1;
@@ -129,13 +132,18 @@ impl Task {
         let hold = Duration::from_secs(self.shared.config.worker.hold_seconds);
         let committed = self.shared.committed();
         let mut probe = None;
-        for row in failed {
-            let others_stored = committed > row.committed;
-            if !others_stored && probe.is_none() {
-                probe = Some(self.probe(&row.failure).await);
+        for mut row in failed {
+            let mut others_stored = committed > row.committed;
+            if !others_stored {
+                if probe.is_none() {
+                    probe = Some(self.probe(&row.failure).await);
+                }
+                others_stored = matches!(probe, Some(Ok(())));
             }
+            let rows_are_stored = others_stored && row.others_were_stored;
+            (row.committed, row.others_were_stored) = (committed, others_stored);
             let expired = row.held_at.elapsed() >= hold;
-            match judge_alone(&row.failure, expired, others_stored, probe.as_ref()) {
+            match judge_alone(&row.failure, expired, rows_are_stored, probe.as_ref()) {
                 AloneDecision::Wait => self.rows.push(row),
                 AloneDecision::Reject => {
                     let rejection = rejection(row.failure.clone());

@@ -10,6 +10,9 @@ const OBJECT_CLASS: &str = "42";
 pub(super) enum Decision {
     /// A probe has to show first whether the database stores rows at all.
     NeedsProbe,
+    /// A probe was stored after the single row had failed, and what had been wrong may have ended between them: try the row again, and
+    /// judge by that.
+    TryAgain,
     /// A row of the part fails, or the rows are too slow together: try its halves.
     Split,
     /// The single row will never be stored.
@@ -65,7 +68,7 @@ pub(super) fn shows_that_the_server_writes(probe: &StoreFailure) -> bool {
     scope(probe) == Scope::Row && probe.sqlstate.is_some()
 }
 
-/// Decides about a part of `rows` rows that failed. `any_stored` is set where another part of the batch was stored; `probe` is the
+/// Decides about a part of `rows` rows that failed. `any_stored` is set where another row was stored before it failed; `probe` is the
 /// result of a probe, where there was one since.
 pub(super) fn judge(
     failure: &StoreFailure,
@@ -82,7 +85,7 @@ pub(super) fn judge(
             FailureClass::Data | FailureClass::Unknown if any_stored => Decision::Reject,
             FailureClass::Data | FailureClass::Unknown => match probe {
                 None => Decision::NeedsProbe,
-                Some(Ok(())) => Decision::Reject,
+                Some(Ok(())) => Decision::TryAgain,
                 Some(Err(probe)) if scope(probe) == Scope::Server => Decision::HoldAll,
                 Some(Err(_)) => Decision::HoldAlone,
             },
@@ -107,16 +110,16 @@ pub(super) enum AloneDecision {
     Reject,
 }
 
-/// Decides about a row that waits alone. `others_stored` is set where others were stored since it is held; else `probe` is the result
-/// of a probe.
+/// Decides about a row that waits alone. `rows_are_stored` is set where other rows were stored both before and after it failed the last
+/// time but one: where trouble has just ended, or begun, one of the two alone shows nothing. `probe` is the result of a probe, where no
+/// other row was stored since.
 pub(super) fn judge_alone(
     failure: &StoreFailure,
     expired: bool,
-    others_stored: bool,
+    rows_are_stored: bool,
     probe: Option<&Result<(), StoreFailure>>,
 ) -> AloneDecision {
     let is_data = matches!(failure.class, FailureClass::Data | FailureClass::Unknown);
-    let rows_are_stored = others_stored || matches!(probe, Some(Ok(())));
     // A constraint that nothing satisfies. Missing objects and privileges are held for as long as that lasts.
     let lasts = failure.sqlstate.as_deref().is_some_and(|code| code.starts_with(OBJECT_CLASS));
     let nothing_satisfies =
@@ -180,7 +183,7 @@ mod tests {
         let data = failed("23502", false);
         assert_eq!(judge(&data, 1, true, None), Decision::Reject);
         assert_eq!(judge(&data, 1, false, None), Decision::NeedsProbe);
-        assert_eq!(judge(&data, 1, false, Some(&Ok(()))), Decision::Reject);
+        assert_eq!(judge(&data, 1, false, Some(&Ok(()))), Decision::TryAgain);
         assert_eq!(judge(&data, 1, false, Some(&Err(data.clone()))), Decision::HoldAlone);
         assert_eq!(judge(&data, 1, false, Some(&Err(failed("57P01", false)))), Decision::HoldAll);
         for held in ["3F000", "42883", "42501", "55P03", "XX002"] {
@@ -204,7 +207,8 @@ mod tests {
             let failure = failed(held, true);
             assert_eq!(judge_alone(&failure, false, true, None), Wait, "{held}");
             assert_eq!(judge_alone(&failure, true, true, None), Reject, "{held}");
-            assert_eq!(judge_alone(&failure, true, false, Some(&stored)), Reject, "{held}");
+            // The probe alone does not tell: the disk may have been freed a moment before.
+            assert_eq!(judge_alone(&failure, true, false, Some(&stored)), Wait, "{held}");
             // A trigger whose disk is full refuses every row, also the probe: nothing may become a dead letter.
             assert_eq!(judge_alone(&failure, true, false, Some(&Err(failure.clone()))), Wait, "{held}");
         }
@@ -216,7 +220,7 @@ mod tests {
         let data = failed("23503", false);
         let constraint = Err(failed("23514", false));
         assert_eq!(judge_alone(&data, false, true, None), Reject);
-        assert_eq!(judge_alone(&data, false, false, Some(&Ok(()))), Reject);
+        assert_eq!(judge_alone(&data, false, false, Some(&Ok(()))), Wait);
         assert_eq!(judge_alone(&data, false, false, Some(&constraint)), Wait);
         assert_eq!(judge_alone(&data, true, false, Some(&constraint)), Reject);
         assert_eq!(judge_alone(&data, true, false, Some(&Err(failed("57P01", false)))), Wait);

@@ -98,6 +98,7 @@ impl RowStore {
             }
             let verdict = match self.decide(&failure, part.len(), bisect.any_stored()).await {
                 Decision::Split => Verdict::Split,
+                Decision::TryAgain => Verdict::TryAgain,
                 Decision::Reject => {
                     rows.settle(part.start, Fate::Rejected(rejection(failure)));
                     Verdict::Rejected
