@@ -15,7 +15,7 @@ demo: ## the main job: a BOM's workflow through a broker, a worker and a databas
 	@scripts/demo $(if $(BOM),--bom "$(BOM)")
 
 test: ## all tests, against the real servers
-	@$(WITH_SERVERS) { scripts/services install pgbouncer prometheus || echo "without pgbouncer and prometheus their tests show nothing"; } && cargo test
+	@$(WITH_SERVERS) { scripts/services install pgbouncer prometheus zsh fish || echo "without pgbouncer, prometheus, zsh and fish their tests show nothing"; } && cargo test
 	@$(MAKE) --no-print-directory python
 
 python: ## build, check and test the Python package (PYTEST="-k fork")

@@ -20,7 +20,7 @@
 //! | [`worker`] | supervise → lane → intake, decode, store, dead-letter |
 //! | [`store`] | the table: insert, reads, retention, migrations; never names an AMQP client |
 //! | [`api`] | the read API: request → auth → limits → routes → store |
-//! | [`http`], [`health`], [`metrics`], [`config`] | the HTTP server with limits, health, metrics and configuration of every process |
+//! | [`http`], [`health`], [`metrics`], [`config`], `logging` | the HTTP server with limits, health, metrics, configuration and logs of every process |
 //! | [`json_lines`] | events from a file: validated and published |
 //! | `encoding`, `file_kind`, `input` | the files that people feed in: their encodings, other kinds of files, `-` for stdin |
 //! | `terminal`, `counted` | colors, width, progress bars and text on a terminal; numbers of things in sentences |
@@ -68,6 +68,8 @@ mod input;
 pub mod json_lines;
 #[cfg(feature = "service")]
 mod log_throttle;
+#[cfg(feature = "service")]
+mod logging;
 #[cfg(feature = "publisher")]
 pub mod message;
 #[cfg(feature = "service")]

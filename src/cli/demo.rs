@@ -12,6 +12,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output;
 use crate::config::Config;
+use crate::counted::counted;
 use crate::demo::{Bom, Report, Scenario, TypeCount};
 use crate::encoding::by_name as encoding_by_name;
 use crate::terminal::bars;
@@ -25,7 +26,12 @@ pub(super) struct Demo {
     #[arg(long, value_name = "NAME", requires = "bom", value_parser = encoding)]
     encoding: Option<&'static Encoding>,
     /// Publish the workflow as this organization's
-    #[arg(long, value_name = "ID", default_value = "demo-organization")]
+    #[arg(
+        long = "organization",
+        alias = "organization-id",
+        value_name = "ID",
+        default_value = "demo-organization"
+    )]
     organization_id: String,
     /// Publish over this many connections
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -79,9 +85,7 @@ fn encoding(name: &str) -> Result<&'static Encoding, String> {
 fn print(report: &Report, bom: &Bom, metrics: &str) {
     output::line(&format!("BOM {} ({})", report.bom_id, output::safe(&bom.name)));
     output::line(&format!("Read: {}", output::safe(&bom.how_read())));
-    if let Some(skipped) = bom.skipped_text() {
-        output::line(&format!("Skipped: {skipped}"));
-    }
+    bom.skipped_texts().iter().for_each(|skipped| output::line(&format!("Skipped: {skipped}")));
     output::line("");
     let mut table = output::table(["event type", "published", "stored", "duplicates"]);
     let total = TypeCount {
@@ -115,10 +119,10 @@ fn print(report: &Report, bom: &Bom, metrics: &str) {
     });
     output::line(&format!("Metrics            {metrics}"));
     output::line(&if report.is_complete() {
-        format!("\nOK: {} events, each stored exactly once; the queue is empty.", report.events)
+        format!("\nOK: {}, each stored exactly once; the queue is empty.", counted(report.events, "event"))
     } else {
         let ids = &report.not_stored_once;
-        format!("\nFAILED: {} events are not stored exactly once: {}", ids.len(), ids.join(", "))
+        format!("\nFAILED: not stored exactly once: {}: {}", counted(ids.len(), "event"), ids.join(", "))
     });
 }
 
@@ -130,17 +134,7 @@ fn print_json(report: &Report, bom: &Bom, metrics: &str) -> anyhow::Result<()> {
     let types: BTreeMap<_, _> = report.types.iter().map(|count| (count.name, counts(count))).collect();
     output::json(&json!({
         "bom_id": report.bom_id,
-        "bom": {
-            "name": bom.name,
-            "lines": bom.lines.len(),
-            "encoding": bom.encoding,
-            "separator": bom.separator,
-            "header_line": bom.header_line,
-            "part_number_columns": bom.part_number_columns,
-            "manufacturer_column": bom.manufacturer_column,
-            "skipped": bom.skipped,
-            "warnings": bom.warnings,
-        },
+        "bom": bom,
         "complete": report.is_complete(),
         "events": report.events,
         "types": types,

@@ -6,6 +6,7 @@ use comfy_table::Color;
 use super::failure::Failure;
 use super::output;
 use crate::config::{Config, ConfigError};
+use crate::counted::counted;
 use crate::doctor::{self, Check, Report, Service, Status};
 
 #[derive(Debug, Args)]
@@ -31,9 +32,9 @@ impl Doctor {
 }
 
 fn print(report: &Report) {
-    let mut table = output::table(["", "check", "found"]);
+    let mut table = output::prose_table(["", "check", "found"]);
     for Check { check, status, found, fix } in &report.checks {
-        let found = output::safe(found);
+        let found = output::safe_lines(found);
         let found = fix.as_ref().map_or(found.clone(), |fix| format!("{found}\n→ {fix}"));
         let (word, color) = match status {
             Status::Ok => ("ok", Color::Green),
@@ -45,6 +46,5 @@ fn print(report: &Report) {
     output::line(&table.to_string());
     let [ok, warnings, wrong] =
         [Status::Ok, Status::Warning, Status::Wrong].map(|status| report.count(status));
-    let noun = if warnings == 1 { "warning" } else { "warnings" };
-    output::line(&format!("{ok} ok, {warnings} {noun}, {wrong} wrong"));
+    output::line(&format!("{ok} ok, {}, {wrong} wrong", counted(warnings, "warning")));
 }

@@ -7,7 +7,6 @@ mod demo;
 mod dlq;
 mod doctor;
 mod failure;
-mod logs;
 mod migrate;
 mod output;
 mod process;
@@ -22,14 +21,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::logging;
 use failure::Failure;
 
 /// Release, and the revision that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CNS_EVENTS_BUILT_FROM"), ")");
 
+/// Width of the help, which fits every terminal, also where it is piped.
+const HELP_COLUMNS: usize = 80;
+
 /// Stores the events that CNS workflows publish to RabbitMQ once in PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "cns-events", version = VERSION, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "cns-events", version = VERSION, about, propagate_version = true, arg_required_else_help = true, max_term_width = HELP_COLUMNS)]
 #[command(
     after_help = "Configuration: AMQP_URL and DATABASE_URL, or CNS_EVENTS__… for every key that `cns-events config` lists.\n\
     Exit codes: 0 done, 1 failed, 2 usage, 78 configuration."
@@ -95,9 +98,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
-    logs::start(&config.log, matches!(command, Command::Worker | Command::Serve));
+    logging::start(&config.log, matches!(command, Command::Worker | Command::Serve));
     if matches!(command, Command::Worker | Command::Serve) {
-        logs::warn_of_plain_connections(&config, matches!(command, Command::Worker));
+        logging::warn_of_plain_connections(&config, matches!(command, Command::Worker));
     }
     let runtime = runtime()?;
     let done = runtime.block_on(async {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::{Failure, usage};
 use super::{age, output, process};
 use crate::config::Config;
+use crate::counted::counted;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
 use crate::store::fix::{self, Purpose};
@@ -56,7 +57,7 @@ impl Prune {
             if self.json {
                 output::json(&json!({ "would_delete": events, "before": before }))?;
             } else {
-                output::line(&format!("{events} events are older than {}", text(before)));
+                output::line(&format!("older than {}: {}", text(before), counted(events, "event")));
             }
             return Ok(());
         }
@@ -122,7 +123,11 @@ impl Prune {
                 "deleted": deleted, "before": before, "batches": batches, "seconds": took, "complete": complete,
             }))?;
         } else {
-            output::line(&format!("deleted {deleted} events older than {} in {took:.1} s", text(before)));
+            output::line(&format!(
+                "deleted {} older than {} in {took:.1} s",
+                counted(deleted, "event"),
+                text(before)
+            ));
         }
         if complete {
             return Ok(());

@@ -1,6 +1,6 @@
 //! `cns-events publish`
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::Config;
 use crate::event::{PayloadPolicy, Rules};
-use crate::input;
+use crate::input::{self, Source};
 use crate::json_lines::{BUFFER_EVENTS, LinePublisher, LineReport};
 use crate::publisher::{Publisher, PublisherConfig};
 use crate::terminal::bars;
@@ -24,27 +24,42 @@ use crate::terminal::bars;
 const BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("owner").multiple(true))]
+#[command(override_usage = "cns-events publish [--file <FILE>] [OPTIONS]\n       \
+    cns-events publish --type <TYPE> --bom-id <UUID> --organization <ID>")]
 pub(super) struct Publish {
     /// Publish one event of this type from the flags; without it, read events from a file or stdin
-    #[arg(long = "type", value_name = "TYPE", requires = "bom_id")]
+    #[arg(long = "type", value_name = "TYPE", requires_all = ["bom_id", "owner"])]
     event_type: Option<String>,
     /// BOM of the event
-    #[arg(long, value_name = "UUID", requires = "event_type")]
+    #[arg(long, alias = "bom", value_name = "UUID", requires = "event_type")]
     bom_id: Option<Uuid>,
     /// Tenant [default: derived from the organization]
-    #[arg(long, value_name = "UUID", requires = "event_type")]
+    #[arg(
+        long = "tenant",
+        alias = "tenant-id",
+        group = "owner",
+        value_name = "UUID",
+        requires = "event_type"
+    )]
     tenant_id: Option<Uuid>,
     /// Organization of the event
-    #[arg(long, value_name = "ID", requires = "event_type")]
+    #[arg(
+        long = "organization",
+        alias = "organization-id",
+        group = "owner",
+        value_name = "ID",
+        requires = "event_type"
+    )]
     organization_id: Option<String>,
     /// Workflow of the event
-    #[arg(long, value_name = "ID", requires = "event_type")]
+    #[arg(long, alias = "workflow", value_name = "ID", requires = "event_type")]
     workflow_id: Option<String>,
     /// Project of the BOM
-    #[arg(long, value_name = "UUID", requires = "event_type")]
+    #[arg(long, alias = "project", value_name = "UUID", requires = "event_type")]
     project_id: Option<Uuid>,
     /// User who acted
-    #[arg(long, value_name = "UUID", requires = "event_type")]
+    #[arg(long, alias = "user", value_name = "UUID", requires = "event_type")]
     user_id: Option<Uuid>,
     /// Source of the event: customer or staff
     #[arg(long, requires = "event_type")]
@@ -93,8 +108,8 @@ impl Publish {
         let mut read = Ok(());
         if let Some(event_type) = &self.event_type {
             lines.event(None, &self.body(event_type)?).await;
-        } else if let Some(Source { name, input, .. }) = source {
-            match lines.events(bar.wrap_read(input), show_outage).await {
+        } else if let Some(Source { name, reader, .. }) = source {
+            match lines.events(bar.wrap_read(reader), show_outage).await {
                 Ok(0) => output::note(&format!("{name} has no events")),
                 Ok(_) => {}
                 Err(error) => read = Err(anyhow!("cannot read {name}: {error}")),
@@ -115,13 +130,10 @@ impl Publish {
             return Ok(None);
         }
         let path = self.file.as_deref().unwrap_or(Path::new("-"));
-        let is_stdin = input::is_standard(path);
-        if is_stdin && std::io::stdin().is_terminal() {
+        if input::is_standard(path) && std::io::stdin().is_terminal() {
             output::note("reading events from the terminal; Ctrl-D ends them");
         }
-        let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
-        let (input, bytes) = input::open(path).with_context(|| format!("cannot read {name}"))?;
-        Ok(Some(Source { name, input, bytes }))
+        Ok(Some(input::open(path).with_context(|| format!("cannot read {}", path.display()))?))
     }
 
     fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
@@ -169,14 +181,6 @@ impl Publish {
         output::line(&format!("{verb}: {accepted}, failed: {failed}{recovered}"));
         Ok(())
     }
-}
-
-/// Input that events are read from.
-struct Source {
-    name: String,
-    input: Box<dyn Read>,
-    /// Size, where it is known.
-    bytes: Option<u64>,
 }
 
 /// Event that the flags describe.

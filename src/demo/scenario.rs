@@ -11,8 +11,10 @@ use super::report::Report;
 use super::script;
 use crate::broker::{BrokerEndpoint, Connection, queue_depth_on};
 use crate::config::Config;
+use crate::counted::counted;
 use crate::event::{Event, Workflow};
 use crate::publisher::{LogError, Publisher, PublisherConfig};
+use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Reader};
 
 /// Pause between two looks at the table and the queue.
@@ -51,7 +53,9 @@ impl Scenario<'_> {
 
         let reader = self.config.database.reader()?;
         let scope = AccessScope::tenant(workflow.tenant_id);
-        reader.can_read(&scope).await.context("cannot read the table (database.url)")?;
+        reader.can_read(&scope).await.map_err(|failure| {
+            anyhow!("cannot read the table (database.url): {}", fix::explained(&failure, Purpose::Read))
+        })?;
         let broker = BrokerEndpoint::new(self.config.amqp.uri.expose(), "cns-events demo")?;
         let connection = broker.connect("demo").await.context("cannot connect to the broker (amqp.uri)")?;
         let events = self.publish(events, progress).await?;
@@ -82,13 +86,15 @@ impl Scenario<'_> {
             progress(number + 1, all);
         }
         for publisher in publishers {
-            let closed = publisher.close(self.timeout).await;
+            publisher.flush(self.timeout).await;
+            // A publisher that has ended has no other reason any more.
+            let outage = publisher.outage();
+            let closed = publisher.close(Duration::ZERO).await;
             if closed.left > 0 {
-                let outage = publisher.outage();
                 let reason = outage.unwrap_or_else(|| "no queue takes them\nhint: start a worker".to_owned());
                 bail!(
-                    "{} messages are not confirmed after {} s: {reason}",
-                    closed.left,
+                    "not confirmed after {1} s: {0}: {reason}",
+                    counted(closed.left, "message"),
                     self.timeout.as_secs()
                 );
             }
@@ -130,9 +136,10 @@ impl Scenario<'_> {
                     _ => "check the workers' logs and /readyz",
                 };
                 bail!(
-                    "after {} s {stored} of {events} events are stored, and {} messages wait in {queue_name}\nhint: {hint}",
+                    "after {} s {stored} of {} stored, and {} in {queue_name}\nhint: {hint}",
                     self.timeout.as_secs(),
-                    queue.ready,
+                    counted(events, "event"),
+                    counted(queue.ready, "message"),
                 );
             }
             tokio::time::sleep(POLL_INTERVAL).await;

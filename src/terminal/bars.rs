@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Stream, can_redraw};
+use super::stream::{Stream, can_redraw};
 
 /// Returns a progress bar, hidden where stderr is not a terminal.
 pub(crate) fn bar(length: u64, unit: &str) -> ProgressBar {

@@ -55,6 +55,8 @@ pub fn assert_text(folder: &str, name: &str, env: Option<&TestEnv>, text: &str) 
 
 /// Runs a command that ends by itself; returns its arguments, exit code and both outputs as text.
 pub fn run(command: &mut Command) -> String {
+    // Names of the test would be broken over two lines.
+    command.env("COLUMNS", "1000");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (pid, (sender, ended)) = (child.id(), std::sync::mpsc::channel());
     std::thread::spawn(move || sender.send(child.wait_with_output()));

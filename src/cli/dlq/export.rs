@@ -9,6 +9,7 @@ use super::queue;
 use super::select::Selection;
 use crate::cli::output;
 use crate::config::Config;
+use crate::counted::counted;
 use crate::dead_letters::{ExportTarget, to_json};
 
 #[derive(Debug, Args)]
@@ -43,7 +44,11 @@ impl Export {
         bar.finish_and_clear();
         if let Some(target) = target {
             let path = target.finish()?;
-            output::line(&format!("exported {} dead letters to {}", dead_letters.len(), path.display()));
+            output::line(&format!(
+                "exported {} to {}",
+                counted(dead_letters.len(), "dead letter"),
+                path.display()
+            ));
         }
         queue::all_found(&selection.missing(&dead_letters.iter().collect::<Vec<_>>()))
     }

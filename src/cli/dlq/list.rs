@@ -13,8 +13,8 @@ pub(super) struct List {
     #[command(flatten)]
     filter: Filter,
     /// Print at most N dead letters
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +35,7 @@ impl List {
         // A queue delivers in any order what was read before.
         dead_letters.sort_by(|a, b| (a.dead_at, &a.id).cmp(&(b.dead_at, &b.id)));
         let matching = dead_letters.len();
-        dead_letters.truncate(self.limit);
+        dead_letters.truncate(self.limit as usize);
         if self.json {
             output::json(&dead_letters)?;
         } else if dead_letters.is_empty() && complete.is_ok() {

@@ -11,6 +11,7 @@ use super::queue;
 use super::select::Selection;
 use crate::cli::output;
 use crate::config::Config;
+use crate::counted::counted;
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {
@@ -53,9 +54,9 @@ impl Purge {
             return output::json(&json!({ "matching": matching, "purged": purged }));
         }
         output::line(&match (self.dry_run, purging) {
-            (true, _) => format!("would purge {matching} dead letters"),
-            (false, true) => format!("purged {purged} dead letters"),
-            (false, false) => format!("purged nothing; {matching} dead letters match"),
+            (true, _) => format!("would purge {}", counted(matching, "dead letter")),
+            (false, true) => format!("purged {}", counted(purged, "dead letter")),
+            (false, false) => format!("purged nothing of {}", counted(matching, "matching dead letter")),
         });
         queue::all_found(&selection.missing(&dead_letters.iter().collect::<Vec<_>>()))
     }
@@ -66,9 +67,10 @@ impl Purge {
         }
         if !std::io::stdin().is_terminal() {
             bail!(
-                "cannot ask for a confirmation to purge {matching} dead letters: stdin is not a terminal\nhint: confirm with --yes"
+                "cannot ask for a confirmation to purge {}: stdin is not a terminal\nhint: confirm with --yes",
+                counted(matching, "dead letter")
             );
         }
-        Ok(output::confirmed(&format!("Purge {matching} dead letters for good?"))?)
+        Ok(output::confirmed(&format!("Purge {} for good?", counted(matching, "dead letter")))?)
     }
 }

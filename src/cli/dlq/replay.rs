@@ -8,6 +8,7 @@ use super::select::Selection;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::config::Config;
+use crate::counted::counted;
 use crate::dead_letters::{ReplayOptions, ReplayReport, ReplayTarget, replay};
 
 #[derive(Debug, Args)]
@@ -68,7 +69,7 @@ impl Replay {
         }
         if self.dry_run {
             output::line(&queue::table(replayed));
-            output::line(&format!("would replay {} dead letters", replayed.len()));
+            output::line(&format!("would replay {}", counted(replayed.len(), "dead letter")));
         } else {
             let not_read = if not_read == 0 { String::new() } else { format!(", not read: {not_read}") };
             output::line(&format!("replayed: {}, left: {}{not_read}", replayed.len(), left.len()));

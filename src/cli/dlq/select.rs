@@ -19,7 +19,7 @@ pub(super) struct Filter {
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     event_type: Vec<String>,
     /// Select by BOM
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, alias = "bom", value_name = "UUID")]
     bom_id: Option<Uuid>,
     /// Select what was dead-lettered longer ago than this (90s, 10m, 2h, 7days)
     #[arg(long, value_name = "AGE", value_parser = age::parse)]

@@ -11,10 +11,10 @@ use crate::store::read::{AccessScope, Cursor};
 #[group(required = true, multiple = true)]
 pub(super) struct TenantArgs {
     /// Read as this tenant
-    #[arg(long, value_name = "UUID", conflicts_with = "all_tenants")]
+    #[arg(long, alias = "tenant-id", value_name = "UUID", conflicts_with = "all_tenants")]
     pub(super) tenant: Option<Uuid>,
     /// Read as the tenant of this organization; for errors with --tenant or --all-tenants, show only this organization's
-    #[arg(long, value_name = "ID")]
+    #[arg(long, alias = "organization-id", value_name = "ID")]
     pub(super) organization: Option<String>,
     /// Read every tenant's events, as an operator
     #[arg(long)]
@@ -47,8 +47,8 @@ impl TenantArgs {
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Maximum number of events [default: 100, errors 50]
-    #[arg(long, value_name = "1-1000", conflicts_with = "all")]
-    pub(super) limit: Option<usize>,
+    #[arg(long, value_name = "1-1000", conflicts_with = "all", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: Option<u16>,
     /// Continue after this cursor
     #[arg(long, value_name = "CURSOR")]
     pub(super) cursor: Option<Cursor>,
@@ -65,3 +65,28 @@ pub(super) struct Options {
     #[arg(long)]
     pub(super) json: bool,
 }
+
+impl Options {
+    /// Returns the maximum number of events, if it is given.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit.map(usize::from)
+    }
+}
+
+/// Returns the usage of a query, one line for each way to say whose events are read: in one line they do not fit a terminal.
+macro_rules! usage_of {
+    ($query:literal) => {
+        concat!(
+            "cns-events query ",
+            $query,
+            " --tenant <UUID> [OPTIONS]\n",
+            "       cns-events query ",
+            $query,
+            " --organization <ID> [OPTIONS]\n",
+            "       cns-events query ",
+            $query,
+            " --all-tenants [OPTIONS]"
+        )
+    };
+}
+pub(super) use usage_of;

@@ -17,12 +17,12 @@ use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Limits, Query as EventQuery, QueryError, Reader, TailItem};
 use crate::terminal::bars;
 use crate::timeline::Run;
-use args::{Options, TenantArgs};
+use args::{Options, TenantArgs, usage_of};
 use print::{Columns, Printer};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints the newest event first, with --follow the oldest. Reads as one tenant, whose rows the database selects by row-level\n\
+    after_help = "Prints the newest event first, with --follow the oldest. Reads as one tenant, whose rows the database selects by row-level \
     security; --all-tenants needs a login that is exempt from it."
 )]
 pub(super) struct Query {
@@ -33,6 +33,7 @@ pub(super) struct Query {
 #[derive(Debug, Subcommand)]
 enum Target {
     /// Print the events of a BOM
+    #[command(override_usage = usage_of!("bom <BOM_ID>"))]
     Bom {
         bom_id: Uuid,
         /// Print only these event types
@@ -44,6 +45,7 @@ enum Target {
         options: Options,
     },
     /// Print the events of a workflow and its state
+    #[command(override_usage = usage_of!("workflow <WORKFLOW_ID>"))]
     Workflow {
         workflow_id: String,
         #[command(flatten)]
@@ -52,9 +54,10 @@ enum Target {
         options: Options,
     },
     /// Print recent errors
+    #[command(override_usage = usage_of!("errors"))]
     Errors {
         /// Maximum age of the errors, in hours
-        #[arg(long, value_name = "HOURS", default_value_t = Limits::DEFAULT_HOURS)]
+        #[arg(long, value_name = "HOURS", default_value_t = Limits::DEFAULT_HOURS, value_parser = clap::value_parser!(u32).range(1..=8760))]
         hours: u32,
         #[command(flatten)]
         tenant: TenantArgs,
@@ -103,14 +106,14 @@ impl Query {
         match &self.target {
             Target::Bom { bom_id, types, .. } => {
                 tenant.without_filter();
-                EventQuery::events_by_bom(*bom_id, types, options.limit)
+                EventQuery::events_by_bom(*bom_id, types, options.limit())
             }
             Target::Workflow { workflow_id, .. } => {
                 tenant.without_filter();
-                EventQuery::events_by_workflow(workflow_id, options.limit)
+                EventQuery::events_by_workflow(workflow_id, options.limit())
             }
             Target::Errors { hours, .. } => {
-                EventQuery::recent_errors(tenant.filter(), Some(*hours), options.limit)
+                EventQuery::recent_errors(tenant.filter(), Some(*hours), options.limit())
             }
         }
     }
@@ -149,7 +152,8 @@ impl View {
                 "there are more events: --cursor {next} prints the next, --all prints all"
             ));
         } else if printer.is_empty() {
-            output::note("no such events are visible to this tenant");
+            let to = if self.all_tenants { "" } else { " are visible to this tenant" };
+            output::note(&format!("no such events{to}"));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use encoding_rs::Encoding;
+use serde::{Serialize, Serializer};
 
 use header::Header;
 pub use problem::BomError;
@@ -29,12 +30,13 @@ const SAMPLE: &str = include_str!("sample.csv");
 /// Maximum size of a file: a BOM has thousands of lines, not millions.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A BOM, and how it was read.
-#[derive(Debug)]
+/// A BOM, and how it was read. As JSON it has the number of its lines.
+#[derive(Debug, Serialize)]
 pub struct Bom {
     /// Name of the file.
     pub name: String,
     /// Lines with a part number.
+    #[serde(serialize_with = "count")]
     pub lines: Vec<Line>,
     /// Encoding of the file.
     pub encoding: &'static str,
@@ -72,7 +74,8 @@ impl Bom {
             None => path.to_string_lossy(),
         };
         let mut bytes = Vec::new();
-        let read = input::open(path).and_then(|(file, _)| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        let read =
+            input::open(path).and_then(|source| source.reader.take(MAX_BYTES + 1).read_to_end(&mut bytes));
         read.map_err(|error| BomError::new(&path.to_string_lossy(), Problem::Unreadable(error)))?;
         parse(&name, &bytes, encoding)
     }
@@ -94,11 +97,15 @@ impl Bom {
         format!("{lines}; {encoding}, header on line {header}, part numbers in {part_numbers}{manufacturer}")
     }
 
-    /// Returns the numbers and lines of the skipped rows by their reason, in a line; `None` where no row is skipped.
+    /// Returns the numbers and lines of the skipped rows, one text for each reason.
     #[must_use]
-    pub fn skipped_text(&self) -> Option<String> {
+    pub fn skipped_texts(&self) -> Vec<String> {
         rows::summary(&self.skipped)
     }
+}
+
+fn count<S: Serializer>(lines: &[Line], serializer: S) -> Result<S::Ok, S::Error> {
+    lines.len().serialize(serializer)
 }
 
 fn parse(name: &str, bytes: &[u8], encoding: Option<&'static Encoding>) -> Result<Bom, BomError> {

@@ -127,7 +127,7 @@ pub(super) fn read(table: &Table<'_>, header: &Header) -> Result<Rows, Problem> 
     }
     let column = header.name(header.part_numbers[0].part_number);
     if found.is_empty() {
-        let skipped = summary(&skipped).map(|text| format!("; skipped: {text}")).unwrap_or_default();
+        let skipped = summary(&skipped).iter().map(|text| format!("; skipped: {text}")).collect();
         return Err(Problem::NoLines { column, line: header.line, skipped });
     }
     if found.iter().all(|(_, line)| is_supplier_number(&line.mpn)) {
@@ -210,15 +210,14 @@ fn is_rounded(text: &str) -> bool {
     is_number(mantissa) && is_number(exponent) && mantissa.contains(['.', ','])
 }
 
-/// Returns the numbers of skipped rows by reason, with their lines.
-pub(super) fn summary(skipped: &[SkippedRow]) -> Option<String> {
+/// Returns the numbers of skipped rows by reason, with their lines, one text each.
+pub(super) fn summary(skipped: &[SkippedRow]) -> Vec<String> {
     let mut by_reason: BTreeMap<SkipReason, Vec<usize>> = BTreeMap::new();
     for row in skipped {
         by_reason.entry(row.reason).or_default().push(row.line);
     }
-    let texts: Vec<_> = by_reason
-        .iter()
-        .map(|(reason, at)| format!("{} ({}; {})", counted(at.len(), "row"), reason.text(), lines_text(at)))
-        .collect();
-    (!texts.is_empty()).then(|| texts.join(", "))
+    let text = |(reason, at): (SkipReason, Vec<usize>)| {
+        format!("{}, {} ({})", counted(at.len(), "row"), reason.text(), lines_text(&at))
+    };
+    by_reason.into_iter().map(text).collect()
 }

@@ -155,7 +155,7 @@ fn refusals_name_the_reason_and_the_fix() {
         (b"MPN,Description\nLM358,\"5 display\nBSS138,x\n", "not closed: it begins in the row of line 2"),
         (
             b"MPN\n\n",
-            "no line with a part number in its column \"MPN\" below line 1; skipped: 1 row (blank; line 2)",
+            "no line with a part number in its column \"MPN\" below line 1; skipped: 1 row, blank (line 2)",
         ),
         (b"PK\x03\x04 xl/workbook.xml", "is an Excel workbook (XLSX)\nhint: save it as \"CSV UTF-8\""),
         (b"<html><table><tr><td>MPN", "is an HTML page\nhint: "),

@@ -34,6 +34,15 @@ async fn the_demo_stores_every_event_once() {
     assert!(text(&output).contains("hint: start a worker"), "{}", text(&output));
 }
 
+/// A database that is not set up is an error with its fix.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_needs_the_table() {
+    let env = TestEnv::empty("demoempty").await;
+    let output = env.command().arg("demo").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("hint: run `cns-events migrate`"), "{}", text(&output));
+}
+
 /// A BOM without part numbers is refused with the names of its columns.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_reads_a_bom_file() {

@@ -28,6 +28,8 @@ fn usage_errors_are_as_recorded() {
         ("query-with-an-invalid-id", &["query", "bom", "not-a-uuid", "--all-tenants"]),
         ("query-without-a-tenant", &["query", "errors"]),
         ("publish-without-a-type", &["publish", "--bom-id", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"]),
+        ("query-of-nothing", &["query", "errors", "--all-tenants", "--limit", "0"]),
+        ("dlq-list-of-nothing", &["dlq", "list", "--limit", "0"]),
         ("prune-with-an-invalid-age", &["prune", "--older-than", "soon"]),
     ] {
         assert_text("cli", &format!("usage-{name}"), None, &run(&mut program(arguments)));
@@ -121,4 +123,17 @@ async fn topology_errors_are_as_recorded() {
     assert_text("cli", "topology-missing", Some(&env), &human(true));
     env.declare_foreign_queue().await;
     assert_text("cli", "topology-other-arguments", Some(&env), &human(false));
+}
+
+/// The findings of `doctor` are sentences, which are read in a pager and in logs too.
+#[test]
+fn findings_of_doctor_fit_where_they_are_piped() {
+    for (columns, widest) in [(None, 100), (Some("70"), 70)] {
+        let mut command = program(&["doctor"]);
+        command.env_remove("COLUMNS").envs(columns.map(|columns| ("COLUMNS", columns)));
+        let output = command.env("AMQP_URL", NO_BROKER).env("DATABASE_URL", NO_DATABASE).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let widths: Vec<_> = text.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().max().is_some_and(|found| *found <= widest), "{text}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line, as an operator or a script uses it.
 
 mod bom;
+mod colors;
+mod completions;
 mod config;
 mod dead_letters;
 mod demo;

@@ -9,7 +9,7 @@ use cns_events::store::{FailureClass, SQLSTATES};
 use serde_json::Value;
 
 /// Width of the help texts, in columns.
-const HELP_COLUMNS: usize = 98;
+const HELP_COLUMNS: usize = 80;
 
 fn check(page: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(page);

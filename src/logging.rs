@@ -8,7 +8,7 @@ use crate::config::{Config, Log, LogFormat};
 use crate::terminal::{Stream, has_colors};
 
 /// Starts logging. Commands other than the services log warnings and errors only, unless another level is configured.
-pub(super) fn start(log: &Log, service: bool) {
+pub(crate) fn start(log: &Log, service: bool) {
     let level = if service || log.level != "info" { log.level.as_str() } else { "warn" };
     // A failure of a client library is logged where it is handled. Directives in `log.level` can enable these targets.
     let filter = EnvFilter::try_new(format!("lapin=off,tokio_postgres=warn,{level}"))
@@ -38,7 +38,7 @@ impl<W: Write> Write for BestEffort<W> {
 }
 
 /// Logs a warning for each server of a service that is reached over the network without TLS.
-pub(super) fn warn_of_plain_connections(config: &Config, broker: bool) {
+pub(crate) fn warn_of_plain_connections(config: &Config, broker: bool) {
     if broker && config.amqp.is_plain() {
         tracing::warn!(
             "the connection to the broker on another machine is not encrypted\nhint: use amqps:// in amqp.uri"
