@@ -172,7 +172,7 @@ fn the_publisher_feature_is_light() {
 /// process's own.
 #[test]
 fn the_python_package_has_nothing_that_a_fork_breaks() {
-    let features = ["tree", "--offline", "-e", "normal", "-p", "cns-events-python", "--prefix", "none"];
+    let features = ["tree", "--locked", "-e", "normal", "-p", "cns-events-python", "--prefix", "none"];
     let tree = Command::new(env!("CARGO"))
         .args(features)
         .args(["-f", "{p}|{f}"])

@@ -187,7 +187,7 @@ async fn the_lookup_cannot_be_shadowed() {
         assert_eq!(env.number(&looked_up).await, 1, "{arguments}");
     }
     assert_eq!(env.number("select count(*) from public.stolen").await, 0);
-    let doctor = env.command().arg("doctor").output().unwrap();
+    let doctor = env.command().args(["doctor", "--json"]).output().unwrap();
     let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(text.contains("may create objects in the table's schema"), "{text}");
     drop(worker);

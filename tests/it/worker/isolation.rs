@@ -76,7 +76,7 @@ async fn a_required_column_that_one_event_lacks_stops_no_other() {
     eventually("the neighbours are stored", async || env.rows().await == 50).await;
     assert_eq!(header(&env.dead_letter().await, "x-cns-sqlstate").as_deref(), Some("23502"));
     eventually("all is settled", async || worker.metric_value("cns_events_in_flight") == 0.0).await;
-    let doctor = env.command().arg("doctor").output().unwrap();
+    let doctor = env.command().args(["doctor", "--json"]).output().unwrap();
     let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(text.contains("column project_id") && text.contains("23502"), "{text}");
 }
