@@ -84,6 +84,8 @@ mod retry_budget;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]
+pub mod summaries;
+#[cfg(feature = "service")]
 mod terminal;
 #[cfg(feature = "service")]
 pub mod timeline;

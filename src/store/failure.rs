@@ -112,6 +112,19 @@ impl StoreFailure {
         }
     }
 
+    /// Returns the failure for a position that is asked of a standby, which does not know which transactions are running.
+    pub(super) fn standby() -> Self {
+        StoreFailure {
+            class: FailureClass::Held(Hold::ReadOnly),
+            sqlstate: None,
+            message: "the database is a standby, which has no positions in the journal: ask the primary"
+                .to_owned(),
+            object: None,
+            about_row: false,
+            hint: None,
+        }
+    }
+
     /// Returns the failure for a stored row that cannot be read.
     pub(super) fn unreadable(what: &str) -> Self {
         StoreFailure {

@@ -5,6 +5,7 @@ mod failure;
 pub mod fix;
 mod insert;
 pub mod inspect;
+pub mod journal;
 pub mod migrate;
 mod on_duplicate;
 mod pending_list;
@@ -14,6 +15,7 @@ pub mod retention;
 mod schema;
 mod session;
 mod statement;
+pub mod summaries;
 mod writer;
 
 pub use endpoint::{ConnectError, DatabaseEndpoint, UrlError};

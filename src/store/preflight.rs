@@ -4,7 +4,8 @@ use diesel::sql_types::{Array, Bool, Nullable, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 /// Roles that the migrations make where they are missing.
-pub(super) const ROLES: [&str; 3] = ["service_role", "authenticated", "cns_events_retention"];
+pub(super) const ROLES: [&str; 5] =
+    ["service_role", "authenticated", "cns_events_retention", "cns_events_aggregate", "cns_events_support"];
 
 /// Facts about the database that the migrations will run in.
 #[derive(Clone, Debug, diesel::QueryableByName)]

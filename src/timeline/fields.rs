@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::text::{duration, shortened};
+use super::text::{cut, duration, shortened};
 
 /// Characters of one value that is shown.
 const VALUE_CHARS: usize = 60;
@@ -26,6 +26,17 @@ impl<'a> Fields<'a> {
             b'{' | b'[' | b'n' => None,
             _ => Some(shortened(raw, VALUE_CHARS)),
         }
+    }
+
+    /// Returns the same, cut to a number of characters without a mark; nothing for an empty text.
+    pub(super) fn whole_text(&self, name: &str, max_chars: usize) -> Option<String> {
+        let raw = self.0.get(name)?.get();
+        let text = match raw.as_bytes().first()? {
+            b'"' => serde_json::from_str(raw).ok()?,
+            b'{' | b'[' | b'n' => return None,
+            _ => raw.to_owned(),
+        };
+        Some(cut(&text, max_chars)).filter(|text| !text.is_empty())
     }
 
     /// Returns a number.

@@ -8,6 +8,7 @@
 
 mod describe;
 mod event;
+mod facts;
 mod fields;
 mod pauses;
 mod register;
@@ -18,6 +19,7 @@ mod text;
 
 pub use describe::{describe, is_line_item};
 pub use event::Event;
+pub use facts::{part_number, part_number_to_find, stage_time};
 pub use run::{Risks, Run, Summary};
 pub use stages::{Stage, Stages};
 pub use summary_lines::summary_lines;

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::register::Moment;
 
 /// Pause and resume events that are kept, the newest: a workflow that is paused more often has a shorter memory, not a larger row.
 const MAX_EDGES: usize = 200;
 
 /// Kind of an event that pauses or resumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Edge {
     /// The workflow was paused.
     Pause,
@@ -17,10 +20,28 @@ pub(super) enum Edge {
 }
 
 /// The newest pause and resume events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Moment, Edge)>", into = "Vec<(Moment, Edge)>")]
 pub(super) struct Pauses(BTreeMap<Moment, Edge>);
 
+impl From<Vec<(Moment, Edge)>> for Pauses {
+    fn from(edges: Vec<(Moment, Edge)>) -> Self {
+        Pauses(edges.into_iter().collect())
+    }
+}
+
+impl From<Pauses> for Vec<(Moment, Edge)> {
+    fn from(pauses: Pauses) -> Self {
+        pauses.0.into_iter().collect()
+    }
+}
+
 impl Pauses {
+    /// Returns whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes in an event.
     pub(super) fn add(&mut self, at: Moment, edge: Edge) {
         self.0.insert(at, edge);

@@ -1,13 +1,14 @@
 //! Registers: the latest statement wins, in whatever order the statements are read.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Place of an event in the order of its workflow: its time, and its id where times are equal.
 pub(super) type Moment = (DateTime<Utc>, Uuid);
 
 /// Value that was stated last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Register<T>(Option<(Moment, T)>);
 
 impl<T> Default for Register<T> {
@@ -31,6 +32,11 @@ impl<T> Register<T> {
         if let Some((at, value)) = other.0 {
             self.state(at, Some(value));
         }
+    }
+
+    /// Returns whether no event stated it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Returns the value, where any event stated it.

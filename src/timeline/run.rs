@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::describe::describe;
@@ -22,17 +22,29 @@ const CRITICAL_SCORE: f64 = 80.0;
 const HIGH_SCORE: f64 = 60.0;
 
 /// Events of one workflow, folded. Merges in any order; each event is added once.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// It is serialized without its stages, whose number has no bound: they follow from the events alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Run {
+    #[serde(skip_serializing_if = "Register::is_empty")]
     workflow_id: Register<String>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     organization_id: Register<String>,
     bom_ids: BTreeSet<Uuid>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     status: Register<String>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     stage: Register<String>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     total: Register<u64>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     completed: Register<u64>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     failed: Register<u64>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     percent: Register<u64>,
+    #[serde(skip_serializing_if = "Register::is_empty")]
     last_error: Register<String>,
     events: u64,
     errors: u64,
@@ -40,13 +52,15 @@ pub struct Run {
     /// Lines of the BOM whose progress was reported, by success and failure.
     succeeded_lines: u64,
     failed_lines: u64,
+    #[serde(skip_serializing_if = "Pauses::is_empty")]
     pauses: Pauses,
+    #[serde(skip)]
     stages: Stages,
     times: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 /// Risk alerts by severity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Risks {
     /// From 80 on.
     pub critical: u64,
@@ -151,6 +165,18 @@ impl Run {
 
     /// Takes in another part of the workflow's events.
     pub fn merge(&mut self, other: Run) {
+        self.events += other.events;
+        self.errors += other.errors;
+        self.risks.critical += other.risks.critical;
+        self.risks.high += other.risks.high;
+        self.risks.medium += other.risks.medium;
+        self.succeeded_lines += other.succeeded_lines;
+        self.failed_lines += other.failed_lines;
+        self.merge_statements(other);
+    }
+
+    /// Takes in what events state that may have been added before: everything but the sums, which stay as they are.
+    pub fn merge_statements(&mut self, other: Run) {
         self.workflow_id.merge(other.workflow_id);
         self.organization_id.merge(other.organization_id);
         self.bom_ids.extend(other.bom_ids);
@@ -161,13 +187,6 @@ impl Run {
         self.failed.merge(other.failed);
         self.percent.merge(other.percent);
         self.last_error.merge(other.last_error);
-        self.events += other.events;
-        self.errors += other.errors;
-        self.risks.critical += other.risks.critical;
-        self.risks.high += other.risks.high;
-        self.risks.medium += other.risks.medium;
-        self.succeeded_lines += other.succeeded_lines;
-        self.failed_lines += other.failed_lines;
         self.pauses.merge(other.pauses);
         self.stages.merge(other.stages);
         if let Some((first, last)) = other.times {

@@ -245,3 +245,25 @@ proptest! {
         prop_assert_eq!(merged.summary(), whole.summary());
     }
 }
+
+#[test]
+fn a_run_that_was_stored_goes_on_where_it_was() {
+    for at in 0..=WHOLE.len() {
+        let events = history(WHOLE);
+        let (before, after) = events.split_at(at);
+        let stored = serde_json::to_string(&fold(before)).unwrap();
+        let mut run: Run = serde_json::from_str(&stored).unwrap();
+        run.merge(fold(after));
+        let expected = fold(&events).summary().map(|summary| Summary { stages: Vec::new(), ..summary });
+        let found = run.summary().map(|summary| Summary { stages: Vec::new(), ..summary });
+        assert_eq!(found, expected, "{at}");
+    }
+}
+
+#[test]
+fn statements_can_be_merged_again() {
+    let whole = fold(&history(WHOLE));
+    let mut again = whole.clone();
+    again.merge_statements(fold(&history(WHOLE)[5..]));
+    assert_eq!(again, whole);
+}

@@ -13,12 +13,17 @@ pub fn duration(milliseconds: f64) -> String {
     }
 }
 
-/// Cuts a text to a number of characters.
+/// Cuts a text to a number of characters, and marks the cut.
 pub(super) fn shortened(text: &str, max_chars: usize) -> String {
     match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// Cuts a text to a number of characters.
+pub(super) fn cut(text: &str, max_chars: usize) -> String {
+    text.chars().take(max_chars).collect()
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl StoredEvent {
 }
 
 /// A `jsonb` value, as text.
-struct Document(Box<RawValue>);
+pub(in crate::store) struct Document(pub(in crate::store) Box<RawValue>);
 
 impl<'a> FromSql<'a> for Document {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
@@ -121,7 +121,7 @@ impl<'a> FromSql<'a> for Document {
 }
 
 /// A time, moved into the years 0 to 9999: rows that were inserted by hand may have others, among them `infinity`.
-struct Moment(DateTime<Utc>);
+pub(in crate::store) struct Moment(pub(in crate::store) DateTime<Utc>);
 
 /// Microseconds from 1970 to 2000, where `PostgreSQL` begins to count.
 const EPOCH_2000: i64 = 946_684_800_000_000;

@@ -41,6 +41,7 @@ mod tail;
 
 pub use cursor::{Cursor, CursorError};
 pub use event::StoredEvent;
+pub(super) use event::{Document, Moment};
 pub use figures::Latency;
 pub use limits::Limits;
 pub use query::{Query, QueryError};
