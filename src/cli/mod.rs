@@ -1,6 +1,7 @@
 //! The command line (section 7 of the contract). A command parses its arguments, calls the library and prints the result.
 
 mod age;
+mod aggregate;
 mod completions;
 mod config;
 mod demo;
@@ -60,6 +61,8 @@ enum Command {
     Dlq(Box<dlq::Dlq>),
     /// Delete old events, in small batches
     Prune(prune::Prune),
+    /// Keep the summaries of what is stored: counts, stage times, workflows
+    Aggregate(aggregate::Aggregate),
     /// Check configuration, broker and database, and print a fix for each problem
     Doctor(doctor::Doctor),
     /// Print the effective configuration and the origin of each value, with secrets masked
@@ -98,8 +101,13 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
-    logging::start(&config.log, matches!(command, Command::Worker | Command::Serve));
-    if matches!(command, Command::Worker | Command::Serve) {
+    let is_service = match &command {
+        Command::Worker | Command::Serve => true,
+        Command::Aggregate(command) => command.is_service(),
+        _ => false,
+    };
+    logging::start(&config.log, is_service);
+    if is_service {
         logging::warn_of_plain_connections(&config, matches!(command, Command::Worker));
     }
     let runtime = runtime()?;
@@ -113,6 +121,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Query(command) => command.run(&config).await,
             Command::Dlq(command) => command.run(&config).await,
             Command::Prune(command) => command.run(&config).await,
+            Command::Aggregate(command) => command.run(config).await,
             Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
         }
     });

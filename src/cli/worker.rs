@@ -6,10 +6,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use super::process;
-use crate::config::Config;
+use super::{aggregate, process};
+use crate::config::{AggregateInWorker, Config};
 use crate::health::{self, Health};
-use crate::metrics::{Dependency, Metrics};
+use crate::metrics::{AggregateMetrics, Dependency, Metrics};
+use crate::summaries::Task;
 use crate::worker::{self, Shared, WorkerError};
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
@@ -25,6 +26,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     tokio::spawn(health::serve(listener, metrics.registry(), health.clone(), health_shutdown.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "worker started, metrics and health on {listen}");
 
+    start_aggregate(&config, &metrics, &shutdown)?;
     let stop_timeout = Duration::from_secs(config.worker.shutdown_seconds);
     let shared = Shared::new(config, metrics, health, shutdown.clone());
     let ended = tokio::select! {
@@ -37,5 +39,25 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     health_shutdown.cancel();
     ended.map_err(|error: WorkerError| Failure::Config(error.to_string()))?;
     tracing::info!("worker stopped");
+    Ok(())
+}
+
+/// Starts the task that keeps the summaries within this worker, where the configuration and the login allow it. It is in nothing's way:
+/// a failure of it is logged, and the worker stays ready.
+fn start_aggregate(config: &Config, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), Failure> {
+    let enabled = config.aggregate.enabled;
+    if enabled == AggregateInWorker::Never {
+        return Ok(());
+    }
+    let own = Arc::new(AggregateMetrics::within(metrics.registry()));
+    // The worker's own gauge is about its lanes.
+    let health = Arc::new(Health::new(AggregateMetrics::new().up(), &[Dependency::Database]));
+    let task = Task::new(aggregate::aggregator(config)?, own, health, shutdown.clone());
+    tokio::spawn(async move {
+        match enabled {
+            AggregateInWorker::Auto => task.run_if_allowed().await,
+            _ => task.run().await,
+        }
+    });
     Ok(())
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub log: Log,
     /// `api.*`
     pub api: Api,
+    /// `aggregate.*`
+    pub aggregate: Aggregate,
     /// `publisher.*`
     pub publisher: Publisher,
     /// Value and origin of every key, for `cns-events config`.
@@ -239,6 +241,27 @@ impl Api {
     pub fn origins(&self) -> impl Iterator<Item = &str> {
         self.cors_origins.split(',').map(str::trim).filter(|origin| !origin.is_empty())
     }
+}
+
+/// `aggregate.*`: the task that keeps the summaries.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Aggregate {
+    /// Run the task within a worker.
+    pub enabled: AggregateInWorker,
+    /// Event types outside the contract's table that are counted by their own name, separated by commas.
+    pub types: String,
+}
+
+/// `aggregate.enabled`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AggregateInWorker {
+    /// Where the worker's login is a member of `cns_events_aggregate`.
+    Auto,
+    /// In every worker.
+    Always,
+    /// In no worker.
+    Never,
 }
 
 /// `publisher.*`: the keys that producers read from their environment. The services only accept them.

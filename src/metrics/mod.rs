@@ -1,6 +1,7 @@
 //! Prometheus metrics. The doc comment of a metric is its help text. No label takes a value that a producer or a caller
 //! chooses.
 
+mod aggregate;
 mod api;
 mod dependency;
 mod prune;
@@ -9,6 +10,7 @@ mod worker;
 
 use prometheus::{Encoder, Registry, TextEncoder};
 
+pub use aggregate::AggregateMetrics;
 pub use api::ApiMetrics;
 pub use dependency::Dependency;
 pub use prune::PruneMetrics;
@@ -26,6 +28,7 @@ pub fn reference() -> Vec<Family> {
     let mut families = [
         build,
         Metrics::new().families(),
+        AggregateMetrics::new().families(),
         ApiMetrics::new().families(),
         PruneMetrics::new().families(),
         publisher(),

@@ -20,9 +20,12 @@ macro_rules! metrics {
         }
 
         impl $Metrics {
-            #[allow(clippy::expect_used)] // names and labels are constants, and a test registers all of them
             fn registered() -> Self {
-                let registry = $crate::metrics::table::registry();
+                Self::registered_in($crate::metrics::table::registry())
+            }
+
+            #[allow(clippy::expect_used)] // names and labels are constants, and a test registers all of them
+            fn registered_in(registry: prometheus::Registry) -> Self {
                 $(
                     let help = concat!($($help),+).trim();
                     let $name = $crate::metrics::table::new::$kind($metric, help $(, $extra)*).expect("a metric is well formed");
@@ -61,11 +64,14 @@ pub(crate) use metrics;
 #[allow(non_snake_case)]
 pub(crate) mod new {
     use prometheus::{
-        Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+        Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     };
 
     pub(crate) fn IntCounter(name: &str, help: &str) -> prometheus::Result<IntCounter> {
         IntCounter::new(name, help)
+    }
+    pub(crate) fn Gauge(name: &str, help: &str) -> prometheus::Result<Gauge> {
+        Gauge::new(name, help)
     }
     pub(crate) fn IntGauge(name: &str, help: &str) -> prometheus::Result<IntGauge> {
         IntGauge::new(name, help)

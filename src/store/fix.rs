@@ -13,6 +13,8 @@ pub enum Purpose {
     ReadAllTenants,
     /// Retention.
     Prune,
+    /// Keeping the summaries.
+    Aggregate,
 }
 
 /// Fix for a missing table, column, function or role: the migrations make all of them.
@@ -30,9 +32,10 @@ pub fn fix(failure: &StoreFailure, purpose: Purpose) -> Option<&'static str> {
              on enrichment_events to …"
         }
         ("42501", Purpose::Prune) => "grant cns_events_retention to the login of database.url",
+        ("42501", Purpose::Aggregate) => "grant cns_events_aggregate to the login of database.url",
         // The table, a column or a function; and a role, which PostgreSQL reports as an invalid value of `role`.
         ("42P01" | "42703" | "42883" | "42704" | "22023", _) => MIGRATE,
-        ("25006", Purpose::Store | Purpose::Prune) => {
+        ("25006", Purpose::Store | Purpose::Prune | Purpose::Aggregate) => {
             "point database.url at the primary; if it is the primary: its disk may be full, or alter role … reset \
              default_transaction_read_only, and the same for the database"
         }
@@ -70,7 +73,8 @@ mod tests {
     use super::*;
     use crate::store::failure::{Hold, classify};
 
-    const PURPOSES: [Purpose; 4] = [Purpose::Store, Purpose::Read, Purpose::ReadAllTenants, Purpose::Prune];
+    const PURPOSES: [Purpose; 5] =
+        [Purpose::Store, Purpose::Read, Purpose::ReadAllTenants, Purpose::Prune, Purpose::Aggregate];
 
     fn failed(sqlstate: &str) -> StoreFailure {
         StoreFailure {
@@ -87,7 +91,9 @@ mod tests {
     fn a_missing_privilege_has_a_fix_of_its_own_for_each_purpose() {
         let fixes: Vec<_> = PURPOSES.iter().map(|purpose| fix(&failed("42501"), *purpose).unwrap()).collect();
         for (at, role) in
-            ["service_role", "authenticated", "bypassrls", "cns_events_retention"].iter().enumerate()
+            ["service_role", "authenticated", "bypassrls", "cns_events_retention", "cns_events_aggregate"]
+                .iter()
+                .enumerate()
         {
             assert!(fixes[at].contains(role), "{}", fixes[at]);
         }

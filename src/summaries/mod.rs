@@ -4,6 +4,9 @@
 //! the tables with its position, in one transaction ([`crate::store::summaries`]).
 
 pub mod histogram;
+mod pace;
 mod sums;
+mod task;
 
 pub use sums::{CountKey, NamedTypes, OTHER, PartKey, RunKey, StageKey, Sums, hour};
+pub use task::Task;

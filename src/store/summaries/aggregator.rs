@@ -12,6 +12,7 @@ use super::{apply, events, position};
 use crate::store::endpoint::DatabaseEndpoint;
 use crate::store::failure::StoreFailure;
 use crate::store::journal::{self, Look, Looked, ResetReason};
+use crate::store::read::Moment;
 use crate::store::session::Session;
 use crate::summaries::{NamedTypes, Sums};
 
@@ -21,8 +22,15 @@ pub const ROLE: &str = "cns_events_aggregate";
 /// Advisory lock of the writer, held for one transaction: "cns-aggr" in ASCII.
 const LOCK: i64 = 0x636e_732d_6167_6772;
 
-/// Rows of the journal that one round takes in.
-const ROUND_ROWS: u32 = 200;
+/// Events that one round takes in, more or less: the rows of the journal differ in size.
+const ROUND_EVENTS: u64 = 5000;
+
+/// Rows of the journal that one round takes in, at most and in the first round.
+const ROUND_ROWS: u32 = 500;
+const FIRST_ROWS: u32 = 20;
+
+/// Rows of the journal, the latest, that tell how fast events are stored.
+const RATE_ROWS: u32 = 100;
 
 /// Ids that are read by one statement.
 const IDS: usize = 5000;
@@ -43,6 +51,8 @@ pub struct Aggregator {
     session: Session,
     statement_timeout: Duration,
     named: NamedTypes,
+    /// Rows that the next round asks for.
+    rows: u32,
 }
 
 /// Result of a round.
@@ -65,15 +75,17 @@ pub struct Folded {
     pub complete: bool,
     /// Time of the look, by the database's clock.
     pub at: DateTime<Utc>,
-    /// Time of the oldest row that was taken in.
-    pub oldest: Option<DateTime<Utc>>,
+    /// Time up to which everything that was stored is taken in, more or less: of a part, the time of its latest row.
+    pub up_to: DateTime<Utc>,
+    /// Events that are stored in a second, lately; 0 where nothing was.
+    pub stored_per_second: f64,
 }
 
 impl Aggregator {
     /// Returns a writer that is not connected yet.
     #[must_use]
     pub fn new(database: DatabaseEndpoint, statement_timeout: Duration, named: NamedTypes) -> Self {
-        Aggregator { session: Session::new(database), statement_timeout, named }
+        Aggregator { session: Session::new(database), statement_timeout, named, rows: FIRST_ROWS }
     }
 
     /// Takes in what is new, a limited number of rows.
@@ -82,18 +94,28 @@ impl Aggregator {
     /// The failure of a statement: nothing of the round is stored then, or all of it and only the answer was lost.
     pub async fn round(&mut self) -> Result<Round, StoreFailure> {
         let named = self.named.clone();
-        let timeout = self.statement_timeout;
+        let (timeout, rows) = (self.statement_timeout, self.rows);
         let round = self.transaction(timeout, async |client| {
             let here = journal::here(client).await?;
             let Some(position) = position::read(client, here.epoch).await? else {
-                return Ok(Round::NeedsFill(None));
+                return Ok((Round::NeedsFill(None), 0));
             };
-            match journal::look(client, &position, ROUND_ROWS).await? {
-                Looked::Reset(reset) => Ok(Round::NeedsFill(Some(reset.reason))),
-                Looked::Rows(look) => fold(client, look, &named).await.map(Round::Folded),
+            match journal::look(client, &position, rows).await? {
+                Looked::Reset(reset) => Ok((Round::NeedsFill(Some(reset.reason)), 0)),
+                Looked::Rows(look) => {
+                    let found = look.rows.len() as u64;
+                    Ok((Round::Folded(fold(client, look, &named).await?), found))
+                }
             }
         });
-        Ok(round.await?.unwrap_or(Round::Busy))
+        let (round, found) = round.await?.unwrap_or((Round::Busy, 0));
+        if let Round::Folded(Folded { events, .. }) = &round
+            && *events > 0
+        {
+            let wanted = ROUND_EVENTS * found / events;
+            self.rows = u32::try_from(wanted).unwrap_or(ROUND_ROWS).clamp(2, ROUND_ROWS);
+        }
+        Ok(round)
     }
 
     /// Takes in all that is new.
@@ -152,7 +174,7 @@ impl Aggregator {
                 let here = journal::here(client).await?;
                 let Some(mut position) = position::read(client, here.epoch).await? else { return Ok(None) };
                 loop {
-                    let Looked::Rows(look) = journal::look(client, &position, ROUND_ROWS).await? else {
+                    let Looked::Rows(look) = journal::look(client, &position, FIRST_ROWS).await? else {
                         return Ok(None);
                     };
                     position = look.next.clone();
@@ -168,6 +190,42 @@ impl Aggregator {
                 Some(None) | None => tokio::time::sleep(LOCK_PAUSE).await,
             }
         }
+    }
+
+    /// Returns whether the login may keep the summaries.
+    ///
+    /// # Errors
+    /// The failure of the statement.
+    pub async fn may(&mut self) -> Result<bool, StoreFailure> {
+        let query = format!(
+            "select coalesce((select pg_has_role(oid, 'member') from pg_roles where rolname = '{ROLE}'), false) \
+             and to_regclass('enrichment_positions') is not null"
+        );
+        let limit = self.statement_timeout;
+        let rows =
+            self.session.run(limit, async |client, ()| Ok(client.query_typed(&query, &[]).await?)).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    /// Returns the time of the oldest event that is stored.
+    ///
+    /// # Errors
+    /// As [`Aggregator::round`].
+    pub async fn oldest_event(&mut self) -> Result<Option<DateTime<Utc>>, StoreFailure> {
+        let limit = self.statement_timeout;
+        let oldest = "select created_at from enrichment_events order by created_at limit 1";
+        let oldest = self.session.run(limit, async |client, ()| {
+            let set_up = format!("begin read only; set local role {ROLE}; {PLANNER_SETTINGS}");
+            client.batch_execute(&set_up).await?;
+            let rows = client.query_typed(oldest, &[]).await?;
+            client.batch_execute("commit").await?;
+            rows.first().map(|row| Ok(row.try_get::<_, Moment>(0)?.0)).transpose()
+        });
+        let oldest = oldest.await;
+        if oldest.is_err() {
+            self.session.close();
+        }
+        oldest
     }
 
     /// Runs `work` in one transaction with one snapshot as [`ROLE`], where no other process has the lock; `statement_timeout` of zero
@@ -222,11 +280,25 @@ async fn fold(client: &Client, look: Look, named: &NamedTypes) -> Result<Folded,
         events: sums.events,
         complete: look.complete,
         at: look.at,
-        oldest: look.rows.iter().map(|row| row.stored_at).min(),
+        up_to: if look.complete {
+            look.at
+        } else {
+            look.rows.iter().map(|row| row.stored_at).max().unwrap_or(look.at)
+        },
+        stored_per_second: if look.rows.is_empty() { 0.0 } else { stored_per_second(client).await? },
     };
     if !look.rows.is_empty() {
         apply::apply(client, sums, None).await?;
         position::write(client, &look.next, look.complete.then_some(look.at)).await?;
     }
     Ok(folded)
+}
+
+async fn stored_per_second(client: &Client) -> Result<f64, StoreFailure> {
+    let query = format!(
+        "select sum(events)::float8 / greatest(extract(epoch from now() - min(stored_at))::float8, 1) \
+         from (select events, stored_at from enrichment_journal order by seq desc limit {RATE_ROWS}) latest"
+    );
+    let rows = client.query_typed(&query, &[]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_default())
 }

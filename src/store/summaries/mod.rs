@@ -10,6 +10,6 @@ mod fill;
 mod position;
 mod verify;
 
-pub use aggregator::{Aggregator, ROLE, Round};
+pub use aggregator::{Aggregator, Folded, ROLE, Round};
 pub use fill::Filled;
 pub use verify::{Difference, Verified};
