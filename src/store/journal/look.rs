@@ -144,8 +144,9 @@ pub async fn here(client: &Client) -> Result<Position, StoreFailure> {
 }
 
 async fn server(client: &Client) -> Result<Server, StoreFailure> {
-    let statement =
-        Typed::of(&diesel::sql_query(format!("select {SERVER} from enrichment_journal_state s")))?;
+    let statement = Typed::of(&diesel::sql_query(format!(
+        "select {SERVER} from enrichment_journal_state s where s.singleton"
+    )))?;
     let rows: Vec<Row> = statement.query(client).await?.try_collect().await?;
     Server::of(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?)
 }
@@ -185,8 +186,22 @@ pub async fn look(client: &Client, position: &Position, max_rows: u32) -> Result
     Ok(Looked::Rows(Look { rows: found, next, complete, at: server.at }))
 }
 
+/// Returns the lines of the `EXPLAIN` of a look.
+///
+/// # Errors
+/// The failure of the statement.
+pub async fn explain(
+    client: &Client,
+    position: &Position,
+    max_rows: u32,
+) -> Result<Vec<String>, StoreFailure> {
+    let explained = statement(position, max_rows)?.explained();
+    let rows: Vec<Row> = explained.query(client).await?.try_collect().await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 /// Builds the statement: the rows of transactions that were running at the position, then those of later ones, each by index.
-pub(super) fn statement(position: &Position, max_rows: u32) -> Result<Typed, StoreFailure> {
+fn statement(position: &Position, max_rows: u32) -> Result<Typed, StoreFailure> {
     const COLUMNS: &str = "select xact, seq, stored_at, tenant_id, types, ids from enrichment_journal where";
     let Position { passed, page, .. } = position;
     let order = format!("order by xact, seq limit {max_rows}");
@@ -203,7 +218,7 @@ pub(super) fn statement(position: &Position, max_rows: u32) -> Result<Typed, Sto
         "select {SERVER}, j.xact::text, j.seq, j.stored_at, j.tenant_id, j.types, j.ids \
          from enrichment_journal_state s left join lateral (select * from ( \
            ({COLUMNS} xact = any ($1::xid8[]) {within} {order}) union all \
-           ({COLUMNS} xact >= '{from}'::xid8 {within} {order})) u {order}) j on true"
+           ({COLUMNS} xact >= '{from}'::xid8 {within} {order})) u {order}) j on true where s.singleton"
     );
     let texts = |snapshot: &Snapshot| snapshot.running.iter().map(u64::to_string).collect::<Vec<_>>();
     let mut query = diesel::sql_query(sql).into_boxed::<Pg>().bind::<Array<Text>, _>(texts(passed));

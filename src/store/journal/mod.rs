@@ -7,6 +7,6 @@ mod look;
 mod position;
 mod snapshot;
 
-pub use look::{JournalRow, Look, Looked, Reset, ResetReason, here, look};
+pub use look::{JournalRow, Look, Looked, Reset, ResetReason, explain, here, look};
 pub use position::{Epoch, Page, Position, PositionError};
 pub use snapshot::{Snapshot, SnapshotError};

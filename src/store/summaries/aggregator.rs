@@ -42,7 +42,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const STATEMENTS: u32 = 16;
 
 /// Settings of the planner: everything is found by index, however little the planner knows of young tables.
-const PLANNER_SETTINGS: &str = "set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off; \
+const PLANNER_SETTINGS: &str = "set local jit = off; set local plan_cache_mode = force_custom_plan; set local enable_seqscan = off; \
     set local enable_hashjoin = off; set local enable_mergejoin = off";
 
 /// Keeps the summaries. Several may run, anywhere: one at a time has the lock.

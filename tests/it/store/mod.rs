@@ -1,8 +1,10 @@
-//! The database: migrations, roles, reads, retention and poolers.
+//! The database: migrations, roles, reads, journal, summaries, retention and poolers.
 
 mod existing;
+mod journal;
 mod migrations;
 mod pooler;
 mod reads;
 mod retention;
 mod roles;
+mod summaries;
