@@ -18,7 +18,7 @@ use crate::counted::counted;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
 use crate::store::fix::{self, Purpose};
-use crate::store::retention::{self, Batch, Done, Observer, Policy, Pruner};
+use crate::store::retention::{self, Batch, Done, Held, Observer, Policy, Pruner};
 use crate::store::{DatabaseEndpoint, Hold, StoreFailure};
 use crate::terminal::bars;
 
@@ -33,6 +33,12 @@ pub(super) struct Prune {
     /// Limit the rows deleted per second, 0 for no limit; fewer are deleted while the database is busy
     #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
     rate: u32,
+    /// Delete summaries of what ended before this, which are kept otherwise; at least --older-than
+    #[arg(long, value_name = "AGE", value_parser = age::parse)]
+    summaries_older_than: Option<Duration>,
+    /// Delete events also where they are not in the summaries yet: these begin anew then
+    #[arg(long)]
+    regardless: bool,
     /// Skip the confirmation; required without a terminal
     #[arg(long, short)]
     yes: bool,
@@ -46,11 +52,20 @@ pub(super) struct Prune {
 
 impl Prune {
     pub(super) async fn run(&self, config: &Config) -> Result<(), Failure> {
+        if self.summaries_older_than.is_some_and(|age| age < self.older_than) {
+            usage("--summaries-older-than: has to be at least --older-than: summaries outlive their events");
+        }
         let timeout = config.database.statement_timeout();
         let database =
             DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
-        let before = self.before(&database, timeout).await?;
+        let now = retention::now(&database, timeout).await;
+        let now = now.map_err(|failure| explained("cannot read the database's clock", &failure))?;
+        let before = ago(now, self.older_than, "--older-than");
+        let summaries_before = self.summaries_older_than.map(|age| ago(now, age, "--summaries-older-than"));
         let mut pruner = Pruner::new(database, before, timeout);
+        if self.regardless {
+            pruner = pruner.regardless();
+        }
         if self.dry_run {
             let events =
                 pruner.count().await.map_err(|failure| explained("cannot count events", &failure))?;
@@ -89,20 +104,23 @@ impl Prune {
         let bar = oldest.map_or_else(ProgressBar::hidden, |oldest| bars::share_bar(seconds(oldest, before)));
         let progress = Progress { metrics, health, bar, oldest };
         let policy = Policy { batch_rows: self.batch_size, rate_rows_per_second: self.rate };
+        if self.regardless {
+            let given_up = pruner.give_up_positions().await;
+            if given_up.map_err(|failure| explained("cannot give up positions", &failure))? > 0 {
+                tracing::warn!("the summaries begin anew, because events that they do not have are deleted");
+            }
+        }
         let done = retention::run(&mut pruner, policy, &shutdown, &progress).await;
         progress.bar.finish_and_clear();
+        let done = done.map_err(|error| explained(&error.to_string(), &error.source))?;
+        let rest =
+            retention::run_journal_and_summaries(&mut pruner, summaries_before, policy, &shutdown, &progress)
+                .await;
+        let rest = rest
+            .map_err(|failure| explained("cannot delete all of the journal and the summaries", &failure))?;
+        let held = pruner.held().await.map_err(|failure| explained("cannot read what is kept", &failure))?;
         serving_ends.cancel();
-        self.report(before, &done.map_err(|error| explained(&error.to_string(), &error.source))?)
-    }
-
-    /// Returns the moment before which events are deleted, by the database's clock: this machine's may be wrong.
-    async fn before(&self, database: &DatabaseEndpoint, timeout: Duration) -> anyhow::Result<DateTime<Utc>> {
-        let now = retention::now(database, timeout).await;
-        let now = now.map_err(|failure| explained("cannot read the database's clock", &failure))?;
-        let age = chrono::Duration::from_std(self.older_than).ok();
-        let before = age.and_then(|age| now.checked_sub_signed(age));
-        Ok(before
-            .unwrap_or_else(|| usage("--older-than: reaches back further than dates can be represented")))
+        self.report(before, &done, rest, held)
     }
 
     fn confirmed(&self, before: DateTime<Utc>) -> anyhow::Result<bool> {
@@ -115,12 +133,19 @@ impl Prune {
         Ok(output::confirmed(&format!("Delete all events older than {} permanently?", text(before)))?)
     }
 
-    fn report(&self, before: DateTime<Utc>, done: &Done) -> Result<(), Failure> {
+    fn report(
+        &self,
+        before: DateTime<Utc>,
+        done: &Done,
+        (journal, summaries): (u64, u64),
+        held: Option<Held>,
+    ) -> Result<(), Failure> {
         let Done { deleted, batches, took, complete } = *done;
         let took = took.as_secs_f64();
         if self.json {
             output::json(&json!({
                 "deleted": deleted, "before": before, "batches": batches, "seconds": took, "complete": complete,
+                "journal_rows": journal, "summaries": summaries, "held_from": held.map(|held| held.from),
             }))?;
         } else {
             output::line(&format!(
@@ -128,12 +153,38 @@ impl Prune {
                 counted(deleted, "event"),
                 text(before)
             ));
+            if journal + summaries > 0 {
+                output::line(&format!(
+                    "deleted {} of the journal and {} of summaries",
+                    counted(journal, "row"),
+                    counted(summaries, "row")
+                ));
+            }
         }
-        if complete {
-            return Ok(());
+        if !complete {
+            return Err(
+                anyhow!("stopped before the end\nhint: run the same command again to continue").into()
+            );
         }
-        Err(anyhow!("stopped before the end\nhint: run the same command again to continue").into())
+        match held {
+            Some(held) if held.lasts() => {
+                let as_of = held.as_of.map_or_else(|| "no time".to_owned(), text);
+                Err(anyhow!(
+                    "older events are kept, because they are not in the summaries: these are complete up to {as_of}\n\
+                     hint: run `cns-events aggregate`; or delete them nevertheless by --regardless, and the summaries begin anew"
+                )
+                .into())
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// Returns the moment of an age, by the database's clock: this machine's may be wrong.
+fn ago(now: DateTime<Utc>, age: Duration, flag: &str) -> DateTime<Utc> {
+    let age = chrono::Duration::from_std(age).ok();
+    age.and_then(|age| now.checked_sub_signed(age))
+        .unwrap_or_else(|| usage(format!("{flag}: reaches back further than dates can be represented")))
 }
 
 /// Progress of a run: its metrics, its health and a bar.

@@ -1,6 +1,7 @@
 //! The transactions of retention: the oldest event, the number of old events, and one batch of deletions.
 //!
-//! Each is one short transaction as `cns_events_retention`, whatever login the connection has: a role that sees a row's id and age,
+//! An event that is not in the summaries yet is not deleted: the condition on the journal stands in the statement that finds the
+//! events, so that both are of one snapshot. Each is one short transaction as `cns_events_retention`, whatever login the connection has: a role that sees a row's id and age,
 //! and may delete it. Batches follow the index of ages from the end of the last batch, so that deleted rows are not read again.
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Timestamptz};
 use futures_util::TryStreamExt;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -21,15 +23,34 @@ use crate::store::statement::Typed;
 /// Role that every transaction of retention runs as.
 pub const ROLE: &str = "cns_events_retention";
 
-/// Statements of a transaction: set-up, select, delete, commit.
-const STATEMENTS: u32 = 4;
+/// Statements of a transaction: set-up, select, delete, record, commit.
+const STATEMENTS: u32 = 5;
+
+/// Time of the oldest event that the position `p` has not taken in, in the cluster `c`: of the rows of the journal that its snapshot
+/// does not show, by index; `null` where there is none. A position of another cluster has taken in nothing.
+pub(super) const UNREAD_BY: &str = "(case when p.system_identifier <> c.system_identifier then '-infinity'::timestamptz else least(\
+      (select min(j.first_at) from enrichment_journal j where j.xact >= pg_snapshot_xmax(p.passed)), \
+      (select min(j.first_at) from enrichment_journal j where j.xact = any (array(select pg_snapshot_xip(p.passed))))) end)";
+
+/// Returns the expression for the same of all positions; `infinity` where there is none.
+pub(super) fn unread_from() -> String {
+    format!(
+        "coalesce((select min({UNREAD_BY}) from enrichment_positions p, pg_control_system() c), 'infinity'::timestamptz)"
+    )
+}
+
+/// Records that the events before a time, and some of that time, are deleted.
+const RECORD: &str = "update enrichment_journal_state \
+    set events_pruned_before = greatest(events_pruned_before, $1 + interval '1 microsecond')";
 
 /// Deletes events that are older than a moment. A batch that failed can be retried: no younger event is ever deleted.
 #[derive(Debug)]
 pub struct Pruner {
     session: Session,
-    statement_timeout: Duration,
-    before: DateTime<Utc>,
+    pub(super) statement_timeout: Duration,
+    pub(super) before: DateTime<Utc>,
+    /// Set where events that are not in the summaries yet are deleted too.
+    regardless: bool,
     /// Age at which the last batch ended.
     from: Option<DateTime<Utc>>,
 }
@@ -58,7 +79,13 @@ impl Pruner {
     /// Returns a pruner of the events created before `before`, which is not connected yet.
     #[must_use]
     pub fn new(database: DatabaseEndpoint, before: DateTime<Utc>, statement_timeout: Duration) -> Self {
-        Pruner { session: Session::new(database), statement_timeout, before, from: None }
+        Pruner { session: Session::new(database), statement_timeout, before, regardless: false, from: None }
+    }
+
+    /// Deletes events also where they are not in the summaries yet.
+    #[must_use]
+    pub fn regardless(self) -> Self {
+        Pruner { regardless: true, ..self }
     }
 
     /// Returns the time of the oldest event to delete; `None` where there is none.
@@ -95,10 +122,14 @@ impl Pruner {
             .transaction(self.statement_timeout, async |client| {
                 let found = rows(&oldest, client).await?;
                 let Some(last) = found.last() else { return Ok(None) };
-                let up_to = last.get(1);
+                let up_to: DateTime<Utc> = last.get(1);
                 let ids: Vec<Uuid> = found.iter().map(|row| row.get(0)).collect();
                 let delete = Typed::of(&diesel::delete(t::table.filter(t::id.eq_any(ids))))?;
-                Ok(Some(Batch { rows: delete.execute(client).await?, up_to }))
+                let rows = delete.execute(client).await?;
+                // The summaries are verified against the events from here on.
+                let record = diesel::sql_query(RECORD).bind::<Timestamptz, _>(up_to);
+                Typed::of(&record)?.execute(client).await?;
+                Ok(Some(Batch { rows, up_to }))
             })
             .await?;
         if let Some(Batch { rows, up_to }) = batch {
@@ -115,7 +146,10 @@ impl Pruner {
 
     /// Selects the old events from the end of the last batch on, including its age: more rows may have that age.
     fn old(&self) -> t::BoxedQuery<'_, Pg> {
-        let old = t::table.filter(t::created_at.lt(self.before)).into_boxed();
+        let mut old = t::table.filter(t::created_at.lt(self.before)).into_boxed();
+        if !self.regardless {
+            old = old.filter(diesel::dsl::sql::<Bool>(&format!("created_at < {}", unread_from())));
+        }
         match self.from {
             Some(from) => old.filter(t::created_at.ge(from)),
             None => old,
@@ -123,7 +157,7 @@ impl Pruner {
     }
 
     /// Runs `work` in one transaction as [`ROLE`]; `statement_timeout` of zero is none.
-    async fn transaction<T>(
+    pub(super) async fn transaction<T>(
         &mut self,
         statement_timeout: Duration,
         work: impl AsyncFnOnce(&Client) -> Result<T, StoreFailure>,
@@ -155,6 +189,6 @@ impl Pruner {
     }
 }
 
-async fn rows(statement: &Typed, client: &Client) -> Result<Vec<Row>, StoreFailure> {
+pub(super) async fn rows(statement: &Typed, client: &Client) -> Result<Vec<Row>, StoreFailure> {
     Ok(statement.query(client).await?.try_collect().await?)
 }

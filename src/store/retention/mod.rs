@@ -1,16 +1,19 @@
 //! Retention: deletes old events in short transactions, paced and retried, until none is left or the caller stops it.
 
 mod delete;
+mod journal;
 mod pace;
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{FailureClass, Hold, StoreFailure};
 use crate::retry_budget::RetryBudget;
 
 pub use delete::{Batch, Pruner, ROLE, now};
+pub use journal::{Held, JOURNAL_DAYS};
 
 /// Time that a database may be away or busy before a run fails: the next run continues from there.
 const RETRY_LIMIT: Duration = Duration::from_secs(60);
@@ -76,38 +79,76 @@ pub async fn run(
     let mut done = Done::default();
     while !shutdown.is_cancelled() {
         let began = Instant::now();
-        let batch = retried(pruner, policy.batch_rows, shutdown, observer).await;
-        let batch = batch.map_err(|source| RetentionError { deleted: done.deleted, source })?;
-        let Some(batch) = batch else {
+        let batch = retried(shutdown, observer, async || {
+            let began = Instant::now();
+            let batch = pruner.delete_batch(policy.batch_rows).await?;
+            observer.deleted(batch, began.elapsed());
+            Ok(batch)
+        });
+        let batch = batch.await.map_err(|source| RetentionError { deleted: done.deleted, source })?;
+        let Some(batch) = batch.flatten() else {
             done.complete = !shutdown.is_cancelled();
             break;
         };
         done.deleted += batch.rows;
         done.batches += 1;
-        tokio::select! {
-            () = tokio::time::sleep(pace::pause(batch.rows, began.elapsed(), policy.rate_rows_per_second)) => {}
-            () = shutdown.cancelled() => {}
-        }
+        rest(shutdown, pace::pause(batch.rows, began.elapsed(), policy.rate_rows_per_second)).await;
     }
     done.took = started.elapsed();
     Ok(done)
 }
 
-/// Deletes one batch, and retries it while the database is away or busy. Returns `None` where no old event is left, or on shutdown.
-async fn retried(
+/// Deletes rows of the journal that are old enough, and summaries from before `summaries_before`, batch after batch. Returns their
+/// numbers.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_journal_and_summaries(
     pruner: &mut Pruner,
-    max_rows: u32,
+    summaries_before: Option<DateTime<Utc>>,
+    policy: Policy,
     shutdown: &CancellationToken,
     observer: &impl Observer,
-) -> Result<Option<Batch>, StoreFailure> {
+) -> Result<(u64, u64), StoreFailure> {
+    let (mut journal, mut summaries) = (0, 0);
+    let mut more = true;
+    while more && !shutdown.is_cancelled() {
+        let began = Instant::now();
+        let deleted = retried(shutdown, observer, async || pruner.delete_journal_batch().await).await?;
+        let Some((rows, left)) = deleted else { break };
+        (journal, more) = (journal + rows, left);
+        rest(shutdown, pace::pause(rows, began.elapsed(), policy.rate_rows_per_second)).await;
+    }
+    more = summaries_before.is_some();
+    while let Some(before) = summaries_before.filter(|_| more && !shutdown.is_cancelled()) {
+        let began = Instant::now();
+        let deleted =
+            retried(shutdown, observer, async || pruner.delete_summaries_batch(before).await).await?;
+        let Some((rows, left)) = deleted else { break };
+        (summaries, more) = (summaries + rows, left);
+        rest(shutdown, pace::pause(rows, began.elapsed(), policy.rate_rows_per_second)).await;
+    }
+    Ok((journal, summaries))
+}
+
+/// Waits, or until the shutdown.
+async fn rest(shutdown: &CancellationToken, pause: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Runs one step, and retries it while the database is away or busy. Returns `None` on shutdown.
+async fn retried<T>(
+    shutdown: &CancellationToken,
+    observer: &impl Observer,
+    mut step: impl AsyncFnMut() -> Result<T, StoreFailure>,
+) -> Result<Option<T>, StoreFailure> {
     let mut budget = RetryBudget::new(RETRY_LIMIT);
     loop {
-        let began = Instant::now();
-        let failure = match pruner.delete_batch(max_rows).await {
-            Ok(batch) => {
-                observer.deleted(batch, began.elapsed());
-                return Ok(batch);
-            }
+        let failure = match step().await {
+            Ok(done) => return Ok(Some(done)),
             Err(failure) => failure,
         };
         let FailureClass::Held(hold) = failure.class else { return Err(failure) };

@@ -211,3 +211,124 @@ async fn a_stopped_prune_continues_later() {
     assert!(env.command().args(["prune", "--older-than", "90d", "--yes"]).output().unwrap().status.success());
     assert_eq!(env.number(OLD).await, 0);
 }
+
+/// What is not in the summaries yet is kept, said where that lasts, and deleted only by `--regardless`; then the summaries are right again.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_not_summed_up_are_kept() {
+    let env = TestEnv::new("prunesums").await;
+    let prune = |arguments: &[&str]| {
+        let mut command = env.command();
+        command
+            .args(["prune", "--older-than", "90d", "--yes", "--rate", "0"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let aggregate = |arguments: &[&str]| {
+        let output = env.command().arg("aggregate").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    let summed = "select coalesce(sum(events), 0)::bigint from event_counts";
+    fill(&env, 100, &[400, 100, 10]).await;
+    aggregate(&["--once"]);
+    assert!(prune(&[]).status.success());
+    assert_eq!((env.rows().await, env.number(summed).await), (100, 300), "summaries outlive the events");
+    aggregate(&["verify"]);
+
+    // Dated back, and not in the summaries.
+    fill(&env, 50, &[300]).await;
+    let passing = prune(&[]);
+    assert!(passing.status.success(), "the task may be about to take it in: {}", said(&passing));
+    assert_eq!(env.rows().await, 150);
+    env.sql
+        .batch_execute("update enrichment_positions set as_of = now() - interval '2 hours'")
+        .await
+        .unwrap();
+    let kept = prune(&[]);
+    assert_eq!(kept.status.code(), Some(1));
+    assert!(
+        said(&kept).contains("not in the summaries") && said(&kept).contains("cns-events aggregate"),
+        "{}",
+        said(&kept)
+    );
+    assert_eq!(env.rows().await, 150);
+    aggregate(&["--once"]);
+    assert!(prune(&[]).status.success());
+    assert_eq!((env.rows().await, env.number(summed).await), (100, 350));
+    aggregate(&["verify"]);
+
+    fill(&env, 40, &[200, 20]).await;
+    let done = prune(&["--regardless"]);
+    assert!(done.status.success() && said(&done).contains("begin anew"), "{}", said(&done));
+    assert_eq!(env.rows().await, 140);
+    aggregate(&["--once"]);
+    assert_eq!(env.number(summed).await, 390, "the 40 deleted ones were never summed up");
+    aggregate(&["verify"]);
+}
+
+/// Seven days of the journal are kept, and what a position has not taken in; older positions of clients are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_kept_for_seven_days() {
+    let env = TestEnv::new("prunejournal").await;
+    fill(&env, 10, &[1]).await;
+    let position = cns_events::store::journal::here(&env.sql).await.unwrap();
+    fill(&env, 10, &[2]).await;
+    assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
+    fill(&env, 10, &[3]).await;
+    let rows = env.number("select count(*) from enrichment_journal").await;
+    env.sql
+        .batch_execute("update enrichment_journal set stored_at = now() - interval '8 days'")
+        .await
+        .unwrap();
+    let prune = || {
+        let output =
+            env.command().args(["prune", "--older-than", "90d", "--yes", "--json"]).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["journal_rows"].as_i64().unwrap()
+    };
+    assert_eq!((prune(), prune()), (20, 0));
+    assert_eq!(
+        env.number("select count(*) from enrichment_journal").await,
+        rows - 20,
+        "10 events are not summed up"
+    );
+    let looked = cns_events::store::journal::look(&env.sql, &position, 10).await.unwrap();
+    assert!(matches!(looked, cns_events::store::journal::Looked::Reset(_)), "{looked:?}");
+    let here = cns_events::store::journal::here(&env.sql).await.unwrap();
+    let looked = cns_events::store::journal::look(&env.sql, &here, 10).await.unwrap();
+    assert!(matches!(looked, cns_events::store::journal::Looked::Rows(_)), "{looked:?}");
+    assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
+    assert_eq!(prune(), 10);
+    fill(&env, 10, &[4]).await;
+    assert_eq!(prune(), 0, "young rows stay");
+}
+
+/// Old summaries are deleted only where that is asked for, and never before their events.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_summaries_are_deleted_on_demand() {
+    let env = TestEnv::new("prunesummaries").await;
+    fill(&env, 10, &[700, 100]).await;
+    env.sql.batch_execute("update enrichment_events set workflow_id = event_id").await.unwrap();
+    assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
+    let (login, url) = env.login("in role cns_events_retention").await;
+    let prune = |arguments: &[&str]| {
+        let mut command = env.command();
+        command.env("CNS_EVENTS__DATABASE__URL", &url).args([
+            "prune",
+            "--older-than",
+            "90d",
+            "--yes",
+            "--json",
+        ]);
+        command.args(arguments).output().unwrap()
+    };
+    assert_eq!(prune(&["--summaries-older-than", "30d"]).status.code(), Some(2));
+    let runs = "select count(*) from workflow_runs";
+    assert!(prune(&[]).status.success());
+    assert_eq!((env.rows().await, env.number(runs).await), (0, 20));
+    let output = prune(&["--summaries-older-than", "1y"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(env.number(runs).await, 10);
+    assert_eq!(env.number("select sum(events)::bigint from event_counts").await, 10);
+    env.drop_login(&login).await;
+}
