@@ -3,6 +3,14 @@
 -- Roles belong to the whole cluster, so another database's migration may make them at the same moment.
 set local lock_timeout = '10s';
 
+-- In the table's schema, wherever the search path finds that.
+do $$
+begin
+    perform set_config('search_path', format('%I, %s', n.nspname, current_setting('search_path')), true)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'enrichment_events'::regclass;
+end
+$$;
+
 do $$
 declare
     role_name text;
@@ -38,7 +46,7 @@ begin
 
     -- The tenant of the claims that PostgREST, Supabase and cns-events set, as in the policy of enrichment_events.
     execute format($tenant$
-        create function %1$I.enrichment_tenant() returns uuid
+        create or replace function %1$I.enrichment_tenant() returns uuid
         language sql stable parallel safe
         set search_path = pg_catalog, pg_temp
         as $body$

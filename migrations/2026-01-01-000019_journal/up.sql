@@ -4,7 +4,15 @@
 -- Making the trigger waits for the inserts at work, and later ones wait for it; after ten seconds it gives up, and can be run again.
 set local lock_timeout = '10s';
 
-create table enrichment_journal (
+-- In the table's schema, wherever the search path finds that.
+do $$
+begin
+    perform set_config('search_path', format('%I, %s', n.nspname, current_setting('search_path')), true)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'enrichment_events'::regclass;
+end
+$$;
+
+create table if not exists enrichment_journal (
     seq bigint generated always as identity primary key,
     xact xid8 not null default pg_current_xact_id(),
     stored_at timestamptz not null default now(),
@@ -16,11 +24,11 @@ create table enrichment_journal (
     ids uuid[] not null
 );
 comment on table enrichment_journal is 'One row for each (insert, tenant) of enrichment_events; types: a bit for each event type';
-create index enrichment_journal_xact on enrichment_journal (xact);
-create index enrichment_journal_tenant_xact on enrichment_journal (tenant_id, xact);
+create index if not exists enrichment_journal_xact on enrichment_journal (xact);
+create index if not exists enrichment_journal_tenant_xact on enrichment_journal (tenant_id, xact);
 
 -- Facts about the journal, in one row.
-create table enrichment_journal_state (
+create table if not exists enrichment_journal_state (
     singleton boolean primary key default true check (singleton),
     -- Cluster that the journal's transactions are of: in another one (a restore, pg_upgrade) they mean nothing.
     system_identifier bigint not null,
@@ -29,10 +37,11 @@ create table enrichment_journal_state (
     -- Time before which prune has deleted events.
     events_pruned_before timestamptz not null default '-infinity'
 );
-insert into enrichment_journal_state (system_identifier) select system_identifier from pg_control_system();
+insert into enrichment_journal_state (system_identifier) select system_identifier from pg_control_system()
+    on conflict do nothing;
 
 -- Positions of this system's own readers, committed with what they feed.
-create table enrichment_positions (
+create table if not exists enrichment_positions (
     name text primary key,
     -- Cluster that the snapshots are of: in another one they mean nothing.
     system_identifier bigint not null,
@@ -53,7 +62,7 @@ declare
 begin
     -- It touches no JSON and casts nothing that can fail: no data can make it fail.
     execute format($trigger$
-        create function %1$I.enrichment_journal_write() returns trigger
+        create or replace function %1$I.enrichment_journal_write() returns trigger
         language plpgsql security definer
         set search_path = pg_catalog, pg_temp
         as $body$
@@ -82,6 +91,7 @@ begin
         $body$
     $trigger$, home);
     execute format('revoke all on function %I.enrichment_journal_write() from public', home);
+    execute format('drop trigger if exists enrichment_journal_write on %I.enrichment_events', home);
     execute format('create trigger enrichment_journal_write after insert on %1$I.enrichment_events '
         'referencing new table as stored for each statement execute function %1$I.enrichment_journal_write()', home);
 
@@ -100,16 +110,22 @@ $$;
 
 alter table enrichment_journal enable row level security, force row level security;
 -- The trigger's function runs as the owner, who is subject to FORCE too.
+drop policy if exists "Trigger can write the journal" on enrichment_journal;
 create policy "Trigger can write the journal" on enrichment_journal
     for insert to current_user with check (true);
+drop policy if exists "Users can view own org journal" on enrichment_journal;
 create policy "Users can view own org journal" on enrichment_journal
     for select to authenticated using (tenant_id = (select enrichment_tenant()));
+drop policy if exists "Aggregation can read the journal" on enrichment_journal;
 create policy "Aggregation can read the journal" on enrichment_journal
     for select to cns_events_aggregate using (current_user = 'cns_events_aggregate');
+drop policy if exists "Aggregation can empty the journal" on enrichment_journal;
 create policy "Aggregation can empty the journal" on enrichment_journal
     for delete to cns_events_aggregate using (current_user = 'cns_events_aggregate');
+drop policy if exists "Retention can read the journal" on enrichment_journal;
 create policy "Retention can read the journal" on enrichment_journal
     for select to cns_events_retention using (current_user = 'cns_events_retention');
+drop policy if exists "Retention can delete from the journal" on enrichment_journal;
 create policy "Retention can delete from the journal" on enrichment_journal
     for delete to cns_events_retention using (current_user = 'cns_events_retention');
 grant select on enrichment_journal to authenticated;

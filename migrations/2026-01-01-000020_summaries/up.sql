@@ -1,8 +1,16 @@
 -- Summaries: plain tables with the events' row-level security, kept by `cns-events aggregate`. They outlive the events.
 set local lock_timeout = '10s';
 
+-- In the table's schema, wherever the search path finds that.
+do $$
+begin
+    perform set_config('search_path', format('%I, %s', n.nspname, current_setting('search_path')), true)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'enrichment_events'::regclass;
+end
+$$;
+
 -- Events by hour of created_at (UTC), type and source; types that are not known count as `other`.
-create table event_counts (
+create table if not exists event_counts (
     tenant_id uuid not null,
     hour timestamptz not null,
     event_type text collate "C" not null,
@@ -12,7 +20,7 @@ create table event_counts (
 );
 
 -- Durations of completed stages: a histogram whose buckets are 10 % apart, from 1 ms (bucket 0) to 30 days.
-create table stage_times (
+create table if not exists stage_times (
     tenant_id uuid not null,
     hour timestamptz not null,
     stage text collate "C" not null,
@@ -22,7 +30,7 @@ create table stage_times (
 );
 
 -- State of each workflow, as its events state it.
-create table workflow_runs (
+create table if not exists workflow_runs (
     tenant_id uuid not null,
     workflow_id text collate "C" not null,
     bom_id uuid not null,
@@ -48,13 +56,13 @@ create table workflow_runs (
     fold jsonb not null,
     primary key (tenant_id, workflow_id, bom_id)
 );
-create index workflow_runs_recent on workflow_runs (tenant_id, last_at desc, workflow_id, bom_id);
-create index workflow_runs_status on workflow_runs (tenant_id, status, last_at desc, workflow_id, bom_id);
-create index workflow_runs_bom on workflow_runs (tenant_id, bom_id, last_at desc);
-create index workflow_runs_all_recent on workflow_runs (last_at desc, workflow_id, bom_id);
+create index if not exists workflow_runs_recent on workflow_runs (tenant_id, last_at desc, workflow_id, bom_id);
+create index if not exists workflow_runs_status on workflow_runs (tenant_id, status, last_at desc, workflow_id, bom_id);
+create index if not exists workflow_runs_bom on workflow_runs (tenant_id, bom_id, last_at desc);
+create index if not exists workflow_runs_all_recent on workflow_runs (last_at desc, workflow_id, bom_id);
 
 -- Part numbers that a workflow's events name.
-create table workflow_parts (
+create table if not exists workflow_parts (
     tenant_id uuid not null,
     mpn text collate "C" not null,
     workflow_id text collate "C" not null,
@@ -80,14 +88,19 @@ begin
                 case granted.grantee when 0 then 'public' else granted.grantee::regrole::text end);
         end loop;
         execute format('alter table %I enable row level security, force row level security', relation);
+        execute format('drop policy if exists "Users can view own org summaries" on %I', relation);
         execute format('create policy "Users can view own org summaries" on %I for select to authenticated '
             'using (tenant_id = (select enrichment_tenant()))', relation);
+        execute format('drop policy if exists "Support can view summaries" on %I', relation);
         execute format('create policy "Support can view summaries" on %I for select to cns_events_support '
             'using (current_user = ''cns_events_support'')', relation);
+        execute format('drop policy if exists "Aggregation can write summaries" on %I', relation);
         execute format('create policy "Aggregation can write summaries" on %I to cns_events_aggregate '
             'using (current_user = ''cns_events_aggregate'') with check (current_user = ''cns_events_aggregate'')', relation);
+        execute format('drop policy if exists "Retention can find summaries" on %I', relation);
         execute format('create policy "Retention can find summaries" on %I for select to cns_events_retention '
             'using (current_user = ''cns_events_retention'')', relation);
+        execute format('drop policy if exists "Retention can delete summaries" on %I', relation);
         execute format('create policy "Retention can delete summaries" on %I for delete to cns_events_retention '
             'using (current_user = ''cns_events_retention'')', relation);
         execute format('grant select on %I to authenticated, cns_events_support', relation);
@@ -97,9 +110,9 @@ begin
 
     -- For those who read by SQL or PostgREST. Before PostgreSQL 15 a view cannot read as its caller, and there is none.
     if current_setting('server_version_num')::integer >= 150000 then
-        execute 'create view event_summaries with (security_invoker = true) as
+        execute 'create or replace view event_summaries with (security_invoker = true) as
             select tenant_id, hour, event_type, source, events from event_counts';
-        execute 'create view workflow_summaries with (security_invoker = true) as
+        execute 'create or replace view workflow_summaries with (security_invoker = true) as
             select tenant_id, workflow_id, bom_id, organization_id, status, stage, total_items, completed_items, failed_items, percent,
                 events, errors, last_error, risks_critical, risks_high, risks_medium, pauses, paused_ms, first_at, last_at, ended_at
             from workflow_runs';

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::journal;
 use super::report::Report;
 use super::service::Service;
 use crate::config::Config;
@@ -64,8 +65,14 @@ pub(super) async fn check(report: &mut Report, config: &Config, service: Service
         None => {} // the check of the migrations reports it
     }
     match service {
-        Service::Worker => storing(report, config, database).await,
-        Service::Serve => reading(report, config, database).await,
+        Service::Worker => {
+            journal::trigger(report, &facts);
+            storing(report, config, database).await;
+        }
+        Service::Serve => {
+            journal::positions(report, &facts, &database).await;
+            reading(report, config, database).await;
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod broker;
 mod configuration;
 mod database;
+mod journal;
 mod report;
 mod service;
 

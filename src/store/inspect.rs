@@ -61,6 +61,45 @@ pub struct Table {
     pub reader_role_excess: Option<String>,
     /// Set where `authenticated` may read.
     pub reader_role_reads: bool,
+    /// State of the trigger that writes the journal.
+    pub journal_trigger: Trigger,
+}
+
+/// State of the trigger that writes the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// It fires.
+    Enabled,
+    /// It is there and does not fire.
+    Disabled,
+    /// It is not there.
+    Missing,
+}
+
+/// Facts about the journal and the summaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// Set where the journal is of another cluster: the database was restored, or upgraded.
+    pub foreign: bool,
+    /// Time up to which the summaries are complete, where there are any.
+    pub as_of: Option<DateTime<Utc>>,
+    /// Clock of the server.
+    pub now: DateTime<Utc>,
+}
+
+/// Queries the facts about the journal, as `authenticated`: they are of no tenant.
+///
+/// # Errors
+/// The failure of the server or the network; a login that is no member of that role is refused.
+pub async fn journal(database: &DatabaseEndpoint) -> Result<Journal, StoreFailure> {
+    const QUERY: &str = "
+        select s.system_identifier <> c.system_identifier, (select nullif(as_of, '-infinity') from enrichment_positions where name = 'aggregate'), \
+          now() from enrichment_journal_state s, pg_control_system() c where s.singleton";
+    let client = database.connect().await?;
+    client.batch_execute("begin read only; set local role authenticated").await?;
+    let rows = client.query_typed(QUERY, &[]).await?;
+    let row = rows.first().ok_or_else(|| StoreFailure::unexpected("the journal has no state"))?;
+    Ok(Journal { foreign: row.try_get(0)?, as_of: row.try_get(1)?, now: row.try_get(2)? })
 }
 
 const QUERY: &str = "
@@ -93,6 +132,7 @@ const QUERY: &str = "
         where r.rolname = 'authenticated' and has_table_privilege(r.oid, t.oid, may)) as reader_role_excess, \
       coalesce((select has_table_privilege(r.oid, t.oid, 'select') from pg_roles r where r.rolname = 'authenticated'), false) \
         as reader_role_reads, \
+      (select tgenabled in ('O', 'A') from pg_trigger where tgrelid = t.oid and tgname = 'enrichment_journal_write') as journal_trigger, \
       (select string_agg(distinct case a.grantee when 0 then 'public' else a.grantee::regrole::text end, ', ') \
         from pg_class c join pg_namespace n on n.oid = c.relnamespace cross join lateral aclexplode(n.nspacl) a \
         where c.oid = t.oid and a.privilege_type = 'CREATE' and a.grantee not in (n.nspowner, c.relowner)) as schema_creators, \
@@ -122,6 +162,11 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
         worker_role_excess: row.get("worker_role_excess"),
         reader_role_excess: row.get("reader_role_excess"),
         reader_role_reads: row.get("reader_role_reads"),
+        journal_trigger: match row.get("journal_trigger") {
+            Some(true) => Trigger::Enabled,
+            Some(false) => Trigger::Disabled,
+            None => Trigger::Missing,
+        },
     });
     let pending = if row.get("may_ask_migrations") { pending(database).await } else { None };
     Ok(Facts {

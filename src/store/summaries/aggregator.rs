@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::fill::{self, Filled};
+use super::position::Stored;
 use super::verify::{self, Verified};
 use super::{apply, events, position};
 use crate::store::endpoint::DatabaseEndpoint;
@@ -34,6 +35,9 @@ const RATE_ROWS: u32 = 100;
 
 /// Ids that are read by one statement.
 const IDS: usize = 5000;
+
+/// Interval at which the position is written where nothing is stored: its age tells whether the task is at work.
+const IDLE_WRITES: TimeDelta = TimeDelta::seconds(10);
 
 /// Pause between two attempts to take the lock, for a command that waits for it.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
@@ -97,14 +101,14 @@ impl Aggregator {
         let (timeout, rows) = (self.statement_timeout, self.rows);
         let round = self.transaction(timeout, async |client| {
             let here = journal::here(client).await?;
-            let Some(position) = position::read(client, here.epoch).await? else {
+            let Some(Stored { position, as_of }) = position::read(client, here.epoch).await? else {
                 return Ok((Round::NeedsFill(None), 0));
             };
             match journal::look(client, &position, rows).await? {
                 Looked::Reset(reset) => Ok((Round::NeedsFill(Some(reset.reason)), 0)),
                 Looked::Rows(look) => {
                     let found = look.rows.len() as u64;
-                    Ok((Round::Folded(fold(client, look, &named).await?), found))
+                    Ok((Round::Folded(fold(client, look, as_of, &named).await?), found))
                 }
             }
         });
@@ -172,13 +176,15 @@ impl Aggregator {
             self.catch_up().await?;
             let verified = self.transaction(Duration::ZERO, async |client| {
                 let here = journal::here(client).await?;
-                let Some(mut position) = position::read(client, here.epoch).await? else { return Ok(None) };
+                let Some(Stored { mut position, as_of }) = position::read(client, here.epoch).await? else {
+                    return Ok(None);
+                };
                 loop {
                     let Looked::Rows(look) = journal::look(client, &position, FIRST_ROWS).await? else {
                         return Ok(None);
                     };
                     position = look.next.clone();
-                    if fold(client, look, &named).await?.complete {
+                    if fold(client, look, as_of, &named).await?.complete {
                         break;
                     }
                 }
@@ -267,7 +273,12 @@ impl Aggregator {
 }
 
 /// Adds the events of a look to the tables, with the position after them.
-async fn fold(client: &Client, look: Look, named: &NamedTypes) -> Result<Folded, StoreFailure> {
+async fn fold(
+    client: &Client,
+    look: Look,
+    as_of: Option<DateTime<Utc>>,
+    named: &NamedTypes,
+) -> Result<Folded, StoreFailure> {
     let mut sums = Sums::default();
     let ids: Vec<Uuid> = look.rows.iter().flat_map(|row| &row.ids).copied().collect();
     for ids in ids.chunks(IDS) {
@@ -287,7 +298,8 @@ async fn fold(client: &Client, look: Look, named: &NamedTypes) -> Result<Folded,
         },
         stored_per_second: if look.rows.is_empty() { 0.0 } else { stored_per_second(client).await? },
     };
-    if !look.rows.is_empty() {
+    let is_due = as_of.is_none_or(|as_of| look.at - as_of > IDLE_WRITES);
+    if !look.rows.is_empty() || is_due {
         apply::apply(client, sums, None).await?;
         position::write(client, &look.next, look.complete.then_some(look.at)).await?;
     }

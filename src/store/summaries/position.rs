@@ -12,10 +12,17 @@ use crate::store::statement::Typed;
 /// Name of the position.
 const NAME: &str = "aggregate";
 
+/// A position with its age.
+pub(super) struct Stored {
+    pub(super) position: Position,
+    /// Time before which everything that was stored is taken in.
+    pub(super) as_of: Option<DateTime<Utc>>,
+}
+
 /// Reads the position; `None` where there is none. Its timeline is `now`'s: within one cluster it is restored, or lost, together with
 /// what it feeds.
-pub(super) async fn read(client: &Client, now: Epoch) -> Result<Option<Position>, StoreFailure> {
-    let read = "select system_identifier, passed::text, look::text, look_xact::text, look_seq from enrichment_positions where name = $1";
+pub(super) async fn read(client: &Client, now: Epoch) -> Result<Option<Stored>, StoreFailure> {
+    let read = "select system_identifier, passed::text, look::text, look_xact::text, look_seq, nullif(as_of, '-infinity') from enrichment_positions where name = $1";
     let statement = Typed::of(&diesel::sql_query(read).bind::<Text, _>(NAME))?;
     let rows: Vec<Row> = statement.query(client).await?.try_collect().await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -33,11 +40,9 @@ pub(super) async fn read(client: &Client, now: Epoch) -> Result<Option<Position>
         }),
         _ => None,
     };
-    Ok(Some(Position {
-        epoch: Epoch { system_identifier: identifier.cast_unsigned(), timeline: now.timeline },
-        passed: passed.parse().map_err(|_| unreadable())?,
-        page,
-    }))
+    let epoch = Epoch { system_identifier: identifier.cast_unsigned(), timeline: now.timeline };
+    let position = Position { epoch, passed: passed.parse().map_err(|_| unreadable())?, page };
+    Ok(Some(Stored { position, as_of: row.try_get(5)? }))
 }
 
 /// Writes the position. `as_of` is the time before which everything stored is taken in; `None` leaves it.

@@ -119,6 +119,7 @@ async fn doctor_finds_the_read_apis_faults() {
         (output.status.code(), with(&checks, "wrong").join("\n"), with(&checks, "warning").join("\n"), checks)
     };
     let long = "x".repeat(32);
+    assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
     let (code, wrong, warnings, checks) = look(&long);
     assert_eq!((code, wrong.as_str(), warnings.as_str()), (Some(0), "", ""));
     let ok = with(&checks, "ok").join("\n");
@@ -196,4 +197,41 @@ async fn doctor_reports_unreachable_servers() {
     assert_eq!(env.depth(&env.dead_letter_queue()).await.0, 0);
     drop(worker);
     env.drop_login(&login).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_faults_of_the_journal_and_its_fixes_work() {
+    let env = TestEnv::new("sickjournal").await;
+    env.declare().await;
+    let finds = |service: &[&str], words: &str| {
+        let (_, checks) = doctor(&env, |command| {
+            command.args(service).env("CNS_EVENTS__API__JWT_SECRET", "0123456789abcdef0123456789abcdef");
+        });
+        let found = [with(&checks, "wrong"), with(&checks, "warning")].concat().join("\n");
+        assert!(found.contains(words), "{words}: {found}");
+    };
+    let aggregate =
+        || assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
+    finds(&["serve"], "nothing keeps them yet");
+    aggregate();
+    env.sql
+        .batch_execute("update enrichment_positions set as_of = now() - interval '5 minutes'")
+        .await
+        .unwrap();
+    finds(&["serve"], "nothing keeps them since");
+    aggregate();
+    env.sql.batch_execute("update enrichment_journal_state set system_identifier = 1").await.unwrap();
+    finds(&["serve"], "another cluster");
+    aggregate();
+    let (_, checks) = doctor(&env, |command| {
+        command.arg("serve").env("CNS_EVENTS__API__JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    });
+    assert!(with(&checks, "ok").iter().any(|check| check.contains("up to date")), "{checks:?}");
+    env.sql
+        .batch_execute("alter table enrichment_events disable trigger enrichment_journal_write")
+        .await
+        .unwrap();
+    finds(&[], "its trigger is disabled");
+    env.sql.batch_execute("drop trigger enrichment_journal_write on enrichment_events").await.unwrap();
+    finds(&[], "its trigger is missing");
 }
