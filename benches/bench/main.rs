@@ -4,8 +4,8 @@
 //!     make bench BENCH="--only drain --queue quorum --rounds 3"
 //!     make bench BENCH=--smoke                                # under a minute: whether it works, no figures to keep
 //!
-//! Parts: `drain` of a prefilled queue, `latency` from publishing to the commit, `growth` of the table and of the queue, and the
-//! `publisher`. In each round the contenders take turns, in another order every time, so that a machine whose speed drifts
+//! Parts: `drain` of a prefilled queue, `latency` from publishing to the commit, `growth` of the table and of the queue, the
+//! `publisher`, and the cost of the `journal` and of the summaries. In each round the contenders take turns, in another order every time, so that a machine whose speed drifts
 //! treats all alike. Medians are printed, with the lowest and the highest.
 
 #![allow(unreachable_pub, clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -17,6 +17,7 @@ mod drain;
 #[path = "../../tests/env/mod.rs"]
 mod env;
 mod growth;
+mod journal;
 mod latency;
 mod machine;
 mod plot;
@@ -34,7 +35,7 @@ use serde_json::{Map, Value, json};
 #[derive(Parser)]
 struct Options {
     /// The parts to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Growth])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Journal, Part::Growth])]
     only: Vec<Part>,
     /// The kinds of queue
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [QueueKind::Quorum, QueueKind::Classic, QueueKind::Priority])]
@@ -80,6 +81,7 @@ enum Part {
     Latency,
     Growth,
     Publisher,
+    Journal,
 }
 
 impl Options {
@@ -120,6 +122,7 @@ async fn main() {
             Part::Drain => ("drain", drain::measure(&env, &options).await),
             Part::Latency => ("latency", latency::measure(&env, &options).await),
             Part::Growth => ("growth", growth::measure(&env, &options).await),
+            Part::Journal => ("journal", journal::measure(&env, &options).await),
             Part::Publisher => ("publisher", publisher::measure(&amqp_url(), &options).await),
         };
         results.insert(name.into(), figures);

@@ -34,6 +34,7 @@ pub fn table(results: &Value) -> String {
         ("latency", latency),
         ("growth", growth),
         ("publisher", publisher),
+        ("journal", journal),
     ] {
         if !results[part].is_null() {
             text.push('\n');
@@ -193,4 +194,27 @@ fn spread(value: &Value, digits: usize) -> String {
 
 fn middle(value: &Value, digits: usize) -> String {
     value["median"].as_f64().map(|median| format!("{median:.digits$}")).unwrap_or_default()
+}
+
+fn journal(text: &mut String, figures: &Value) {
+    let _ = writeln!(
+        text,
+        "Drain of {} events of 40 tenants from a quorum queue, medians of {} rounds (lowest-highest)\n\n\
+         | workflows | beside | events/s | of no journal | CPU µs/event: database | task |\n\
+         | ---: | --- | ---: | ---: | ---: | ---: |",
+        figures["events"], figures["rounds"]
+    );
+    for part in figures["by_workflows"].as_array().into_iter().flatten() {
+        for (name, figure) in part["contenders"].as_object().into_iter().flatten() {
+            let _ = writeln!(
+                text,
+                "| {} | {name} | {} | {} | {} | {} |",
+                part["workflows"],
+                spread(&figure["events_per_second"], 0),
+                spread(&figure["of_no_journal"], 2),
+                spread(&figure["database_microseconds_per_event"], 1),
+                spread(&figure["task_microseconds_per_event"], 1),
+            );
+        }
+    }
 }

@@ -13,14 +13,19 @@ pub struct BenchEvent {
 }
 
 impl BenchEvent {
-    /// Returns the event of this number; its id is new each time.
+    /// Returns the event of this number, as a busy evening has it: 400 workflows at once.
     pub fn number(n: usize) -> BenchEvent {
-        // As a busy evening has it: 400 workflows of 40 tenants at once, their events mixed.
+        BenchEvent::of(n, 400)
+    }
+
+    /// Returns the event of this number; its id is new each time. So many workflows of 40 tenants are mixed.
+    pub fn of(n: usize, workflows: usize) -> BenchEvent {
         let scattered = |seed: usize, of: &[u8]| {
             let mixed = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
             Uuid::new_v5(&Uuid::NAMESPACE_OID, &[of, &mixed].concat())
         };
-        let workflow = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize % 400 + n / 100_000 * 400;
+        let workflow =
+            (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize % workflows + n / 100_000 * workflows;
         let id = Uuid::now_v7().to_string();
         let bom = scattered(workflow, b"bom");
         let tenant = scattered(workflow % 40, b"tenant");

@@ -120,10 +120,16 @@ impl BenchEnv {
         channel.basic_publish(exchange.into(), key.into(), options, &event.body(), properties).await.unwrap()
     }
 
-    /// Empties the table.
+    /// Empties the tables.
     pub async fn truncate(&self) {
         let client = connect(&self.database_url).await;
-        client.batch_execute("truncate enrichment_events; checkpoint").await.unwrap();
+        let tables = "enrichment_events, enrichment_journal, enrichment_positions, event_counts, stage_times, workflow_runs, workflow_parts";
+        client.batch_execute(&format!("truncate {tables}; checkpoint")).await.unwrap();
+    }
+
+    /// Starts the task that keeps the summaries.
+    pub fn aggregate(&self) -> Worker {
+        self.env.launcher().run("aggregate", |_| {})
     }
 
     /// Starts a worker that reaches the database by this URL.

@@ -31,7 +31,10 @@ const ROUND_ROWS: u32 = 500;
 const FIRST_ROWS: u32 = 20;
 
 /// Rows of the journal, the latest, that tell how fast events are stored.
-const RATE_ROWS: u32 = 100;
+const RATE_ROWS: u32 = 500;
+
+/// Shortest span of time that a rate is told of, in seconds: one large insert is no rate.
+const RATE_SECONDS: f64 = 0.1;
 
 /// Ids that are read by one statement.
 const IDS: usize = 5000;
@@ -308,7 +311,7 @@ async fn fold(
 
 async fn stored_per_second(client: &Client) -> Result<f64, StoreFailure> {
     let query = format!(
-        "select sum(events)::float8 / greatest(extract(epoch from now() - min(stored_at))::float8, 1) \
+        "select sum(events)::float8 / greatest(extract(epoch from now() - min(stored_at))::float8, {RATE_SECONDS}) \
          from (select events, stored_at from enrichment_journal order by seq desc limit {RATE_ROWS}) latest"
     );
     let rows = client.query_typed(&query, &[]).await?;
