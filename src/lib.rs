@@ -17,8 +17,10 @@
 //! | [`broker`] | endpoint, topology, version; never names Diesel |
 //! | [`dead_letters`] | messages that could not be stored: the worker publishes them, the operator reads and replays them |
 //! | [`timeline`] | what events state of their workflow: the run with its stages, one line of text for each event; pure |
+//! | [`summaries`] | sums of events, pure, and the task that keeps them in tables |
 //! | [`worker`] | supervise → lane → intake, decode, store, dead-letter |
-//! | [`store`] | the table: insert, reads, retention, migrations; never names an AMQP client |
+//! | [`store`] | the table: insert, reads, journal, summaries, retention, migrations; never names an AMQP client |
+//! | [`live`] | streams of what is stored: shared looks at the journal, from any position |
 //! | [`api`] | the read API: request → auth → limits → routes → store |
 //! | [`http`], [`health`], [`metrics`], [`config`], `logging` | the HTTP server with limits, health, metrics, configuration and logs of every process |
 //! | [`json_lines`] | events from a file: validated and published |
@@ -66,6 +68,8 @@ pub mod http;
 mod input;
 #[cfg(feature = "service")]
 pub mod json_lines;
+#[cfg(feature = "service")]
+pub mod live;
 #[cfg(feature = "service")]
 mod log_throttle;
 #[cfg(feature = "service")]

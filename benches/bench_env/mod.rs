@@ -161,7 +161,7 @@ impl BenchEnv {
             let name = format!("{}.{queue}", self.env.name);
             channel.queue_delete(name.into(), QueueDeleteOptions::default()).await?;
         }
-        for exchange in ["events", "dlx"] {
+        for exchange in ["events", "dlx", "stored"] {
             let name = format!("{}.{exchange}", self.env.name);
             channel.exchange_delete(name.into(), ExchangeDeleteOptions::default()).await?;
         }

@@ -15,13 +15,13 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 
 /// Passes a request with a valid token on, within the rate limit of its tenant.
 pub(super) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let caller = match bearer(request.headers()).and_then(|token| api.parts.tokens.verify(token)) {
+    let caller = match bearer(request.headers()) {
+        Ok(token) => verified(&api, Some(token)),
+        Err(error) => Err(refused(&api, error)),
+    };
+    let caller = match caller {
         Ok(caller) => caller,
-        Err(error) => {
-            api.parts.metrics.tokens_refused.with_label_values(&[error.name()]).inc();
-            tracing::debug!(reason = error.name(), %error, "token refused: {error}");
-            return Problem::from(error).into_response();
-        }
+        Err(error) => return Problem::from(error).into_response(),
     };
     if let Err(response) = check_rate(&api, &caller) {
         return response;
@@ -30,8 +30,21 @@ pub(super) async fn authenticate(State(api): State<Api>, mut request: Request, n
     next.run(request).await
 }
 
+/// Returns the caller that a token names.
+pub(super) fn verified(api: &Api, token: Option<&str>) -> Result<Caller, TokenError> {
+    let verified = token.ok_or(TokenError::Missing).and_then(|token| api.parts.tokens.verify(token));
+    verified.map_err(|error| refused(api, error))
+}
+
+/// Counts a token that is refused.
+fn refused(api: &Api, error: TokenError) -> TokenError {
+    api.parts.metrics.tokens_refused.with_label_values(&[error.name()]).inc();
+    tracing::debug!(reason = error.name(), %error, "token refused: {error}");
+    error
+}
+
 #[allow(clippy::result_large_err)] // the response is returned as it is
-fn check_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
+pub(super) fn check_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
     let Some(limiter) = &api.parts.rate_limiter else { return Ok(()) };
     let Err(until) = limiter.check_key(&caller.tenant) else { return Ok(()) };
     let pause = until.wait_time_from(DefaultClock::default().now());
@@ -44,7 +57,7 @@ fn check_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
 }
 
 /// Returns the token of the only `Authorization: Bearer …` header.
-fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(TokenError::Missing)?.to_str().map_err(|_| TokenError::Malformed)?;
     if values.next().is_some() {

@@ -104,6 +104,11 @@ impl Problem {
         Problem { retry_after: Some(pause), ..self }
     }
 
+    /// Returns the description of this occurrence.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Returns the body for a request with this id.
     pub(super) fn body<'a>(&'a self, request_id: &'a str) -> ProblemBody<'a> {
         let ((status, title), name) = (self.kind.status_and_title(), self.kind.name());

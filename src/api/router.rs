@@ -55,6 +55,7 @@ pub fn document() -> OpenApi {
 fn with_public_endpoints(events: OpenApiRouter<AppState>) -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(events)
+        .merge(super::routes::web_socket())
         .routes(routes!(openapi::serve))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz_for_all))
@@ -70,7 +71,7 @@ fn cors(config: &config::Api) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET])
-        .allow_headers([header::AUTHORIZATION, request::REQUEST_ID])
+        .allow_headers([header::AUTHORIZATION, request::REQUEST_ID, HeaderName::from_static("last-event-id")])
         .expose_headers([
             request::REQUEST_ID,
             header::RETRY_AFTER,
@@ -95,6 +96,8 @@ mod tests {
                 "/readyz",
                 "/v1/boms/{bom_id}/events",
                 "/v1/errors",
+                "/v1/stream",
+                "/v1/stream/ws",
                 "/v1/workflows/{workflow_id}/events",
             ]
         );

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::tenant_limits::TenantLimits;
 use super::token::Tokens;
 use crate::config;
 use crate::health::Health;
+use crate::live::Hub;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::ApiMetrics;
 use crate::store::read::Reader;
@@ -30,18 +32,33 @@ pub(super) struct Parts {
     pub(super) tenant_limits: TenantLimits,
     pub(super) metrics: Arc<ApiMetrics>,
     pub(super) request_timeout: Duration,
+    pub(super) hub: Hub,
+    /// Cancelled when streams have to end.
+    pub(super) streams_end: CancellationToken,
+    /// Time within which they end.
+    pub(super) stream_stop: Duration,
     pub(super) failed_reads: LogThrottle,
 }
 
 impl Api {
-    /// Returns an API that reads with `reader` and verifies tokens with `tokens`.
+    /// Returns an API that reads with `reader`, streams from `hub` until `shutdown`, and verifies tokens with `tokens`.
     #[must_use]
-    pub fn new(config: &config::Api, reader: Reader, tokens: Arc<Tokens>, metrics: Arc<ApiMetrics>) -> Self {
+    pub fn new(
+        config: &config::Api,
+        reader: Reader,
+        hub: Hub,
+        tokens: Arc<Tokens>,
+        metrics: Arc<ApiMetrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let rate_limiter = NonZeroU32::new(config.rate_limit)
             .map(|rate| DefaultKeyedRateLimiter::keyed(Quota::per_second(rate)));
         let parts = Parts {
             tenant_limits: TenantLimits::for_pool(reader.connections()),
             request_timeout: Duration::from_millis(config.request_timeout_ms),
+            hub,
+            streams_end: shutdown,
+            stream_stop: Duration::from_millis(config.request_timeout_ms) / 2,
             failed_reads: LogThrottle::default(),
             reader,
             tokens,

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
@@ -33,6 +33,8 @@ pub struct Caller {
     pub tenant: Uuid,
     /// Scope of the caller's reads in the database.
     pub scope: AccessScope,
+    /// End of the token.
+    pub expires_at: DateTime<Utc>,
 }
 
 named_enum! {
@@ -174,15 +176,16 @@ fn reason(error: &ErrorKind) -> TokenError {
 fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
     let now = Utc::now().timestamp_micros() as f64 / 1e6;
     // The library applies its leeway to `exp` too.
-    if claims.get("exp").and_then(Value::as_f64).is_none_or(|exp| exp <= now) {
-        return Err(TokenError::Expired);
-    }
+    let exp =
+        claims.get("exp").and_then(Value::as_f64).filter(|exp| *exp > now).ok_or(TokenError::Expired)?;
+    let expires_at =
+        DateTime::from_timestamp_millis((exp * 1000.0) as i64).unwrap_or(DateTime::<Utc>::MAX_UTC);
     let tenant = tenant(claims).ok_or(TokenError::NoTenant)?;
     let scope = match claims.get("sub").and_then(Value::as_str) {
         Some(subject) => AccessScope::user(tenant, subject).map_err(|_| TokenError::Subject)?,
         None => AccessScope::tenant(tenant),
     };
-    Ok(Caller { tenant, scope })
+    Ok(Caller { tenant, scope, expires_at })
 }
 
 /// Returns the tenant as the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; null counts as absent.

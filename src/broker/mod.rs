@@ -4,6 +4,7 @@ mod endpoint;
 mod exchange;
 pub mod failure;
 mod inspect;
+pub mod notices;
 mod raw;
 mod refusal;
 mod topology;

@@ -7,7 +7,7 @@ use std::path::Path;
 use config::Value;
 
 use super::keys::{DEFAULTS, KEYS, PREFIX, flatten, key_of, parse, text_of, unknown};
-use super::types::Setting;
+use super::types::{DEFAULT, Setting};
 
 /// Variable that names the profile.
 const PROFILE: &str = "CNS_EVENTS_PROFILE";
@@ -141,7 +141,7 @@ impl Merged {
         let settings = KEYS.iter().map(|(name, key)| {
             let (value, origin) = match self.values.get(name) {
                 Some((value, layer)) => (value, layer.as_str()),
-                None => (&key.default, "default"),
+                None => (&key.default, DEFAULT),
             };
             Setting { key: name.clone(), value: key.shown(&text_of(value)), origin: origin.to_owned() }
         });

@@ -15,8 +15,8 @@ use std::path::Path;
 pub use keys::{KeyDoc, reference};
 pub use secret::{Secret, masked};
 pub use types::{
-    Aggregate, AggregateInWorker, Amqp, Api, Config, Conflicts, Database, Declare, Http, Log, LogFormat,
-    Publisher, Setting, Validation, Worker,
+    Aggregate, AggregateInWorker, Amqp, Api, Config, Conflicts, DEFAULT, Database, Declare, Http, Log,
+    LogFormat, Publisher, Setting, Validation, Worker,
 };
 
 /// A configuration that cannot be used: one line for each problem.

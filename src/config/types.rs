@@ -39,6 +39,9 @@ pub struct Config {
     pub settings: Vec<Setting>,
 }
 
+/// Origin of a value that nobody set.
+pub const DEFAULT: &str = "default";
+
 /// One key of the effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
@@ -67,6 +70,8 @@ pub struct Amqp {
     pub dead_letter_exchange: String,
     /// Queue that keeps dead letters.
     pub dead_letter_queue: String,
+    /// Exchange for notices of what was stored; empty for none.
+    pub stored_exchange: String,
     /// Declaration of exchanges and queues at the start.
     pub declare: Declare,
     /// The broker's `consumer_timeout`, in seconds.
@@ -232,6 +237,10 @@ pub struct Api {
     pub rate_limit: u32,
     /// Maximum duration of a request, in milliseconds.
     pub request_timeout_ms: u64,
+    /// Streams of this process.
+    pub streams: usize,
+    /// Streams of one tenant.
+    pub streams_per_tenant: usize,
     /// Origins whose pages may call the API, separated by commas; `*` for all.
     pub cors_origins: String,
 }

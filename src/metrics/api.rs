@@ -1,6 +1,6 @@
 //! Metrics of the read API (`cns-events serve`).
 
-use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::dependency::Dependency;
 use super::table::metrics;
@@ -15,6 +15,10 @@ metrics! {
     request_seconds: HistogramVec = "cns_events_api_request_seconds", &["route"], vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 30.];
     /// Requests whose bearer token was refused, by reason.
     tokens_refused: IntCounterVec = "cns_events_api_tokens_refused_total", &["reason"];
+    /// Open streams, by kind: Server-Sent Events or WebSocket.
+    streams: IntGaugeVec = "cns_events_streams", &["kind"];
+    /// Seconds from the begin of the transaction that stored an event to the event's way to a watcher; what a client resumes is late.
+    stream_lag: Histogram = "cns_events_stream_lag_seconds", vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1., 2.5, 5., 10., 60., 600.];
     /// Open HTTP connections.
     connections: IntGauge = "cns_events_api_connections";
     /// 1 if the dependency answered the last time it was needed, 0 if not, by dependency.
@@ -27,6 +31,9 @@ impl ApiMetrics {
     pub fn new() -> Self {
         let metrics = Self::registered();
         metrics.up.with_label_values(&[Dependency::Database.name()]);
+        for kind in ["sse", "ws"] {
+            metrics.streams.with_label_values(&[kind]);
+        }
         metrics
     }
 

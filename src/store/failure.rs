@@ -125,6 +125,11 @@ impl StoreFailure {
         }
     }
 
+    /// Returns the failure for an event whose text cannot be written.
+    pub(crate) fn unserialized(error: &serde_json::Error) -> Self {
+        StoreFailure::unexpected(&error.to_string())
+    }
+
     /// Returns the failure for a stored row that cannot be read.
     pub(super) fn unreadable(what: &str) -> Self {
         StoreFailure {

@@ -29,6 +29,8 @@ pub struct Task {
     health: Arc<Health>,
     shutdown: CancellationToken,
     oldest_at: Option<Instant>,
+    /// Time up to which everything is taken in, by this process's clock; `None` where another process is at work.
+    up_to: Option<Instant>,
     processors: usize,
 }
 
@@ -42,7 +44,7 @@ impl Task {
         shutdown: CancellationToken,
     ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Task { aggregator, metrics, health, shutdown, oldest_at: None, processors }
+        Task { aggregator, metrics, health, shutdown, oldest_at: None, up_to: None, processors }
     }
 
     /// Takes in what is stored until the shutdown; the current round ends first.
@@ -90,7 +92,11 @@ impl Task {
         let round = self.aggregator.round().await?;
         self.reached();
         Ok(match round {
-            Round::Busy => BUSY,
+            Round::Busy => {
+                self.up_to = None;
+                self.metrics.lag.set(0.0);
+                BUSY
+            }
             Round::NeedsFill(reason) => {
                 self.fill(reason).await?;
                 Duration::ZERO
@@ -101,6 +107,7 @@ impl Task {
                 self.metrics.events.inc_by(folded.events);
                 let behind = (folded.at - folded.up_to).to_std().unwrap_or_default();
                 self.metrics.lag.set(behind.as_secs_f64());
+                self.up_to = Instant::now().checked_sub(behind);
                 self.observe_oldest().await?;
                 pace::pause(took, folded.complete, folded.stored_per_second, self.processors)
             }
@@ -136,6 +143,9 @@ impl Task {
     }
 
     fn report(&self, failure: &StoreFailure) {
+        if let Some(up_to) = self.up_to {
+            self.metrics.lag.set(up_to.elapsed().as_secs_f64());
+        }
         // Two rounds at the same time: the other one has done it.
         if matches!(failure.class, FailureClass::Held(crate::store::Hold::Serialization)) {
             return;

@@ -43,7 +43,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::broker::BrokerEndpoint;
+use crate::broker::notices::Notifier;
+use crate::config::{Config, Declare};
 use crate::event::Rules;
 use crate::health::Health;
 use crate::metrics::{Dependency, Metrics};
@@ -69,6 +71,8 @@ pub struct Shared {
     pub last_stored: Arc<LastStored>,
     /// Inserts that this process has committed.
     pub committed: Arc<AtomicU64>,
+    /// Tells streams whose events were stored.
+    pub notifier: Notifier,
     /// Time of the last disruption: a session or a hold that ended with messages returned to the queue.
     pub disrupted_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -83,6 +87,7 @@ impl Shared {
         shutdown: CancellationToken,
     ) -> Self {
         let (config, name) = (Arc::new(config), process_name());
+        let notifier = notifier(&config, &name, &shutdown);
         Shared {
             config,
             metrics,
@@ -91,6 +96,7 @@ impl Shared {
             name,
             last_stored: Arc::default(),
             committed: Arc::default(),
+            notifier,
             disrupted_at: Arc::default(),
         }
     }
@@ -124,6 +130,13 @@ impl Shared {
             payload: self.config.validation.payload,
         }
     }
+}
+
+/// Starts the sender of notices. A URI that cannot be used is reported by the lanes.
+fn notifier(config: &Config, name: &str, shutdown: &CancellationToken) -> Notifier {
+    let Ok(broker) = BrokerEndpoint::new(config.amqp.uri.expose(), name) else { return Notifier::default() };
+    let passive = config.amqp.declare == Declare::Passive;
+    Notifier::start(broker, &config.amqp.stored_exchange, passive, shutdown.clone())
 }
 
 /// Returns a name that is unique in the pool: the host (in Kubernetes the pod) and the process id.

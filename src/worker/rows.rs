@@ -176,6 +176,8 @@ impl RowStore {
                 );
             }
         }
+        let stored = part.clone().filter(|row| rows.is_stored(*row));
+        self.shared.notifier.stored(stored.map(|row| rows.rows()[row].event.tenant_id));
         if let Some(row) = part.clone().find(|row| rows.is_stored(*row)) {
             self.shared.last_stored.set(&rows.rows()[row].event);
         }

@@ -128,7 +128,7 @@ pub async fn delete_topology(name: &str) {
         let Ok(channel) = connection.create_channel().await else { return };
         let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
     }
-    for exchange in ["events", "dlx"].map(|exchange| format!("{name}.{exchange}")) {
+    for exchange in ["events", "dlx", "stored"].map(|exchange| format!("{name}.{exchange}")) {
         let Ok(channel) = connection.create_channel().await else { return };
         let _ = channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await;
     }

@@ -7,6 +7,7 @@
 //! - `process`: [`Worker`] and other processes of the program; `http` and `api_server` read from them
 //! - `services`: the servers of `scripts/services`, also a pair of a program's own
 //! - `relay`: a TCP relay that cuts or delays connections
+//! - `sse`: a client of Server-Sent Events
 //! - `messages`: event bodies and headers; `tokens`: signed tokens; `python`: environments for Python tools
 
 #![allow(dead_code, unused_imports)] // not every program uses all of it
@@ -23,6 +24,7 @@ pub mod python;
 pub mod relay;
 pub mod services;
 pub mod snapshot;
+pub mod sse;
 mod test_env;
 pub mod tokens;
 mod wait;

@@ -41,6 +41,7 @@ impl Launcher {
             .env("CNS_EVENTS__AMQP__QUEUE", format!("{}.persist", self.name))
             .env("CNS_EVENTS__AMQP__DEAD_LETTER_EXCHANGE", format!("{}.dlx", self.name))
             .env("CNS_EVENTS__AMQP__DEAD_LETTER_QUEUE", format!("{}.dead", self.name))
+            .env("CNS_EVENTS__AMQP__STORED_EXCHANGE", format!("{}.stored", self.name))
             .env("CNS_EVENTS__HTTP__LISTEN", "127.0.0.1:0")
             .env("CNS_EVENTS__LOG__FORMAT", "json")
             // The tests' login may keep the summaries: a test that wants them says so.

@@ -4,6 +4,8 @@ mod boms;
 mod errors;
 mod page;
 mod parameters;
+mod stream;
+mod stream_ws;
 mod workflows;
 
 use utoipa_axum::router::OpenApiRouter;
@@ -17,4 +19,10 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(boms::events))
         .routes(routes!(workflows::events))
         .routes(routes!(errors::recent))
+        .routes(routes!(stream::events))
+}
+
+/// Returns the endpoint that finds its token by itself, because a browser cannot send headers to it.
+pub(super) fn web_socket() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stream_ws::events))
 }

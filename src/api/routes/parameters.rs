@@ -3,7 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn, ParameterStyle};
 use utoipa::openapi::schema::{ArrayBuilder, SchemaType};
-use utoipa::openapi::{ObjectBuilder, Ref, Required, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, Ref, Required, SchemaFormat, Type};
 
 use crate::api::problem::{Problem, ProblemType};
 use crate::store::read::Limits;
@@ -31,6 +31,31 @@ fn number(default: u64, max: u64) -> ObjectBuilder {
 pub(super) fn limit(default: usize) -> Parameter {
     let schema = number(default as u64, Limits::MAX_EVENTS as u64);
     parameter("limit", "Maximum number of events.").schema(Some(schema)).build()
+}
+
+/// `bom_id`: the BOM.
+pub(super) fn bom_id() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
+    parameter("bom_id", "Only events of this BOM.").schema(Some(schema)).build()
+}
+
+/// `workflow_id`: the workflow.
+pub(super) fn workflow_id() -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .max_length(Some(255))
+        .pattern(Some("^[^\\u0000]*$"));
+    parameter("workflow_id", "Only events of this workflow.").schema(Some(schema)).build()
+}
+
+/// `after`: the position in the journal.
+pub(super) fn after() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).max_length(Some(8192));
+    let description = "Position to go on after: the id of an event of the stream, or a `stream_cursor`. The header `Last-Event-ID` has \
+        precedence.";
+    parameter("after", description).schema(Some(schema)).build()
 }
 
 /// `cursor`: the position in the list.

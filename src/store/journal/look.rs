@@ -42,6 +42,38 @@ pub struct Look {
     pub at: DateTime<Utc>,
 }
 
+impl Look {
+    /// Ends the look, which began at `from`, after so many ids, within a row where necessary.
+    #[must_use]
+    pub fn limited(mut self, from: &Position, max_ids: usize) -> Look {
+        let snapshot = match (&self.next.page, &from.page) {
+            (Some(page), _) | (None, Some(page)) => page.look.clone(),
+            (None, None) => self.next.passed.clone(),
+        };
+        let mut left = max_ids.max(1);
+        let Some(at) = self.rows.iter().position(|row| {
+            let fits = row.ids.len() <= left;
+            left -= row.ids.len().min(left);
+            !fits || left == 0
+        }) else {
+            return self;
+        };
+        let before: usize = self.rows[..at].iter().map(|row| row.ids.len()).sum();
+        let row = &mut self.rows[at];
+        row.ids.truncate(max_ids.max(1) - before);
+        let begun =
+            from.page.as_ref().filter(|page| (page.transaction, page.seq) == (row.transaction, row.seq));
+        let taken = begun
+            .map_or(0, |page| page.taken)
+            .saturating_add(u32::try_from(row.ids.len()).unwrap_or(u32::MAX));
+        let page = Page { look: snapshot, transaction: row.transaction, seq: row.seq, taken };
+        self.rows.truncate(at + 1);
+        self.next = Position { page: Some(page), ..from.clone() };
+        self.complete = false;
+        self
+    }
+}
+
 /// Result of a look.
 #[derive(Clone, Debug)]
 pub enum Looked {
@@ -250,4 +282,59 @@ fn journal_row(row: &Row, position: &Position) -> Result<Option<JournalRow>, Sto
         types: row.try_get(10)?,
         ids,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(seq: i64, ids: u128) -> JournalRow {
+        let ids = (0..ids).map(|id| Uuid::from_u128(u128::from(seq.unsigned_abs()) * 100 + id)).collect();
+        JournalRow {
+            transaction: 7,
+            seq,
+            stored_at: DateTime::UNIX_EPOCH,
+            tenant_id: Uuid::nil(),
+            types: 0,
+            ids,
+        }
+    }
+
+    #[test]
+    fn a_limited_look_goes_on_where_it_ended() {
+        let epoch = Epoch { system_identifier: 1, timeline: 1 };
+        let from = Position { epoch, passed: "5:5:".parse().unwrap(), page: None };
+        let next = Position { epoch, passed: "9:9:".parse().unwrap(), page: None };
+        let whole = Look {
+            rows: vec![row(1, 3), row(2, 3), row(3, 3)],
+            next,
+            complete: true,
+            at: DateTime::UNIX_EPOCH,
+        };
+        for max in 1..12 {
+            let (mut rows, mut from, mut given) = (whole.rows.clone(), from.clone(), 0);
+            loop {
+                let look = Look { rows: rows.clone(), ..whole.clone() }.limited(&from, max);
+                let ids: Vec<Uuid> = look.rows.iter().flat_map(|row| row.ids.clone()).collect();
+                assert!(ids.len() <= max, "{max}");
+                given += ids.len();
+                let Some(page) = look.next.page.clone() else { break };
+                assert_eq!(page.look, whole.next.passed);
+                // What the database gives from there on.
+                rows.retain(|row| row.seq >= page.seq);
+                let begun = from
+                    .page
+                    .as_ref()
+                    .filter(|before| before.seq == page.seq)
+                    .map_or(0, |before| before.taken);
+                rows[0].ids.drain(..(page.taken - begun) as usize);
+                rows.retain(|row| !row.ids.is_empty());
+                from = look.next;
+                if rows.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(given, 9, "{max}");
+        }
+    }
 }

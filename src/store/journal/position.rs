@@ -48,6 +48,15 @@ pub struct Position {
     pub page: Option<Page>,
 }
 
+impl Position {
+    /// Returns the position from which a look ends with what `until` shows: for a reader that continues there in another way.
+    #[must_use]
+    pub fn until(&self, until: &Snapshot) -> Position {
+        let page = Page { look: until.clone(), transaction: 0, seq: 0, taken: 0 };
+        Position { page: Some(page), ..self.clone() }
+    }
+}
+
 /// Error for a text that is not a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a position: use a stream_cursor, or the id of an event of the stream, unchanged")]

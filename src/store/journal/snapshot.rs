@@ -18,6 +18,12 @@ pub struct Snapshot {
 pub struct SnapshotError;
 
 impl Snapshot {
+    /// Returns whether a transaction had ended.
+    #[must_use]
+    pub fn shows(&self, transaction: u64) -> bool {
+        transaction < self.end && self.running.binary_search(&transaction).is_err()
+    }
+
     /// Returns the first transaction that may still be running (`xmin`): all before it had ended.
     #[must_use]
     pub fn oldest_running(&self) -> u64 {

@@ -32,6 +32,7 @@ mod connections;
 mod cursor;
 mod event;
 mod figures;
+mod journal;
 mod limits;
 mod moment;
 mod query;

@@ -187,6 +187,11 @@ pub(super) fn no_event() -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::id.eq(Uuid::nil())).count())
 }
 
+/// Returns the statement for the rows with these ids.
+pub(super) fn by_id(ids: &[Uuid]) -> Result<Typed, StoreFailure> {
+    Typed::of(&t::table.filter(t::id.eq_any(ids)))
+}
+
 /// Returns the statement for the number of a BOM's events.
 pub(super) fn count(bom_id: Uuid) -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::bom_id.eq(bom_id)).count())

@@ -9,10 +9,10 @@ use crate::event::storable;
 const READER: &str = "authenticated";
 
 /// Rows that a read may see.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AccessScope(Seen);
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Seen {
     /// Rows that row-level security shows to `authenticated` with these claims, a JSON object.
     Claimed(String),

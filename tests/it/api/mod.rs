@@ -4,4 +4,5 @@ mod limits;
 mod openapi;
 mod problems;
 pub mod requests;
+mod stream;
 pub mod tenants;

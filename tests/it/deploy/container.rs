@@ -72,6 +72,7 @@ fn the_systemd_units_are_valid() {
     let names = [
         "cns-events-worker.service",
         "cns-events-serve.service",
+        "cns-events-aggregate.service",
         "cns-events-prune.service",
         "cns-events-prune.timer",
     ];
@@ -93,7 +94,7 @@ fn the_systemd_units_are_valid() {
     let complaints: Vec<String> =
         said(&output).lines().filter(|line| line.contains("cns-events")).map(str::to_owned).collect();
     assert!(output.status.success() && complaints.is_empty(), "{complaints:?}");
-    for name in &names[..3] {
+    for name in &names[..4] {
         let mut security = Command::new("systemd-analyze");
         security
             .args(["security", "--offline=yes", "--threshold=20", "--no-pager"])
