@@ -1,5 +1,5 @@
 //! Random faults under load. Afterwards every event that the broker confirmed is a row or a dead letter, none is both, and no
-//! worker ended by itself.
+//! worker ended by itself; and the summaries are what the events say.
 //!
 //! `make torture` (FAULTS=200 SEED=7), `make outage` (SECONDS=600 SERVER=database). It kills servers, so it has a pair of its
 //! own: this program starts them, runs itself with their URLs, and stops them. A short run is part of `make test`.
@@ -23,6 +23,7 @@ mod outage;
 mod pool;
 mod producers;
 mod servers;
+mod summaries;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ use faults::Plan;
 use pool::Pool;
 use producers::Producers;
 use servers::Servers;
+use summaries::Summaries;
 
 /// Faults of the run that is part of every test run: each kind once, in about half a minute.
 const SHORT: usize = 19;
@@ -95,6 +97,7 @@ async fn torture() -> bool {
     let (_, url) = env.login("in role service_role").await;
     let pool = Arc::new(Pool::start(&env, &servers, &url, 3).await);
     let watch = pool.clone().watch();
+    let summaries = Summaries::start(&env, &servers, seed);
     let producers = Producers::start(&env, seed, 2, PAUSE);
     tokio::time::sleep(BEFORE).await; // load before the first fault, for a fixed time
     assert!(producers.confirmed() > 0, "nothing is confirmed before the first fault");
@@ -111,12 +114,17 @@ async fn torture() -> bool {
     watch.abort();
     let consumes = all_consume(&env, SETTLE).await;
     let orderly = pool.stop().await;
+    let rows =
+        env::connect(&env.database_url).await.query_one("select count(*) from enrichment_events", &[]).await;
+    let (kills, differences) = summaries.finish(&env, rows.unwrap().get(0)).await;
 
     println!("\n{}", plan.table());
     let verdict = ledger::balance(&env, &ledger).await;
     println!("{}", verdict.figures(took, pool.restarts()));
     let mut wrong = verdict.wrong();
     wrong.extend(pool.wrong());
+    wrong.extend(differences);
+    println!("the task that keeps the summaries was killed {kills} times");
     println!("most memory of a worker: {} MiB", pool.most_memory() / MIB);
     if pool.most_memory() > MAX_MEMORY {
         wrong.push(format!("a worker took more than {} MiB", MAX_MEMORY / MIB));
