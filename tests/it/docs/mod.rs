@@ -4,3 +4,4 @@ pub mod examples;
 mod languages;
 pub mod pages;
 mod reference;
+mod watchers;
