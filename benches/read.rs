@@ -42,6 +42,9 @@ struct Options {
     /// Rows in the table
     #[arg(long, default_value_t = 1_000_000)]
     rows: u32,
+    /// Rows of a BOM and its workflow; of the first there are more: one of a hundred of all
+    #[arg(long, default_value_t = 250)]
+    bom_rows: u32,
     /// Requests a second
     #[arg(long, default_value_t = 200)]
     rate: u32,
@@ -60,9 +63,6 @@ struct Options {
 type Ask = Arc<dyn Fn(u32) -> (u32, String) + Send + Sync>;
 
 const TENANTS: u32 = 40;
-
-/// Events of a BOM. Of the first there are more: one of a hundred of all.
-const BOM_ROWS: u32 = 250;
 
 /// HTTP connections, as a balancer would keep them.
 const CONNECTIONS: usize = 32;
@@ -91,10 +91,10 @@ const FILL: &str = "
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let env = ReadEnv::new(options.rows).await;
-    let boms = options.rows / BOM_ROWS;
+    let env = ReadEnv::new(&options).await;
+    let boms = options.rows / options.bom_rows;
     let bom = move |n: u32| (n.wrapping_mul(2_654_435_761) >> 7) % boms;
-    let ask: [(&'static str, Ask); 5] = [
+    let ask: [(&'static str, Ask); 9] = [
         ("boms", Arc::new(move |n| (bom(n), format!("/v1/boms/{}/events", scattered(bom(n)))))),
         (
             "boms, some types",
@@ -105,13 +105,17 @@ async fn main() {
         ("workflows", Arc::new(move |n| (bom(n), format!("/v1/workflows/enrich-bom-{}/events", bom(n))))),
         ("a large bom", Arc::new(|_| (0, format!("/v1/boms/{}/events", scattered(0))))),
         ("errors", Arc::new(move |n| (bom(n), "/v1/errors".to_owned()))),
+        ("list of workflows", Arc::new(move |n| (bom(n), "/v1/workflows".to_owned()))),
+        ("running workflows", Arc::new(move |n| (bom(n), "/v1/workflows?status=running".to_owned()))),
+        ("one workflow", Arc::new(move |n| (bom(n), format!("/v1/workflows/enrich-bom-{}", bom(n))))),
+        ("summary of a week", Arc::new(move |n| (bom(n), "/v1/summary?step=day".to_owned()))),
     ];
     let mut figures = Vec::new();
     for (name, ask) in ask.clone() {
         figures.push(env.load(name, &options, ask).await);
     }
     let all = ask.map(|(_, ask)| ask);
-    figures.push(env.load("all together", &options, Arc::new(move |n| all[n as usize % 5](n))).await);
+    figures.push(env.load("all together", &options, Arc::new(move |n| all[n as usize % all.len()](n))).await);
     env.tear_down().await;
     if options.json {
         let rows: Vec<Value> = figures.iter().map(Figures::json).collect();
@@ -164,12 +168,21 @@ struct ReadEnv {
 }
 
 impl ReadEnv {
-    async fn new(rows: u32) -> ReadEnv {
+    async fn new(options: &Options) -> ReadEnv {
         let env = TestEnv::new("read").await;
-        let fill = FILL.replace("TENANTS", &TENANTS.to_string()).replace("BOM_ROWS", &BOM_ROWS.to_string());
-        env.sql.batch_execute(&fill.replace("ROWS", &rows.to_string())).await.unwrap();
-        env.sql.batch_execute("vacuum analyze enrichment_events").await.unwrap();
-        env.sql.batch_execute("checkpoint").await.unwrap();
+        let fill =
+            FILL.replace("TENANTS", &TENANTS.to_string()).replace("BOM_ROWS", &options.bom_rows.to_string());
+        env.sql.batch_execute(&fill.replace("ROWS", &options.rows.to_string())).await.unwrap();
+        let summed = env.command().args(["aggregate", "--once"]).status().unwrap();
+        assert!(summed.success(), "the summaries are filled");
+        for step in [
+            "vacuum analyze enrichment_events",
+            "vacuum analyze workflow_runs",
+            "vacuum analyze event_counts",
+            "checkpoint",
+        ] {
+            env.sql.batch_execute(step).await.unwrap();
+        }
         let (login, reader) = env.login("in role authenticated").await;
         let api = ApiServer::start(&env, |command| {
             command.env("CNS_EVENTS__DATABASE__URL", reader).env("CNS_EVENTS__API__RATE_LIMIT", "0");
@@ -202,7 +215,8 @@ impl ReadEnv {
                     latencies.push(due.elapsed().as_secs_f64() * 1e3);
                     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
                     let answer: Value = serde_json::from_slice(&body).unwrap();
-                    events += answer["events"].as_array().unwrap().len();
+                    let lists = ["events", "workflows", "runs", "counts"].map(|name| answer[name].as_array());
+                    events += lists.into_iter().flatten().next().map_or(0, Vec::len);
                     if let Some(cursor) = answer["next_cursor"].as_str() {
                         let plain = path.split("cursor=").next().unwrap().trim_end_matches(['?', '&']);
                         let joint = if plain.contains('?') { '&' } else { '?' };

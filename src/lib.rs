@@ -84,6 +84,8 @@ pub mod publisher;
 #[cfg(feature = "prometheus")]
 pub mod publisher_metrics;
 #[cfg(feature = "service")]
+pub mod retention;
+#[cfg(feature = "service")]
 mod retry_budget;
 #[cfg(feature = "service")]
 pub mod store;

@@ -11,7 +11,7 @@ use crate::{Options, spread};
 /// Workflows whose events are mixed: as many stand in a batch of 1000.
 const WORKFLOWS: [usize; 2] = [80, 1000];
 
-/// What is at work beside the drain.
+/// Work beside the drain.
 #[derive(Clone, Copy, PartialEq)]
 enum Contender {
     Without,

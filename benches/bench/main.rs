@@ -18,6 +18,7 @@ mod drain;
 mod env;
 mod growth;
 mod journal;
+mod lag;
 mod latency;
 mod machine;
 mod plot;
@@ -35,7 +36,7 @@ use serde_json::{Map, Value, json};
 #[derive(Parser)]
 struct Options {
     /// The parts to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Journal, Part::Growth])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Drain, Part::Latency, Part::Publisher, Part::Journal, Part::Lag, Part::Growth])]
     only: Vec<Part>,
     /// The kinds of queue
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [QueueKind::Quorum, QueueKind::Classic, QueueKind::Priority])]
@@ -82,6 +83,7 @@ enum Part {
     Growth,
     Publisher,
     Journal,
+    Lag,
 }
 
 impl Options {
@@ -122,6 +124,7 @@ async fn main() {
             Part::Drain => ("drain", drain::measure(&env, &options).await),
             Part::Latency => ("latency", latency::measure(&env, &options).await),
             Part::Growth => ("growth", growth::measure(&env, &options).await),
+            Part::Lag => ("lag", lag::measure(&env, &options).await),
             Part::Journal => ("journal", journal::measure(&env, &options).await),
             Part::Publisher => ("publisher", publisher::measure(&amqp_url(), &options).await),
         };

@@ -35,6 +35,7 @@ pub fn table(results: &Value) -> String {
         ("growth", growth),
         ("publisher", publisher),
         ("journal", journal),
+        ("lag", lag),
     ] {
         if !results[part].is_null() {
             text.push('\n');
@@ -217,4 +218,17 @@ fn journal(text: &mut String, figures: &Value) {
             );
         }
     }
+}
+
+fn lag(text: &mut String, figures: &Value) {
+    let _ = writeln!(
+        text,
+        "Summaries behind what is stored, at {} events/s of {} workflows for {} s: p50 {}, p99 {}, at most {} s",
+        figures["events_per_second"],
+        figures["workflows"],
+        figures["seconds"],
+        middle(&figures["p50_s"], 2),
+        middle(&figures["p99_s"], 2),
+        middle(&figures["most_s"], 2),
+    );
 }

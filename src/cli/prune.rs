@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -17,10 +16,10 @@ use crate::config::Config;
 use crate::counted::counted;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
+use crate::retention::{self, Plan, Pruned};
 use crate::store::fix::{self, Purpose};
-use crate::store::retention::{self, Batch, Done, Held, Observer, Policy, Pruner};
-use crate::store::{DatabaseEndpoint, Hold, StoreFailure};
-use crate::terminal::bars;
+use crate::store::retention::{Done, Policy, Pruner, now};
+use crate::store::{DatabaseEndpoint, StoreFailure};
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
@@ -58,7 +57,7 @@ impl Prune {
         let timeout = config.database.statement_timeout();
         let database =
             DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
-        let now = retention::now(&database, timeout).await;
+        let now = now(&database, timeout).await;
         let now = now.map_err(|failure| explained("cannot read the database's clock", &failure))?;
         let before = ago(now, self.older_than, "--older-than");
         let summaries_before = self.summaries_older_than.map(|age| ago(now, age, "--summaries-older-than"));
@@ -101,26 +100,15 @@ impl Prune {
                 "cannot serve the metrics of this run: the address is in use\nhint: set CNS_EVENTS__HTTP__LISTEN to another address"
             ),
         }
-        let bar = oldest.map_or_else(ProgressBar::hidden, |oldest| bars::share_bar(seconds(oldest, before)));
-        let progress = Progress { metrics, health, bar, oldest };
-        let policy = Policy { batch_rows: self.batch_size, rate_rows_per_second: self.rate };
-        if self.regardless {
-            let given_up = pruner.give_up_positions().await;
-            if given_up.map_err(|failure| explained("cannot give up positions", &failure))? > 0 {
-                tracing::warn!("the summaries begin anew, because events that they do not have are deleted");
-            }
-        }
-        let done = retention::run(&mut pruner, policy, &shutdown, &progress).await;
-        progress.bar.finish_and_clear();
-        let done = done.map_err(|error| explained(&error.to_string(), &error.source))?;
-        let rest =
-            retention::run_journal_and_summaries(&mut pruner, summaries_before, policy, &shutdown, &progress)
-                .await;
-        let rest = rest
-            .map_err(|failure| explained("cannot delete all of the journal and the summaries", &failure))?;
-        let held = pruner.held().await.map_err(|failure| explained("cannot read what is kept", &failure))?;
+        let plan = Plan {
+            before,
+            summaries_before,
+            regardless: self.regardless,
+            policy: Policy { batch_rows: self.batch_size, rate_rows_per_second: self.rate },
+        };
+        let pruned = retention::run(&mut pruner, plan, oldest, &shutdown, (metrics, health)).await;
         serving_ends.cancel();
-        self.report(before, &done, rest, held)
+        self.report(before, &pruned.map_err(|error| explained(&error.to_string(), &error.source))?)
     }
 
     fn confirmed(&self, before: DateTime<Utc>) -> anyhow::Result<bool> {
@@ -136,11 +124,8 @@ impl Prune {
     fn report(
         &self,
         before: DateTime<Utc>,
-        done: &Done,
-        (journal, summaries): (u64, u64),
-        held: Option<Held>,
+        &Pruned { events: Done { deleted, batches, took, complete }, journal, summaries, held }: &Pruned,
     ) -> Result<(), Failure> {
-        let Done { deleted, batches, took, complete } = *done;
         let took = took.as_secs_f64();
         if self.json {
             output::json(&json!({
@@ -187,38 +172,10 @@ fn ago(now: DateTime<Utc>, age: Duration, flag: &str) -> DateTime<Utc> {
         .unwrap_or_else(|| usage(format!("{flag}: reaches back further than dates can be represented")))
 }
 
-/// Progress of a run: its metrics, its health and a bar.
-struct Progress {
-    metrics: Arc<PruneMetrics>,
-    health: Arc<Health>,
-    bar: ProgressBar,
-    oldest: Option<DateTime<Utc>>,
-}
-
-impl Observer for Progress {
-    fn deleted(&self, batch: Option<Batch>, took: Duration) {
-        self.health.reached(Dependency::Database);
-        let Some(Batch { rows, up_to }) = batch else { return };
-        self.metrics.deleted(rows, up_to.timestamp(), took);
-        // The share of time, because counting the remaining events would read all of them.
-        self.bar.set_position(self.oldest.map_or(0, |oldest| seconds(oldest, up_to)));
-        self.bar.set_message(format!("up to {}", text(up_to)));
-    }
-
-    fn failed(&self, failure: &StoreFailure, hold: Hold) {
-        self.health.lost(Dependency::Database, &failure.to_string());
-        self.metrics.retries.with_label_values(&[hold.label()]).inc();
-    }
-}
-
 fn explained(what: &str, failure: &StoreFailure) -> anyhow::Error {
     anyhow!("{what}: {}", fix::explained(failure, Purpose::Prune))
 }
 
 fn text(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-fn seconds(from: DateTime<Utc>, to: DateTime<Utc>) -> u64 {
-    (to - from).num_seconds().try_into().unwrap_or_default()
 }

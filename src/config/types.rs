@@ -265,7 +265,7 @@ pub struct Aggregate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AggregateInWorker {
-    /// Where the worker's login is a member of `cns_events_aggregate`.
+    /// In a worker whose login is a member of `cns_events_aggregate`.
     Auto,
     /// In every worker.
     Always,

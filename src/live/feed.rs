@@ -37,7 +37,7 @@ pub(super) struct Joined {
     pub(super) portions: mpsc::Receiver<Sent>,
 }
 
-/// What a feed sends.
+/// Message of a feed to one who watches.
 pub(super) type Sent = Result<Arc<Portion>, Reset>;
 
 /// Request for portions.

@@ -7,9 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::feed::{Feed, Join, Joined};
-use super::subscription::{Filter, Subscription};
 use crate::log_throttle::LogThrottle;
-use crate::store::journal::Position;
 use crate::store::read::{AccessScope, Reader};
 
 /// All streams of a process. Cheap to clone.
@@ -69,27 +67,6 @@ impl Hub {
         Hub { shared: Arc::new(shared) }
     }
 
-    /// Starts a stream of a tenant's events after a position, or from now on.
-    ///
-    /// # Errors
-    /// A bound is reached.
-    pub fn subscribe(
-        &self,
-        tenant: Uuid,
-        scope: AccessScope,
-        filter: Filter,
-        after: Option<Position>,
-    ) -> Result<Subscription, TooMany> {
-        let permit = self.permit(tenant)?;
-        Ok(Subscription::new(self.clone(), permit, scope, filter, after))
-    }
-
-    /// Returns the number of streams.
-    #[must_use]
-    pub fn streams(&self) -> usize {
-        self.lock().streams.values().sum()
-    }
-
     /// Wakes the feeds of these tenants: there is something to look for.
     pub fn wake(&self, tenants: &[Uuid]) {
         for feed in self.lock().feeds.values().filter(|feed| tenants.contains(&feed.tenant)) {
@@ -137,7 +114,8 @@ impl Hub {
         state.feeds.insert(scope.clone(), FeedHandle { tenant, joins, wake });
     }
 
-    fn permit(&self, tenant: Uuid) -> Result<Permit, TooMany> {
+    /// Takes one stream's share of the bounds.
+    pub(super) fn permit(&self, tenant: Uuid) -> Result<Permit, TooMany> {
         let mut state = self.lock();
         if state.streams.values().sum::<usize>() >= self.shared.max_streams {
             return Err(TooMany::Process);

@@ -1,4 +1,4 @@
-//! What is stored, as it is stored: streams of events for tenants (section 12 of the contract).
+//! Events as they are stored: streams of events for tenants (section 12 of the contract).
 //!
 //! A [`Subscription`] gives one watcher's events in the order in which they became visible, from any position, each once. Those who
 //! watch with the same claims share a feed: one look at the journal serves all of them, at most every 200 ms. The broker only

@@ -1,4 +1,4 @@
-//! What one page of a look gives to all who watch: events with their positions.
+//! One page of a look, for all who watch: events with their positions.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::feed::{Joined, PAGE_EVENTS, PAGE_ROWS, Sent};
-use super::hub::{Hub, Permit};
+use super::hub::{Hub, Permit, TooMany};
 use super::portion::{LiveEvent, Portion};
 use crate::backoff::Backoff;
 use crate::store::journal::{Looked, Position, ResetReason};
@@ -65,15 +65,20 @@ enum State {
 }
 
 impl Subscription {
-    pub(super) fn new(
-        hub: Hub,
-        permit: Permit,
+    /// Starts a stream of a tenant's events after a position, or from now on.
+    ///
+    /// # Errors
+    /// A bound is reached.
+    pub fn start(
+        hub: &Hub,
+        tenant: Uuid,
         scope: AccessScope,
         filter: Filter,
         after: Option<Position>,
-    ) -> Self {
-        let (ready, backoff) = (VecDeque::new(), Backoff::default());
-        Subscription { hub, permit, scope, filter, state: State::Apart(after), ready, backoff }
+    ) -> Result<Self, TooMany> {
+        let (permit, hub) = (hub.permit(tenant)?, hub.clone());
+        let (state, ready, backoff) = (State::Apart(after), VecDeque::new(), Backoff::default());
+        Ok(Subscription { hub, permit, scope, filter, state, ready, backoff })
     }
 
     /// Waits for the next item. Cancel-safe: nothing is lost where the caller stops waiting.

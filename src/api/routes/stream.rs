@@ -138,8 +138,8 @@ impl Watch {
         after: Option<Position>,
         kind: &'static str,
     ) -> Result<Watch, Problem> {
-        let hub = &api.parts.hub;
-        let subscription = hub.subscribe(caller.tenant, caller.scope.clone(), filter, after)?;
+        let scope = caller.scope.clone();
+        let subscription = Subscription::start(&api.parts.hub, caller.tenant, scope, filter, after)?;
         api.parts.metrics.streams.with_label_values(&[kind]).inc();
         let now = Instant::now();
         let of_token = (caller.expires_at - Utc::now()).to_std().unwrap_or_default();

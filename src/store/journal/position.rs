@@ -42,7 +42,7 @@ pub struct Page {
 pub struct Position {
     /// Cluster that the position is of.
     pub epoch: Epoch,
-    /// What this snapshot shows was taken in.
+    /// Snapshot whose rows were taken in.
     pub passed: Snapshot,
     /// Set within a look.
     pub page: Option<Page>,

@@ -73,7 +73,7 @@ pub enum Round {
     Folded(Folded),
 }
 
-/// What a round took in.
+/// Events that a round took in.
 #[derive(Clone, Copy, Debug)]
 pub struct Folded {
     /// Number of events.

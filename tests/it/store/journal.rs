@@ -60,7 +60,7 @@ async fn the_journal_holds_what_was_stored_and_nothing_else() {
     );
 }
 
-/// What is committed late is in the next look, once, and in no look before; pages and rollbacks change nothing.
+/// A transaction that commits late is in the next look, once, and in no look before; pages and rollbacks change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_commits_last_is_in_the_next_look() {
     let env = TestEnv::new("journallate").await;

@@ -212,7 +212,7 @@ async fn a_stopped_prune_continues_later() {
     assert_eq!(env.number(OLD).await, 0);
 }
 
-/// What is not in the summaries yet is kept, said where that lasts, and deleted only by `--regardless`; then the summaries are right again.
+/// Events that are not in the summaries yet are kept, reported where that lasts, and deleted only by `--regardless`; then the summaries are right again.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_not_summed_up_are_kept() {
     let env = TestEnv::new("prunesums").await;
