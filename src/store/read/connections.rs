@@ -50,8 +50,8 @@ impl Connections {
         Connections { pool, timeout }
     }
 
-    /// Runs `work` in a read-only transaction as `scope`. Set-up, work and commit are sent together, and the server answers them in
-    /// this order. The result of the work is used only if the set-up succeeded; otherwise the error of the set-up is returned.
+    /// Runs `work` in a read-only transaction with one snapshot as `scope`. Set-up, work and commit are sent together, and the server
+    /// answers them in this order. The result of the work is used only if the set-up succeeded; otherwise the error of the set-up is returned.
     pub(super) async fn transaction<T>(
         &self,
         scope: &AccessScope,
@@ -62,7 +62,7 @@ impl Connections {
         let mut leased = self.lease().await?;
         let within = tokio::time::timeout(self.timeout, async {
             let begin = format!(
-                "begin isolation level read committed, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
+                "begin isolation level repeatable read, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
                 scope.set_up()
             );
             let client = leased.client();
