@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::keys::{KeyError, Keys};
 use super::signature;
 use crate::config;
@@ -26,16 +27,9 @@ const LEEWAY_SECONDS: u64 = 5;
 /// Length of a hyphenated UUID, the only form that the row-level security policy reads.
 const UUID_CHARS: usize = 36;
 
-/// The caller that a valid token names.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Tenant, for the rate limit.
-    pub tenant: Uuid,
-    /// Scope of the caller's reads in the database.
-    pub scope: AccessScope,
-    /// End of the token.
-    pub expires_at: DateTime<Utc>,
-}
+/// Claim within `app_metadata` that names support staff, and its value.
+pub(super) const ROLE_CLAIM: &str = "cns_role";
+pub(super) const SUPPORT: &str = "support";
 
 named_enum! {
     /// The reason why a token is refused.
@@ -180,12 +174,21 @@ fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
         claims.get("exp").and_then(Value::as_f64).filter(|exp| *exp > now).ok_or(TokenError::Expired)?;
     let expires_at =
         DateTime::from_timestamp_millis((exp * 1000.0) as i64).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let subject = claims.get("sub").and_then(Value::as_str);
+    if is_support(claims) {
+        return Ok(Caller::support(subject, expires_at));
+    }
     let tenant = tenant(claims).ok_or(TokenError::NoTenant)?;
-    let scope = match claims.get("sub").and_then(Value::as_str) {
+    let scope = match subject {
         Some(subject) => AccessScope::user(tenant, subject).map_err(|_| TokenError::Subject)?,
         None => AccessScope::tenant(tenant),
     };
-    Ok(Caller { tenant, scope, expires_at })
+    Ok(Caller::tenant(tenant, scope, expires_at))
+}
+
+/// Returns whether the token is one of support staff. Users cannot write `app_metadata`.
+fn is_support(claims: &Map<String, Value>) -> bool {
+    claims.get("app_metadata").and_then(|metadata| metadata.get(ROLE_CLAIM)?.as_str()) == Some(SUPPORT)
 }
 
 /// Returns the tenant as the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; null counts as absent.

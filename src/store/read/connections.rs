@@ -59,7 +59,7 @@ impl Connections {
     ) -> Result<T, StoreFailure> {
         let timeout = self.timeout.as_millis();
         // The wait for a connection has its own timeout, because other reads cause it.
-        let mut leased = self.lease().await?;
+        let mut leased = Box::pin(self.lease()).await?;
         let within = tokio::time::timeout(self.timeout, async {
             let begin = format!(
                 "begin isolation level repeatable read, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
