@@ -5,4 +5,5 @@ mod openapi;
 mod problems;
 pub mod requests;
 mod stream;
+pub mod summaries;
 pub mod tenants;
