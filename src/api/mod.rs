@@ -9,6 +9,7 @@ mod auth;
 mod background;
 mod caller;
 mod event;
+mod issue;
 mod keys;
 mod openapi;
 mod problem;
@@ -22,6 +23,7 @@ mod token;
 
 pub use background::{housekeeping, watch_database};
 pub use caller::Caller;
+pub use issue::{Holder, NoSecret, sign};
 pub use keys::{KeyError, Keys};
 pub use problem::{Problem, ProblemType};
 pub use router::{document, router};
