@@ -6,4 +6,5 @@ mod problems;
 pub mod requests;
 mod stream;
 pub mod summaries;
+mod support;
 pub mod tenants;
