@@ -12,7 +12,18 @@ $$;
 create index if not exists event_counts_hour on event_counts (hour);
 create index if not exists stage_times_hour on stage_times (hour);
 
+-- As a subquery: the planner takes a comparison of the role for one that one row of 200 meets, and sorts where an index has the order.
+do $$
+declare
+    relation text;
+begin
+    foreach relation in array array['event_counts', 'stage_times', 'workflow_runs', 'workflow_parts'] loop
+        execute format('alter policy "Support can view summaries" on %I using ((select current_user = ''cns_events_support''))', relation);
+    end loop;
+end
+$$;
+
 drop policy if exists "Support can see how far the journal is" on enrichment_journal;
 create policy "Support can see how far the journal is" on enrichment_journal
-    for select to cns_events_support using (current_user = 'cns_events_support');
+    for select to cns_events_support using ((select current_user = 'cns_events_support'));
 grant select (xact, seq) on enrichment_journal to cns_events_support;
