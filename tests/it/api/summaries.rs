@@ -469,7 +469,7 @@ async fn risks_have_the_severity_of_the_summaries() {
     assert_eq!(sum, risks.len());
 }
 
-/// What cannot be asked is a 400 that names the parameter.
+/// A question that cannot be answered is a 400 that names the parameter.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_questions_are_refused() {
     let env = TestEnv::new("sumbad").await;

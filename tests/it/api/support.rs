@@ -264,7 +264,7 @@ async fn the_role_of_support_staff_reads_no_event() {
     env.drop_login(&login).await;
 }
 
-/// What `cns-events token` prints is accepted, for as long as it says.
+/// A token that `cns-events token` prints is accepted, for as long as it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_the_command_line_are_accepted() {
     let env = TestEnv::new("clitoken").await;
