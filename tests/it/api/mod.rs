@@ -7,4 +7,5 @@ pub mod requests;
 mod stream;
 pub mod summaries;
 mod support;
+mod tenant_summaries;
 pub mod tenants;
