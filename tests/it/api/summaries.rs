@@ -40,7 +40,7 @@ pub async fn store(
 }
 
 /// A workflow from its begin to its end: nine events within 80 seconds.
-async fn whole(env: &TestEnv, tenant: Uuid, workflow: &str) {
+pub async fn whole(env: &TestEnv, tenant: Uuid, workflow: &str) {
     let none = || json!({});
     for (second, kind, state, payload) in [
         (0, "processing_started", none(), json!({"total_items": 4})),
