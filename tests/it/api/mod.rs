@@ -9,3 +9,4 @@ pub mod summaries;
 mod support;
 mod tenant_summaries;
 pub mod tenants;
+mod workflow;
