@@ -1,7 +1,5 @@
 set local lock_timeout = '10s';
 
-revoke select (xact, seq) on enrichment_journal from cns_events_support;
-drop policy if exists "Support can see how far the journal is" on enrichment_journal;
 do $$
 declare
     relation text;

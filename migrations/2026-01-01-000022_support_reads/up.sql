@@ -1,4 +1,4 @@
--- Reads of all tenants' summaries: by hour, whichever the tenant; and how far they are, by the transactions that stored something.
+-- Reads of all tenants' summaries: by hour, whichever the tenant.
 set local lock_timeout = '10s';
 
 -- In the table's schema, wherever the search path finds that.
@@ -22,8 +22,3 @@ begin
     end loop;
 end
 $$;
-
-drop policy if exists "Support can see how far the journal is" on enrichment_journal;
-create policy "Support can see how far the journal is" on enrichment_journal
-    for select to cns_events_support using ((select current_user = 'cns_events_support'));
-grant select (xact, seq) on enrichment_journal to cns_events_support;

@@ -5,6 +5,7 @@ use tokio_postgres::{Client, Row};
 
 use super::event::Moment;
 use super::reader::rows;
+use super::scope::AccessScope;
 use crate::store::failure::StoreFailure;
 use crate::store::journal::{Epoch, Page, Position};
 use crate::store::statement::Typed;
@@ -91,14 +92,15 @@ pub(super) async fn here(client: &Client) -> Result<Option<Position>, StoreFailu
     position(first(&rows(client, &statement).await?)?)
 }
 
-/// Reads the state of the summaries: one indexed look tells whether anything that the reader sees is not summed up.
-pub(super) async fn state(client: &Client) -> Result<State, StoreFailure> {
+/// Reads the state of the summaries: one indexed look tells whether anything that the reader sees is not summed up. Support staff does
+/// not see the journal: its answers are of the time that everything is summed up to.
+pub(super) async fn state(client: &Client, scope: &AccessScope) -> Result<State, StoreFailure> {
+    let behind = if scope.has_journal() { format!("exists ({})", pending("1")) } else { "true".to_owned() };
     let statement = Typed::of(&diesel::sql_query(format!(
         "select {SERVER}, now(), s.events_pruned_before, p.system_identifier, p.passed::text, p.look::text, p.look_xact::text, \
-         p.look_seq, exists (select {CONTINUED}), case when not exists (select {CONTINUED}) or exists ({}) then p.as_of \
+         p.look_seq, exists (select {CONTINUED}), case when not exists (select {CONTINUED}) or {behind} then p.as_of \
          when pg_is_in_recovery() then greatest(p.as_of, pg_last_xact_replay_timestamp()) else now() end \
-         from enrichment_journal_state s left join {SUMMED} on true where s.singleton",
-        pending("1"),
+         from enrichment_journal_state s left join {SUMMED} on true where s.singleton"
     )))?;
     let rows = rows(client, &statement).await?;
     let row = first(&rows)?;

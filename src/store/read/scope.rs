@@ -76,6 +76,11 @@ impl AccessScope {
         AccessScope(Seen::Everything)
     }
 
+    /// Returns whether the scope's role may read the journal.
+    pub(super) fn has_journal(&self) -> bool {
+        !matches!(self.0, Seen::Summaries)
+    }
+
     /// Returns the statements that set the transaction's role and claims, which end with it.
     pub(super) fn set_up(&self) -> String {
         let claimed = |claims: &str| {

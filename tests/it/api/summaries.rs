@@ -21,6 +21,14 @@ pub fn aggregate(env: &TestEnv) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Starts the API without a rate limit.
+pub async fn unlimited(env: &TestEnv) -> ApiServer {
+    ApiServer::start(env, |command| {
+        command.env("CNS_EVENTS__API__RATE_LIMIT", "0");
+    })
+    .await
+}
+
 /// Stores one event, `second` seconds after [`BEGIN`].
 pub async fn store(
     env: &TestEnv,
@@ -81,7 +89,7 @@ async fn workflows_are_listed_by_their_last_activity() {
                 'current_stage', 'stage-' || n % 2), jsonb_build_object('mpn', 'LM' || n % 10), now() - make_interval(mins => n / 6) from generate_series(1, 120) n";
     env.sql.execute(fill, &[&tenant]).await.unwrap();
     let served = ApiServer::start(&env, |command| {
-        command.env("CNS_EVENTS__API__STALLED_MINUTES", "10");
+        command.env("CNS_EVENTS__API__STALLED_MINUTES", "10").env("CNS_EVENTS__API__RATE_LIMIT", "0");
     })
     .await;
     let token = token(tenant);
@@ -143,7 +151,7 @@ async fn workflows_are_listed_by_their_last_activity() {
 async fn numbers_are_those_of_the_events() {
     let env = TestEnv::new("numbers").await;
     let tenant = Uuid::new_v4();
-    let served = ApiServer::start(&env, |_| {}).await;
+    let served = unlimited(&env).await;
     let token = token(tenant);
     let get = |path: &str| {
         let answer = served.get(path, &token);
@@ -222,7 +230,7 @@ async fn numbers_are_those_of_the_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_questions_are_refused() {
     let env = TestEnv::new("sumbad").await;
-    let served = ApiServer::start(&env, |_| {}).await;
+    let served = unlimited(&env).await;
     let (token, long) = (token(Uuid::new_v4()), "x".repeat(1001));
     for (path, named) in [
         ("/v1/workflows?limit=0", "limit: must be from 1 to 1000"),

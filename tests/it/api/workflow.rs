@@ -5,9 +5,8 @@ use cns_events::store::journal::Position;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::summaries::{BOM, aggregate, store, time, whole};
+use super::summaries::{BOM, aggregate, store, time, unlimited, whole};
 use crate::env::TestEnv;
-use crate::env::api_server::ApiServer;
 use crate::env::tokens::token;
 
 fn position(body: &Value) -> Position {
@@ -19,7 +18,7 @@ fn position(body: &Value) -> Position {
 async fn a_workflow_is_exact_at_once() {
     let env = TestEnv::new("exact").await;
     let tenant = Uuid::new_v4();
-    let served = ApiServer::start(&env, |_| {}).await;
+    let served = unlimited(&env).await;
     let token = token(tenant);
     let get = |path: &str| {
         let answer = served.get(path, &token);
@@ -127,7 +126,7 @@ async fn a_workflow_is_exact_at_once() {
 async fn answers_tell_the_time_and_the_position_that_they_are_of() {
     let env = TestEnv::new("asof").await;
     let (busy, idle) = (Uuid::new_v4(), Uuid::new_v4());
-    let served = ApiServer::start(&env, |_| {}).await;
+    let served = unlimited(&env).await;
     whole(&env, busy, "w").await;
     aggregate(&env);
     let summed_at = async || -> DateTime<Utc> {
@@ -193,7 +192,7 @@ async fn answers_tell_the_time_and_the_position_that_they_are_of() {
 async fn risks_have_the_severity_of_the_summaries() {
     let env = TestEnv::new("risks").await;
     let tenant = Uuid::new_v4();
-    let served = ApiServer::start(&env, |_| {}).await;
+    let served = unlimited(&env).await;
     let token = token(tenant);
     let odd = [
         json!({"component_id": "c-1", "risk_score": 80, "secret": 1}),

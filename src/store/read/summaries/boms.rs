@@ -93,7 +93,7 @@ impl Reader {
         let (runs, sums, statuses) = (of_bom(COLUMNS, &newest)?, of_bom(SUMS, "")?, statuses(Some(bom_id))?);
         let read = self.connections.transaction(scope, async |client| {
             let rows = |statement| rows(client, statement);
-            Ok(try_join4(state(client), rows(&runs), rows(&sums), rows(&statuses)).await?)
+            Ok(try_join4(state(client, scope), rows(&runs), rows(&sums), rows(&statuses)).await?)
         });
         let (state, runs, sums, statuses) = read.await?;
         Ok(BomSummary {

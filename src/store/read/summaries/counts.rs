@@ -144,7 +144,7 @@ impl Reader {
     pub async fn counts(&self, scope: &AccessScope, query: &CountsQuery) -> Result<Counts, SummaryError> {
         let (counts, statuses) = (query.statement()?, statuses(None)?);
         let read = self.connections.transaction(scope, async |client| {
-            Ok(try_join3(state(client), rows(client, &counts), rows(client, &statuses)).await?)
+            Ok(try_join3(state(client, scope), rows(client, &counts), rows(client, &statuses)).await?)
         });
         let (state, counts, statuses) = read.await?;
         let mut steps: Vec<CountsStep> = Vec::new();

@@ -87,9 +87,9 @@ impl Reader {
              (select stage from h group by stage order by sum(events) desc, stage limit {MAX_STAGES}) order by stage, bucket"
         );
         let statement = wanted.statement(before, &after)?;
-        let read = self
-            .connections
-            .transaction(scope, async |client| Ok(try_join(state(client), rows(client, &statement)).await?));
+        let read = self.connections.transaction(scope, async |client| {
+            Ok(try_join(state(client, scope), rows(client, &statement)).await?)
+        });
         let (state, rows) = read.await?;
         let rows: Vec<_> = rows.iter().map(read_bucket).collect::<Result<_, _>>()?;
         let by_stage = rows.chunk_by(|(stage, ..), (next, ..)| stage == next);

@@ -104,7 +104,7 @@ impl Reader {
                 fold(client, &events, &mut parts).await?;
                 Ok(parts)
             };
-            Ok(try_join4(state(client), rows(client, &stored), folded, rows(client, &left)).await?)
+            Ok(try_join4(state(client, scope), rows(client, &stored), folded, rows(client, &left)).await?)
         });
         let (state, stored, mut parts, left) = read.await?;
         for row in &left {

@@ -149,9 +149,9 @@ impl Reader {
         query: &WorkflowQuery,
     ) -> Result<WorkflowPage, SummaryError> {
         let statement = query.statement()?;
-        let read = self
-            .connections
-            .transaction(scope, async |client| Ok(try_join(state(client), rows(client, &statement)).await?));
+        let read = self.connections.transaction(scope, async |client| {
+            Ok(try_join(state(client, scope), rows(client, &statement)).await?)
+        });
         let (state, rows) = read.await?;
         let mut workflows: Vec<_> = rows.iter().map(WorkflowRun::from_row).collect::<Result<_, _>>()?;
         let more = workflows.len() > query.limit;
