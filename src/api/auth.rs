@@ -9,7 +9,7 @@ use governor::clock::{Clock, DefaultClock};
 use super::caller::Caller;
 use super::problem::{Problem, ProblemType};
 use super::service::Api;
-use super::token::TokenError;
+use super::token_error::TokenError;
 
 /// Header with the tenant's limit, in requests per second.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

@@ -20,6 +20,7 @@ mod service;
 mod signature;
 mod tenant_limits;
 mod token;
+mod token_error;
 
 pub use background::{housekeeping, watch_database};
 pub use caller::Caller;
@@ -28,4 +29,5 @@ pub use keys::{KeyError, Keys};
 pub use problem::{Problem, ProblemType};
 pub use router::{document, router};
 pub use service::Api;
-pub use token::{TokenError, Tokens};
+pub use token::Tokens;
+pub use token_error::TokenError;

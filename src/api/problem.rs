@@ -12,7 +12,7 @@ use utoipa::openapi::{
     ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Response as Described, ResponseBuilder, Type,
 };
 
-use super::token::TokenError;
+use super::token_error::TokenError;
 use crate::named::named_enum;
 use crate::store::read::{QueryError, SummaryError};
 use crate::store::{FailureClass, StoreFailure};

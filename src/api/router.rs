@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::openapi::{self, DocumentText};
 use super::problem::{self, Problem, ProblemType};
 use super::service::{Api, AppState};
-use super::token::TokenError;
+use super::token_error::TokenError;
 use super::{auth, request};
 use crate::config;
 use crate::health::{self, Health};

@@ -16,7 +16,7 @@ use crate::api::auth;
 use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses, ProblemType};
 use crate::api::service::Api;
-use crate::api::token::TokenError;
+use crate::api::token_error::TokenError;
 use crate::live::Filter;
 use crate::store::journal::Position;
 

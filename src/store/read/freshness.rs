@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::{Client, Row};
 
 use super::event::Moment;
-use super::reader::rows;
+use super::rows::rows;
 use super::scope::AccessScope;
 use crate::store::failure::StoreFailure;
 use crate::store::journal::{Epoch, Page, Position};

@@ -1,7 +1,5 @@
 //! Limits and defaults of a query.
 
-use super::query::QueryError;
-
 /// Limits and defaults of a query, the same for the library, the command line and the API. The defaults are those of the Python
 /// event logger.
 #[derive(Debug)]
@@ -20,13 +18,4 @@ impl Limits {
     pub const MAX_HOURS: u32 = 8760;
     /// Maximum event types of a query.
     pub const MAX_TYPES: usize = 50;
-
-    /// Returns the number of rows of a page: `given`, or the default.
-    pub(super) fn rows(given: Option<usize>, default: usize) -> Result<usize, QueryError> {
-        let limit = given.unwrap_or(default);
-        if !(1..=Limits::MAX_EVENTS).contains(&limit) {
-            return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MAX_EVENTS)));
-        }
-        Ok(limit)
-    }
 }

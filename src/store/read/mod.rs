@@ -38,6 +38,7 @@ mod limits;
 mod moment;
 mod query;
 mod reader;
+mod rows;
 mod scope;
 pub mod summaries;
 mod tail;

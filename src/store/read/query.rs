@@ -99,7 +99,7 @@ impl Query {
     }
 
     fn new(filter: Filter, limit: Option<usize>, default: usize) -> Result<Self, QueryError> {
-        Ok(Query { filter, limit: Limits::rows(limit, default)?, after: None })
+        Ok(Query { filter, limit: limit_of(limit, default)?, after: None })
     }
 
     /// Returns the query for the events after a cursor.
@@ -192,6 +192,15 @@ pub(super) fn workflow_id(id: String) -> Result<String, QueryError> {
         text("workflow_id", &id, MAX_ID_CHARS)?;
     }
     Ok(id)
+}
+
+/// Returns the number of rows of a page: `given`, or the default.
+pub(super) fn limit_of(given: Option<usize>, default: usize) -> Result<usize, QueryError> {
+    let limit = given.unwrap_or(default);
+    if !(1..=Limits::MAX_EVENTS).contains(&limit) {
+        return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MAX_EVENTS)));
+    }
+    Ok(limit)
 }
 
 /// Returns the maximum age of events in hours: `given`, or the default.

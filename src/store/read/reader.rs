@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join;
 use futures_util::{Stream, TryStreamExt, stream};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use super::connections::{Connections, Stopped};
 use super::cursor::Cursor;
@@ -12,6 +12,7 @@ use super::event::StoredEvent;
 use super::freshness::here;
 use super::limits::Limits;
 use super::query::{self, Query};
+use super::rows::{first_value, rows};
 use super::scope::AccessScope;
 use crate::store::endpoint::DatabaseEndpoint;
 use crate::store::failure::StoreFailure;
@@ -161,12 +162,4 @@ impl Reader {
             })
             .await
     }
-}
-
-pub(super) async fn rows(client: &Client, statement: &Typed) -> Result<Vec<Row>, StoreFailure> {
-    Ok(statement.query(client).await?.try_collect().await?)
-}
-
-pub(super) fn first_value<T: for<'a> postgres_types::FromSql<'a>>(rows: &[Row]) -> Result<T, StoreFailure> {
-    Ok(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?.try_get(0)?)
 }

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::super::freshness::{Freshness, SummaryError, state};
 use super::super::limits::Limits;
-use super::super::reader::{Reader, rows};
+use super::super::reader::Reader;
+use super::super::rows::rows;
 use super::super::scope::AccessScope;
 use super::conditions::{Conditions, Value};
 use super::counts::{by_name, statuses};

@@ -84,7 +84,7 @@ mod tests {
         fn what_has_the_prefix_is_below_the_end_and_what_is_greater_is_not(prefix in "\\PC{1,4}", rest in "\\PC{0,4}", other in "\\PC{0,8}") {
             let end = after_prefix(&prefix).unwrap();
             let inside = |text: &str| text >= prefix.as_str() && text < end.as_str();
-            prop_assert!(inside(&format!("{prefix}{rest}")));
+            prop_assert!(inside(&[prefix.as_str(), &rest].concat()));
             prop_assert_eq!(inside(&other), other.starts_with(&prefix));
         }
     }

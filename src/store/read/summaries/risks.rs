@@ -10,8 +10,9 @@ use super::super::cursor::Cursor;
 use super::super::event::Moment;
 use super::super::freshness::here;
 use super::super::limits::Limits;
-use super::super::query::{QueryError, hours};
-use super::super::reader::{Reader, rows};
+use super::super::query::{QueryError, hours, limit_of};
+use super::super::reader::Reader;
+use super::super::rows::rows;
 use super::super::scope::AccessScope;
 use super::conditions::{Conditions, Value};
 use crate::named::named_enum;
@@ -115,7 +116,7 @@ impl RiskQuery {
         hours_back: Option<u32>,
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
-        let limit = Limits::rows(limit, Limits::DEFAULT_EVENTS)?;
+        let limit = limit_of(limit, Limits::DEFAULT_EVENTS)?;
         Ok(RiskQuery { severity, hours: hours(hours_back)?, limit, after: None })
     }
 

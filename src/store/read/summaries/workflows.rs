@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use super::super::freshness::{Freshness, SummaryError, state};
 use super::super::limits::Limits;
-use super::super::query::{QueryError, text};
-use super::super::reader::{Reader, rows};
+use super::super::query::{QueryError, limit_of, text};
+use super::super::reader::Reader;
+use super::super::rows::rows;
 use super::super::scope::AccessScope;
 use super::conditions::{Conditions, Value, after_prefix};
 use super::cursor::WorkflowCursor;
@@ -79,7 +80,7 @@ impl WorkflowQuery {
         ] {
             given.as_deref().map_or(Ok(()), |given| text(parameter, given, max_chars))?;
         }
-        let limit = Limits::rows(limit, Limits::DEFAULT_EVENTS)?;
+        let limit = limit_of(limit, Limits::DEFAULT_EVENTS)?;
         Ok(WorkflowQuery {
             filter,
             stalled_after: TimeDelta::minutes(stalled_minutes.into()),
