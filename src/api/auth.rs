@@ -6,9 +6,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 
+use super::caller::Caller;
 use super::problem::{Problem, ProblemType};
 use super::service::Api;
-use super::token::{Caller, TokenError};
+use super::token_error::TokenError;
 
 /// Header with the tenant's limit, in requests per second.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
@@ -26,6 +27,10 @@ pub(super) async fn authenticate(State(api): State<Api>, mut request: Request, n
     if let Err(response) = check_rate(&api, &caller) {
         return response;
     }
+    let caller = match caller.reading_as_of(request.uri_mut()) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
     request.extensions_mut().insert(caller);
     next.run(request).await
 }
@@ -46,7 +51,7 @@ fn refused(api: &Api, error: TokenError) -> TokenError {
 #[allow(clippy::result_large_err)] // the response is returned as it is
 pub(super) fn check_rate(api: &Api, caller: &Caller) -> Result<(), Response> {
     let Some(limiter) = &api.parts.rate_limiter else { return Ok(()) };
-    let Err(until) = limiter.check_key(&caller.tenant) else { return Ok(()) };
+    let Err(until) = limiter.check_key(&caller.limited_as()) else { return Ok(()) };
     let pause = until.wait_time_from(DefaultClock::default().now());
     let max = until.quota().burst_size();
     let detail =

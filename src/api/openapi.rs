@@ -16,8 +16,9 @@ use super::problem::ProblemBody;
 #[openapi(
     info(
         title = "cns-events",
-        description = "Events of the workflows that process bills of materials. Every response has the events of one tenant: \
-                       the tenant that the token names. The database's row-level security enforces it.",
+        description = "Events of the workflows that process bills of materials. Every response is about one tenant: the tenant that the \
+                       token names. The database's row-level security enforces it. A token of support staff reads summaries of all \
+                       tenants, and everything of the tenant that the parameter `tenant` names.",
     ),
     components(schemas(ProblemBody<'static>, EventTypeName)),
     modifiers(&BearerToken),
@@ -58,7 +59,7 @@ impl Modify for BearerToken {
         token.bearer_format = Some("JWT".to_owned());
         token.description = Some(
             "Signed with HS256, RS256 or ES256. `exp` and `aud` are required. `tenant_id` or `app_metadata.tenant_id` is the \
-             UUID of the tenant."
+             UUID of the tenant; support staff has `app_metadata.cns_role` = `support` instead."
                 .to_owned(),
         );
         if let Some(components) = &mut document.components {

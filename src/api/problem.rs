@@ -12,9 +12,9 @@ use utoipa::openapi::{
     ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Response as Described, ResponseBuilder, Type,
 };
 
-use super::token::TokenError;
+use super::token_error::TokenError;
 use crate::named::named_enum;
-use crate::store::read::QueryError;
+use crate::store::read::{QueryError, SummaryError};
 use crate::store::{FailureClass, StoreFailure};
 
 /// Value of `Retry-After` for a failed read: reconnecting to the database usually takes less.
@@ -30,6 +30,8 @@ named_enum! {
         Unauthorized = "unauthorized",
         /// The token names no tenant.
         NoTenant = "no-tenant",
+        /// The token does not allow this.
+        Forbidden = "forbidden",
         /// The path does not exist.
         NotFound = "not-found",
         /// The method is not GET.
@@ -40,6 +42,8 @@ named_enum! {
         TooManyRequests = "too-many-requests",
         /// The request failed because of a bug.
         Internal = "internal",
+        /// The summaries were never made.
+        NoSummaries = "no-summaries",
         /// The database did not answer in time, or cannot be read.
         Unavailable = "unavailable",
     }
@@ -53,11 +57,13 @@ impl ProblemType {
             ProblemType::InvalidParameter => (StatusCode::BAD_REQUEST, "Invalid parameter"),
             ProblemType::Unauthorized => (StatusCode::UNAUTHORIZED, "A valid token is required"),
             ProblemType::NoTenant => (StatusCode::FORBIDDEN, "The token names no tenant"),
+            ProblemType::Forbidden => (StatusCode::FORBIDDEN, "The token does not allow this"),
             ProblemType::NotFound => (StatusCode::NOT_FOUND, "No such resource"),
             ProblemType::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             ProblemType::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request body not accepted"),
             ProblemType::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
             ProblemType::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+            ProblemType::NoSummaries => (StatusCode::SERVICE_UNAVAILABLE, "There are no summaries yet"),
             ProblemType::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Events are temporarily unavailable")
             }
@@ -102,6 +108,11 @@ impl Problem {
 
     pub(super) fn retry_after(self, pause: Duration) -> Self {
         Problem { retry_after: Some(pause), ..self }
+    }
+
+    /// Returns the type.
+    pub(super) fn kind(&self) -> ProblemType {
+        self.kind
     }
 
     /// Returns the description of this occurrence.
@@ -165,6 +176,15 @@ impl From<StoreFailure> for Problem {
             FailureClass::Data | FailureClass::Unknown => {
                 Problem::new(ProblemType::Internal, "the database rejected the query")
             }
+        }
+    }
+}
+
+impl From<SummaryError> for Problem {
+    fn from(error: SummaryError) -> Self {
+        match error {
+            SummaryError::NeverMade => Problem::new(ProblemType::NoSummaries, error.to_string()),
+            SummaryError::Failed(failure) => failure.into(),
         }
     }
 }

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::openapi::{self, DocumentText};
 use super::problem::{self, Problem, ProblemType};
 use super::service::{Api, AppState};
-use super::token::TokenError;
+use super::token_error::TokenError;
 use super::{auth, request};
 use crate::config;
 use crate::health::{self, Health};
@@ -94,15 +94,21 @@ mod tests {
                 "/livez",
                 "/openapi.json",
                 "/readyz",
+                "/v1/boms/{bom_id}",
                 "/v1/boms/{bom_id}/events",
                 "/v1/errors",
+                "/v1/risks",
+                "/v1/stages",
                 "/v1/stream",
                 "/v1/stream/ws",
+                "/v1/summary",
+                "/v1/workflows",
+                "/v1/workflows/{workflow_id}",
                 "/v1/workflows/{workflow_id}/events",
             ]
         );
         let schemas = document.components.map(|components| components.schemas).unwrap_or_default();
-        for name in ["Event", "EventPage", "EventType", "Problem"] {
+        for name in ["Event", "EventPage", "EventType", "Problem", "WorkflowList", "WorkflowRun"] {
             assert!(schemas.contains_key(name), "{name}");
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) streams_end: CancellationToken,
     /// Time within which they end.
     pub(super) stream_stop: Duration,
+    /// Minutes of silence after which a running workflow is stalled.
+    pub(super) stalled_minutes: u32,
     pub(super) failed_reads: LogThrottle,
 }
 
@@ -59,6 +61,7 @@ impl Api {
             hub,
             streams_end: shutdown,
             stream_stop: Duration::from_millis(config.request_timeout_ms) / 2,
+            stalled_minutes: config.stalled_minutes,
             failed_reads: LogThrottle::default(),
             reader,
             tokens,

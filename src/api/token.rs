@@ -10,10 +10,11 @@ use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::keys::{KeyError, Keys};
 use super::signature;
+use super::token_error::TokenError;
 use crate::config;
-use crate::named::named_enum;
 use crate::store::read::AccessScope;
 
 /// Accepted algorithms, if there is a key for them. `none` is never accepted.
@@ -26,56 +27,9 @@ const LEEWAY_SECONDS: u64 = 5;
 /// Length of a hyphenated UUID, the only form that the row-level security policy reads.
 const UUID_CHARS: usize = 36;
 
-/// The caller that a valid token names.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Tenant, for the rate limit.
-    pub tenant: Uuid,
-    /// Scope of the caller's reads in the database.
-    pub scope: AccessScope,
-    /// End of the token.
-    pub expires_at: DateTime<Utc>,
-}
-
-named_enum! {
-    /// The reason why a token is refused.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-    pub enum TokenError {
-        /// The request has no token.
-        #[error("an Authorization header with a Bearer token is required")]
-        Missing = "missing",
-        /// The token is not a JWT.
-        #[error("the token is not a readable JWT")]
-        Malformed = "malformed",
-        /// The token is signed with an algorithm that is not accepted.
-        #[error("the token's algorithm is not accepted")]
-        Algorithm = "algorithm",
-        /// The signature is by another key, or over other claims.
-        #[error("the token's signature is not valid")]
-        Signature = "signature",
-        /// `exp` has passed.
-        #[error("the token has expired")]
-        Expired = "expired",
-        /// `nbf` has not been reached.
-        #[error("the token is not valid yet")]
-        NotYet = "not_yet",
-        /// `aud` names another audience.
-        #[error("the token is for another audience")]
-        Audience = "audience",
-        /// `iss` names another issuer.
-        #[error("the token is from another issuer")]
-        Issuer = "issuer",
-        /// A required claim is missing, or a claim has the wrong type.
-        #[error("a claim of the token is missing or has the wrong type: exp, aud, nbf, or iss if an issuer is configured")]
-        Incomplete = "incomplete",
-        /// Neither `tenant_id` nor `app_metadata.tenant_id` is a UUID.
-        #[error("the token names no tenant: neither tenant_id nor app_metadata.tenant_id is a UUID")]
-        NoTenant = "no_tenant",
-        /// `sub` has a character that cannot be passed to the database.
-        #[error("the token's sub has a character that cannot be used, such as NUL")]
-        Subject = "subject",
-    }
-}
+/// Claim within `app_metadata` that names support staff, and its value.
+pub(super) const ROLE_CLAIM: &str = "cns_role";
+pub(super) const SUPPORT: &str = "support";
 
 /// Verifies tokens with keys that can be reloaded.
 pub struct Tokens {
@@ -180,12 +134,21 @@ fn caller(claims: &Map<String, Value>) -> Result<Caller, TokenError> {
         claims.get("exp").and_then(Value::as_f64).filter(|exp| *exp > now).ok_or(TokenError::Expired)?;
     let expires_at =
         DateTime::from_timestamp_millis((exp * 1000.0) as i64).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let subject = claims.get("sub").and_then(Value::as_str);
+    if is_support(claims) {
+        return Ok(Caller::support(subject, expires_at));
+    }
     let tenant = tenant(claims).ok_or(TokenError::NoTenant)?;
-    let scope = match claims.get("sub").and_then(Value::as_str) {
+    let scope = match subject {
         Some(subject) => AccessScope::user(tenant, subject).map_err(|_| TokenError::Subject)?,
         None => AccessScope::tenant(tenant),
     };
-    Ok(Caller { tenant, scope, expires_at })
+    Ok(Caller::tenant(tenant, scope, expires_at))
+}
+
+/// Returns whether the token is one of support staff. Users cannot write `app_metadata`.
+fn is_support(claims: &Map<String, Value>) -> bool {
+    claims.get("app_metadata").and_then(|metadata| metadata.get(ROLE_CLAIM)?.as_str()) == Some(SUPPORT)
 }
 
 /// Returns the tenant as the policy of the table reads it: `tenant_id`, else `app_metadata.tenant_id`; null counts as absent.

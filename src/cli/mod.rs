@@ -15,6 +15,7 @@ mod prune;
 mod publish;
 mod query;
 mod serve;
+mod token;
 mod worker;
 
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ enum Command {
     Prune(prune::Prune),
     /// Keep the summaries of what is stored: counts, stage times, workflows
     Aggregate(aggregate::Aggregate),
+    /// Sign a token for the read API
+    Token(token::Token),
     /// Check configuration, broker and database, and print a fix for each problem
     Doctor(doctor::Doctor),
     /// Print the effective configuration and the origin of each value, with secrets masked
@@ -101,6 +104,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     if let Command::Config(command) = &command {
         return Ok(command.run(&config)?);
     }
+    if let Command::Token(command) = &command {
+        return command.run(&config);
+    }
     let is_service = match &command {
         Command::Worker | Command::Serve => true,
         Command::Aggregate(command) => command.is_service(),
@@ -122,7 +128,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Command::Dlq(command) => command.run(&config).await,
             Command::Prune(command) => command.run(&config).await,
             Command::Aggregate(command) => command.run(config).await,
-            Command::Config(_) | Command::Completions(_) | Command::Doctor(_) => Ok(()),
+            Command::Config(_) | Command::Completions(_) | Command::Doctor(_) | Command::Token(_) => Ok(()),
         }
     });
     // Tasks that are still running have had their time to stop.

@@ -142,6 +142,7 @@ fn api(api: &Api, problems: &mut Problems) {
         problems.add("api.jwt_secret", "***", problem);
     }
     problems.at_least_one("api.request_timeout_ms", api.request_timeout_ms);
+    problems.at_least_one("api.stalled_minutes", api.stalled_minutes.into());
     for origin in api.origins().filter(|origin| !is_origin(origin)) {
         let problem = "is not an origin; use one like https://app.example.org, or * for all";
         problems.add("api.cors_origins", origin, problem);

@@ -241,6 +241,8 @@ pub struct Api {
     pub streams: usize,
     /// Streams of one tenant.
     pub streams_per_tenant: usize,
+    /// Minutes of silence after which a running workflow counts as stalled.
+    pub stalled_minutes: u32,
     /// Origins whose pages may call the API, separated by commas; `*` for all.
     pub cors_origins: String,
 }

@@ -239,6 +239,16 @@ fn reader_login(report: &mut Report, facts: &Facts) {
             format!("grant authenticated to {login}"),
         );
     }
+    // A choice, not a fault: most services have no support staff to answer.
+    let answered = if facts.support {
+        format!("{login} is a member of cns_events_support: tokens of support staff are answered")
+    } else {
+        format!(
+            "{login} is not a member of cns_events_support: tokens of support staff get 403, until you \
+             grant cns_events_support to {login}"
+        )
+    };
+    report.ok("support staff", answered);
 }
 
 /// Checks the privileges of the two roles.

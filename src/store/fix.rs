@@ -11,6 +11,8 @@ pub enum Purpose {
     Read,
     /// A read of every tenant's events, as an operator.
     ReadAllTenants,
+    /// A read of every tenant's summaries.
+    ReadSummaries,
     /// Retention.
     Prune,
     /// Keeping the summaries.
@@ -31,6 +33,7 @@ pub fn fix(failure: &StoreFailure, purpose: Purpose) -> Option<&'static str> {
             "use a login that may read the table and is exempt from row-level security: create role … login bypassrls; grant select \
              on enrichment_events to …"
         }
+        ("42501", Purpose::ReadSummaries) => "grant cns_events_support to the login of database.url",
         ("42501", Purpose::Prune) => "grant cns_events_retention to the login of database.url",
         ("42501", Purpose::Aggregate) => "grant cns_events_aggregate to the login of database.url",
         // The table, a column or a function; and a role, which PostgreSQL reports as an invalid value of `role`.
@@ -73,8 +76,14 @@ mod tests {
     use super::*;
     use crate::store::failure::{Hold, classify};
 
-    const PURPOSES: [Purpose; 5] =
-        [Purpose::Store, Purpose::Read, Purpose::ReadAllTenants, Purpose::Prune, Purpose::Aggregate];
+    const PURPOSES: [Purpose; 6] = [
+        Purpose::Store,
+        Purpose::Read,
+        Purpose::ReadAllTenants,
+        Purpose::ReadSummaries,
+        Purpose::Prune,
+        Purpose::Aggregate,
+    ];
 
     fn failed(sqlstate: &str) -> StoreFailure {
         StoreFailure {
@@ -90,11 +99,15 @@ mod tests {
     #[test]
     fn a_missing_privilege_has_a_fix_of_its_own_for_each_purpose() {
         let fixes: Vec<_> = PURPOSES.iter().map(|purpose| fix(&failed("42501"), *purpose).unwrap()).collect();
-        for (at, role) in
-            ["service_role", "authenticated", "bypassrls", "cns_events_retention", "cns_events_aggregate"]
-                .iter()
-                .enumerate()
-        {
+        let roles = [
+            "service_role",
+            "authenticated",
+            "bypassrls",
+            "cns_events_support",
+            "cns_events_retention",
+            "cns_events_aggregate",
+        ];
+        for (at, role) in roles.iter().enumerate() {
             assert!(fixes[at].contains(role), "{}", fixes[at]);
         }
     }

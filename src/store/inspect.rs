@@ -30,6 +30,8 @@ pub struct Facts {
     pub service_role: bool,
     /// Set where the login is a member of `authenticated`.
     pub authenticated: bool,
+    /// Set where the login is a member of `cns_events_support`.
+    pub support: bool,
     /// Facts about the table; `None` where the search path does not find it.
     pub table: Option<Table>,
     /// Schemas with such a table that the search path does not find.
@@ -115,6 +117,8 @@ const QUERY: &str = "
         as service_role, \
       coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'authenticated'), false) \
         as authenticated, \
+      coalesce((select pg_has_role(current_user, oid, 'member') from pg_roles where rolname = 'cns_events_support'), false) \
+        as support, \
       t.oid is not null as there_is_a_table, \
       coalesce(has_table_privilege(t.oid, 'insert'), false) as may_insert, \
       coalesce(has_function_privilege(to_regprocedure('enrichment_events_lookup(text[], uuid[])')::oid, 'execute'), false) as may_lookup, \
@@ -179,6 +183,7 @@ pub async fn facts(database: &DatabaseEndpoint) -> Result<Facts, StoreFailure> {
         powerful: row.get("powerful"),
         service_role: row.get("service_role"),
         authenticated: row.get("authenticated"),
+        support: row.get("support"),
         schema_creators: row.get("schema_creators"),
         hidden_schemas: row.get("hidden_schemas"),
         table,

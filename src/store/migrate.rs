@@ -151,7 +151,7 @@ async fn drop_half_built_indexes(connection: &mut diesel_async::AsyncPgConnectio
          and c.relname in ('enrichment_events_event_id_key', 'idx_enrichment_events_bom_created', \
          'idx_enrichment_events_tenant_created', 'idx_enrichment_events_workflow_created', \
          'idx_enrichment_events_payload_path', 'idx_enrichment_events_errors', 'idx_enrichment_events_errors_time', \
-         'idx_enrichment_events_created') \
+         'idx_enrichment_events_created', 'idx_enrichment_events_risks') \
          and not exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid)",
     )
     .load(connection)

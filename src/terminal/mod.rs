@@ -2,6 +2,7 @@
 
 pub(crate) mod bars;
 mod stream;
+pub(crate) mod summaries;
 pub(crate) mod table;
 pub(crate) mod text;
 

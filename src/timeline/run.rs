@@ -60,7 +60,7 @@ pub struct Run {
 }
 
 /// Risk alerts by severity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Risks {
     /// From 80 on.
     pub critical: u64,

@@ -21,15 +21,18 @@ enum StageEvent {
 }
 
 /// One run of a stage. A stage that is repeated is listed again.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Stage {
     /// Name.
     pub stage: String,
     /// Time of its start, where that is stored.
+    #[schema(required)]
     pub started_at: Option<DateTime<Utc>>,
     /// Time of its completion, once it is completed.
+    #[schema(required)]
     pub completed_at: Option<DateTime<Utc>>,
     /// Duration as the event states it, else from the two times, in milliseconds.
+    #[schema(required)]
     pub duration_ms: Option<f64>,
 }
 

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::page::{self, EventPage, JsonPage};
 use super::parameters;
+use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses};
 use crate::api::service::Api;
-use crate::api::token::Caller;
 use crate::store::read::{Limits, Query, QueryError};
 
 #[derive(Debug, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct BomParameters {
 
 impl IntoParams for BomParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::types(), parameters::limit(Limits::DEFAULT_EVENTS), parameters::cursor()]
+        vec![parameters::types(), parameters::limit(Limits::DEFAULT_EVENTS, "events"), parameters::cursor()]
     }
 }
 

@@ -9,9 +9,9 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::page::{self, EventPage, JsonPage};
 use super::parameters;
+use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses};
 use crate::api::service::Api;
-use crate::api::token::Caller;
 use crate::store::read::{Limits, Query};
 
 #[derive(Debug, Deserialize)]
@@ -24,7 +24,7 @@ pub(super) struct ErrorParameters {
 
 impl IntoParams for ErrorParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::hours(), parameters::limit(Limits::DEFAULT_ERRORS), parameters::cursor()]
+        vec![parameters::hours(), parameters::limit(Limits::DEFAULT_ERRORS, "events"), parameters::cursor()]
     }
 }
 

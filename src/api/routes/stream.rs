@@ -19,10 +19,10 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
-use super::parameters;
+use super::{page, parameters};
+use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses, ProblemType};
 use crate::api::service::Api;
-use crate::api::token::Caller;
 use crate::live::{Filter, Item, LiveEvent, Subscription, TooMany};
 use crate::store::journal::Position;
 use crate::store::read::{Query, QueryError};
@@ -49,6 +49,8 @@ pub(in crate::api) struct StreamParameters {
     workflow_id: Option<String>,
     r#type: Option<String>,
     after: Option<String>,
+    /// Tenant that support staff reads as. Authentication takes it from every request but one of a WebSocket.
+    pub(in crate::api) tenant: Option<String>,
 }
 
 impl IntoParams for StreamParameters {
@@ -99,7 +101,7 @@ pub(in crate::api) async fn events(
 ) -> Result<Response, Problem> {
     let Parameters(parameters) = parameters?;
     let (filter, after) = parameters.read(&headers)?;
-    let watch = Watch::start(&api, &caller, filter, after, "sse")?;
+    let watch = Watch::start(&api, &caller, filter, after, "sse").await?;
     let body = Body::from_stream(stream::unfold(Sse::new(watch), Sse::next));
     let mut response = body.into_response();
     let headers = response.headers_mut();
@@ -130,16 +132,20 @@ pub(in crate::api) enum Next {
 }
 
 impl Watch {
-    /// Starts a stream.
-    pub(in crate::api) fn start(
+    /// Starts a stream. One of support staff needs a database login that may read as such.
+    pub(in crate::api) async fn start(
         api: &Api,
         caller: &Caller,
         filter: Filter,
         after: Option<Position>,
         kind: &'static str,
     ) -> Result<Watch, Problem> {
-        let scope = caller.scope.clone();
-        let subscription = Subscription::start(&api.parts.hub, caller.tenant, scope, filter, after)?;
+        let (tenant, scope) = caller.tenant_and_scope()?;
+        if caller.is_support() {
+            let allowed = api.parts.reader.can_read(&scope).await;
+            allowed.map_err(|failure| page::failed(api, caller, failure.into()))?;
+        }
+        let subscription = Subscription::start(&api.parts.hub, tenant, scope, filter, after)?;
         api.parts.metrics.streams.with_label_values(&[kind]).inc();
         let now = Instant::now();
         let of_token = (caller.expires_at - Utc::now()).to_std().unwrap_or_default();

@@ -13,11 +13,15 @@ use serde_json::json;
 
 use super::stream::{Next, StreamParameters, Watch, clock};
 use crate::api::auth;
+use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses, ProblemType};
 use crate::api::service::Api;
-use crate::api::token::{Caller, TokenError};
+use crate::api::token_error::TokenError;
 use crate::live::Filter;
 use crate::store::journal::Position;
+
+/// Path of the endpoint, for the log.
+const PATH: &str = "/v1/stream/ws";
 
 /// Subprotocol of the stream.
 const PROTOCOL: &str = "cns-events.v1";
@@ -31,7 +35,7 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of a message of the client, in bytes: a token with many claims.
 const MAX_MESSAGE_BYTES: usize = 32 * 1024;
 
-/// Close codes of this protocol: the token is refused, or there is no room.
+/// Close codes of this protocol: the token, or what it asks for, is refused; there is no room.
 const REFUSED: u16 = 4401;
 const FULL: u16 = 4429;
 
@@ -69,8 +73,10 @@ pub(in crate::api) async fn events(
     {
         return Ok(response);
     }
-    let Parameters(parameters) = parameters?;
+    let Parameters(mut parameters) = parameters?;
+    let tenant = parameters.tenant.take();
     let (filter, after) = parameters.read(&headers)?;
+    let caller = caller.map(|caller| reading_as(caller, tenant.as_deref())).transpose()?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             ProblemType::InvalidParameter,
@@ -79,9 +85,28 @@ pub(in crate::api) async fn events(
     })?;
     let upgrade =
         upgrade.protocols([PROTOCOL]).max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    let caller = caller.map_or(Token::Awaited { tenant }, Token::Verified);
     Ok(upgrade
         .on_upgrade(async move |socket| serve(api, socket, caller, filter, after).await)
         .into_response())
+}
+
+/// Token of a connection.
+enum Token {
+    /// It is in the headers.
+    Verified(Caller),
+    /// It will be in the first message.
+    Awaited { tenant: Option<String> },
+}
+
+/// Returns the caller that reads as the tenant that the query names; support staff has to name one.
+fn reading_as(caller: Caller, tenant: Option<&str>) -> Result<Caller, Problem> {
+    let caller = match tenant {
+        Some(tenant) => caller.reading_as(tenant, PATH)?,
+        None => caller,
+    };
+    caller.tenant_and_scope()?;
+    Ok(caller)
 }
 
 /// Returns the token in the subprotocols that the client offers.
@@ -91,23 +116,24 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     offered.flat_map(|list| list.split(',')).find_map(|protocol| protocol.trim().strip_prefix(BEARER))
 }
 
-async fn serve(
-    api: Api,
-    mut socket: WebSocket,
-    caller: Option<Caller>,
-    filter: Filter,
-    after: Option<Position>,
-) {
-    let caller = match caller {
-        Some(caller) => caller,
-        None => match first_message(&api, &mut socket).await {
-            Ok(caller) => caller,
+async fn serve(api: Api, mut socket: WebSocket, token: Token, filter: Filter, after: Option<Position>) {
+    let caller = match token {
+        Token::Verified(caller) => Ok(caller),
+        Token::Awaited { tenant } => match first_message(&api, &mut socket).await {
+            Ok(caller) => reading_as(caller, tenant.as_deref()),
             Err(reason) => return close(&mut socket, REFUSED, &reason.to_string()).await,
         },
     };
-    let mut watch = match Watch::start(&api, &caller, filter, after, "ws") {
+    let started = match caller {
+        Ok(caller) => Watch::start(&api, &caller, filter, after, "ws").await,
+        Err(problem) => Err(problem),
+    };
+    let mut watch = match started {
         Ok(watch) => watch,
-        Err(problem) => return close(&mut socket, FULL, problem.detail()).await,
+        Err(problem) => {
+            let refused = matches!(problem.kind(), ProblemType::Forbidden | ProblemType::InvalidParameter);
+            return close(&mut socket, if refused { REFUSED } else { FULL }, problem.detail()).await;
+        }
     };
     loop {
         let message = tokio::select! {

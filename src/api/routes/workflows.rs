@@ -9,9 +9,9 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::page::{self, EventPage, JsonPage};
 use super::parameters;
+use crate::api::caller::Caller;
 use crate::api::problem::{Problem, ProblemResponses};
 use crate::api::service::Api;
-use crate::api::token::Caller;
 use crate::store::read::{Limits, Query, QueryError};
 
 #[derive(Debug, Deserialize)]
@@ -23,7 +23,7 @@ pub(super) struct WorkflowParameters {
 
 impl IntoParams for WorkflowParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![parameters::limit(Limits::DEFAULT_EVENTS), parameters::cursor()]
+        vec![parameters::limit(Limits::DEFAULT_EVENTS, "events"), parameters::cursor()]
     }
 }
 

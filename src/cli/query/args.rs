@@ -13,7 +13,7 @@ pub(super) struct TenantArgs {
     /// Read as this tenant
     #[arg(long, alias = "tenant-id", value_name = "UUID", conflicts_with = "all_tenants")]
     pub(super) tenant: Option<Uuid>,
-    /// Read as the tenant of this organization; for errors with --tenant or --all-tenants, show only this organization's
+    /// Read as the tenant of this organization; for errors and workflows with --tenant or --all-tenants, show only this organization's
     #[arg(long, alias = "organization-id", value_name = "ID")]
     pub(super) organization: Option<String>,
     /// Read every tenant's events, as an operator
@@ -29,6 +29,11 @@ impl TenantArgs {
             (None, Some(organization)) => AccessScope::tenant(tenant_of(organization)),
             (None, None) => AccessScope::tenant(Uuid::nil()), // clap requires one of the three
         }
+    }
+
+    /// Returns the scope of reads of summaries: those of all tenants need less than their events do.
+    pub(super) fn summaries_scope(&self) -> AccessScope {
+        if self.all_tenants { AccessScope::support() } else { self.scope() }
     }
 
     /// Returns the organization where it is a filter, and does not stand for the tenant.

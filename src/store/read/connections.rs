@@ -50,8 +50,8 @@ impl Connections {
         Connections { pool, timeout }
     }
 
-    /// Runs `work` in a read-only transaction as `scope`. Set-up, work and commit are sent together, and the server answers them in
-    /// this order. The result of the work is used only if the set-up succeeded; otherwise the error of the set-up is returned.
+    /// Runs `work` in a read-only transaction with one snapshot as `scope`. Set-up, work and commit are sent together, and the server
+    /// answers them in this order. The result of the work is used only if the set-up succeeded; otherwise the error of the set-up is returned.
     pub(super) async fn transaction<T>(
         &self,
         scope: &AccessScope,
@@ -59,10 +59,10 @@ impl Connections {
     ) -> Result<T, StoreFailure> {
         let timeout = self.timeout.as_millis();
         // The wait for a connection has its own timeout, because other reads cause it.
-        let mut leased = self.lease().await?;
+        let mut leased = Box::pin(self.lease()).await?;
         let within = tokio::time::timeout(self.timeout, async {
             let begin = format!(
-                "begin isolation level read committed, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
+                "begin isolation level repeatable read, read only; set local statement_timeout = {timeout}; {PLANNER_SETTINGS}; {}",
                 scope.set_up()
             );
             let client = leased.client();

@@ -6,9 +6,9 @@
 pub struct Limits;
 
 impl Limits {
-    /// Maximum events of a page.
+    /// Maximum rows of a page: events, workflows or risks.
     pub const MAX_EVENTS: usize = 1000;
-    /// Default events of a page.
+    /// Default rows of a page.
     pub const DEFAULT_EVENTS: usize = 100;
     /// Default events of a page of errors.
     pub const DEFAULT_ERRORS: usize = 50;

@@ -1,4 +1,4 @@
-//! Reads: the events of a BOM, the events of a workflow, and recent errors, newest first.
+//! Reads: the events of a BOM, the events of a workflow, and recent errors, newest first; and [`summaries`].
 //!
 //! Every read is one transaction, sent as a whole and answered in one round trip: it sets the role `authenticated` with the
 //! tenant's claims, whatever login the connection has, runs the query, and commits. Row-level security decides which rows are
@@ -32,18 +32,22 @@ mod connections;
 mod cursor;
 mod event;
 mod figures;
+mod freshness;
 mod journal;
 mod limits;
 mod moment;
 mod query;
 mod reader;
+mod rows;
 mod scope;
+pub mod summaries;
 mod tail;
 
 pub use cursor::{Cursor, CursorError};
 pub use event::StoredEvent;
 pub(super) use event::{Document, Moment};
 pub use figures::Latency;
+pub use freshness::{Freshness, SummaryError, position_text};
 pub use limits::Limits;
 pub use query::{Query, QueryError};
 pub use reader::{Page, Reader};

@@ -74,12 +74,7 @@ impl Query {
         workflow_id: impl Into<String>,
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
-        let workflow_id = workflow_id.into();
-        // The empty id is allowed (section 2 of the contract).
-        if !workflow_id.is_empty() {
-            text("workflow_id", &workflow_id, MAX_ID_CHARS)?;
-        }
-        Query::new(Filter::Workflow(workflow_id), limit, Limits::DEFAULT_EVENTS)
+        Query::new(Filter::Workflow(self::workflow_id(workflow_id.into())?), limit, Limits::DEFAULT_EVENTS)
     }
 
     /// Returns a query for the events of type `error` of the last hours (default 24): those of one of the tenant's organizations, or
@@ -92,10 +87,7 @@ impl Query {
         hours: Option<u32>,
         limit: Option<usize>,
     ) -> Result<Self, QueryError> {
-        let hours = hours.unwrap_or(Limits::DEFAULT_HOURS);
-        if !(1..=Limits::MAX_HOURS).contains(&hours) {
-            return Err(QueryError::new("hours", format!("must be from 1 to {}", Limits::MAX_HOURS)));
-        }
+        let hours = self::hours(hours)?;
         if let Some(organization) = organization {
             text("organization", organization, usize::MAX)?;
         }
@@ -107,11 +99,7 @@ impl Query {
     }
 
     fn new(filter: Filter, limit: Option<usize>, default: usize) -> Result<Self, QueryError> {
-        let limit = limit.unwrap_or(default);
-        if !(1..=Limits::MAX_EVENTS).contains(&limit) {
-            return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MAX_EVENTS)));
-        }
-        Ok(Query { filter, limit, after: None })
+        Ok(Query { filter, limit: limit_of(limit, default)?, after: None })
     }
 
     /// Returns the query for the events after a cursor.
@@ -197,7 +185,35 @@ pub(super) fn count(bom_id: Uuid) -> Result<Typed, StoreFailure> {
     Typed::of(&t::table.filter(t::bom_id.eq(bom_id)).count())
 }
 
-fn text(parameter: &'static str, text: &str, max_chars: usize) -> Result<(), QueryError> {
+/// Checks the id of a workflow.
+pub(super) fn workflow_id(id: String) -> Result<String, QueryError> {
+    // The empty id is allowed (section 2 of the contract).
+    if !id.is_empty() {
+        text("workflow_id", &id, MAX_ID_CHARS)?;
+    }
+    Ok(id)
+}
+
+/// Returns the number of rows of a page: `given`, or the default.
+pub(super) fn limit_of(given: Option<usize>, default: usize) -> Result<usize, QueryError> {
+    let limit = given.unwrap_or(default);
+    if !(1..=Limits::MAX_EVENTS).contains(&limit) {
+        return Err(QueryError::new("limit", format!("must be from 1 to {}", Limits::MAX_EVENTS)));
+    }
+    Ok(limit)
+}
+
+/// Returns the maximum age of events in hours: `given`, or the default.
+pub(super) fn hours(given: Option<u32>) -> Result<u32, QueryError> {
+    let hours = given.unwrap_or(Limits::DEFAULT_HOURS);
+    if !(1..=Limits::MAX_HOURS).contains(&hours) {
+        return Err(QueryError::new("hours", format!("must be from 1 to {}", Limits::MAX_HOURS)));
+    }
+    Ok(hours)
+}
+
+/// Checks a text that a row may have.
+pub(super) fn text(parameter: &'static str, text: &str, max_chars: usize) -> Result<(), QueryError> {
     let problem = if text.is_empty() {
         "is empty".to_owned()
     } else if text.contains('\0') {

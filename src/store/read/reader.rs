@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use futures_util::{Stream, TryStreamExt, stream};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use super::connections::{Connections, Stopped};
 use super::cursor::Cursor;
 use super::event::StoredEvent;
+use super::freshness::here;
 use super::limits::Limits;
 use super::query::{self, Query};
+use super::rows::{first_value, rows};
 use super::scope::AccessScope;
 use crate::store::endpoint::DatabaseEndpoint;
 use crate::store::failure::StoreFailure;
+use crate::store::journal::Position;
 use crate::store::statement::Typed;
 
 /// Size in bytes at which a page ends early: 1000 events of the maximum size do not fit into memory.
@@ -31,6 +35,8 @@ pub struct Page {
     pub events: Vec<StoredEvent>,
     /// Cursor of the next page; `None` at the end.
     pub next: Option<Cursor>,
+    /// Position in the journal of the page's snapshot; `None` on a standby.
+    pub position: Option<Position>,
 }
 
 impl Reader {
@@ -52,11 +58,11 @@ impl Reader {
     /// The database's failure. For a missing table or privilege it is [`Hold::Operator`](crate::store::Hold).
     pub async fn page(&self, scope: &AccessScope, query: &Query) -> Result<Page, StoreFailure> {
         let limit = query.limit();
-        let (mut events, cut) = self.up_to(scope, query, limit + 1).await?;
+        let (mut events, cut, position) = self.up_to(scope, query, limit + 1).await?;
         let more = cut || events.len() > limit;
         events.truncate(limit);
         let next = events.last().filter(|_| more).map(StoredEvent::cursor);
-        Ok(Page { events, next })
+        Ok(Page { events, next, position })
     }
 
     /// Returns every event after the query's cursor, whatever its limit. Each page is a transaction of its own, so that a long
@@ -131,35 +137,29 @@ impl Reader {
         first_value(&self.rows(scope, statement).await?)
     }
 
-    /// Returns the first events of a query, `max_events` at most, and whether their size ended the page earlier.
+    /// Returns the first events of a query, `max_events` at most, whether their size ended the page earlier, and the position of the
+    /// snapshot.
     async fn up_to(
         &self,
         scope: &AccessScope,
         query: &Query,
         max_events: usize,
-    ) -> Result<(Vec<StoredEvent>, bool), StoreFailure> {
+    ) -> Result<(Vec<StoredEvent>, bool, Option<Position>), StoreFailure> {
         let statement = query.page(max_events)?;
         self.connections
             .transaction(scope, async |client| {
-                let mut rows = std::pin::pin!(statement.query(client).await?);
+                let (position, rows) = try_join(here(client), statement.query(client)).await?;
+                let mut rows = std::pin::pin!(rows);
                 let (mut events, mut bytes) = (Vec::new(), 0);
                 while let Some(row) = rows.try_next().await.map_err(StoreFailure::from)? {
                     bytes += row.raw_size_bytes();
                     events.push(StoredEvent::from_row(&row)?);
                     if bytes >= PAGE_BYTES && events.len() < max_events {
-                        return Err(Stopped::Enough((events, true)));
+                        return Err(Stopped::Enough((events, true, position)));
                     }
                 }
-                Ok((events, false))
+                Ok((events, false, position))
             })
             .await
     }
-}
-
-pub(super) async fn rows(client: &Client, statement: &Typed) -> Result<Vec<Row>, StoreFailure> {
-    Ok(statement.query(client).await?.try_collect().await?)
-}
-
-pub(super) fn first_value<T: for<'a> postgres_types::FromSql<'a>>(rows: &[Row]) -> Result<T, StoreFailure> {
-    Ok(rows.first().ok_or_else(|| StoreFailure::unexpected("no row"))?.try_get(0)?)
 }

@@ -1,4 +1,4 @@
-//! The access scope of a read: one tenant's rows, or every row.
+//! The access scope of a read: one tenant's rows, every tenant's summaries, or every row.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -8,6 +8,9 @@ use crate::event::storable;
 /// Role of a read as a tenant, as in Supabase.
 const READER: &str = "authenticated";
 
+/// Role of support staff, which reads the summaries of all tenants and no event.
+const SUPPORT: &str = "cns_events_support";
+
 /// Rows that a read may see.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AccessScope(Seen);
@@ -16,6 +19,10 @@ pub struct AccessScope(Seen);
 enum Seen {
     /// Rows that row-level security shows to `authenticated` with these claims, a JSON object.
     Claimed(String),
+    /// The same, where the connection's login is a member of [`SUPPORT`]; otherwise the read fails.
+    ClaimedBySupport(String),
+    /// The summaries of every tenant.
+    Summaries,
     /// Every row. The connection's login must be exempt from row-level security.
     Everything,
 }
@@ -44,13 +51,22 @@ impl AccessScope {
         Ok(AccessScope::claiming(tenant, Some(subject)))
     }
 
-    /// Sets the tenant in both places where a policy may look for it.
+    /// Returns the scope of support staff that reads as a tenant. The database refuses a login that is not a member of
+    /// `cns_events_support`.
+    #[must_use]
+    pub fn support_as(tenant: Uuid) -> Self {
+        AccessScope(Seen::ClaimedBySupport(claims(tenant, None)))
+    }
+
+    /// Returns the scope of support staff: the summaries of all tenants, and no event. The database refuses a login that is not a
+    /// member of `cns_events_support`.
+    #[must_use]
+    pub fn support() -> Self {
+        AccessScope(Seen::Summaries)
+    }
+
     fn claiming(tenant: Uuid, subject: Option<&str>) -> Self {
-        let mut claims = json!({"role": READER, "tenant_id": tenant, "app_metadata": {"tenant_id": tenant}});
-        if let Some(subject) = subject {
-            claims["sub"] = subject.into();
-        }
-        AccessScope(Seen::Claimed(ascii(&claims.to_string())))
+        AccessScope(Seen::Claimed(claims(tenant, subject)))
     }
 
     /// Returns the scope of an operator: the rows of every tenant, without row-level security. The database refuses a login that is
@@ -60,16 +76,34 @@ impl AccessScope {
         AccessScope(Seen::Everything)
     }
 
+    /// Returns whether the scope's role may read the journal.
+    pub(super) fn has_journal(&self) -> bool {
+        !matches!(self.0, Seen::Summaries)
+    }
+
     /// Returns the statements that set the transaction's role and claims, which end with it.
     pub(super) fn set_up(&self) -> String {
+        let claimed = |claims: &str| {
+            let claims = postgres_protocol::escape::escape_literal(claims);
+            format!("set local role {READER}; select set_config('request.jwt.claims', {claims}, true)")
+        };
         match &self.0 {
-            Seen::Claimed(claims) => format!(
-                "set local role {READER}; select set_config('request.jwt.claims', {}, true)",
-                postgres_protocol::escape::escape_literal(claims)
-            ),
+            Seen::Claimed(claims) => claimed(claims),
+            // The first role is one that the login may take, or the transaction ends.
+            Seen::ClaimedBySupport(claims) => format!("set local role {SUPPORT}; {}", claimed(claims)),
+            Seen::Summaries => format!("set local role {SUPPORT}"),
             Seen::Everything => "set local row_security = off".to_owned(),
         }
     }
+}
+
+/// Returns claims that have the tenant in both places where a policy may look for it.
+fn claims(tenant: Uuid, subject: Option<&str>) -> String {
+    let mut claims = json!({"role": READER, "tenant_id": tenant, "app_metadata": {"tenant_id": tenant}});
+    if let Some(subject) = subject {
+        claims["sub"] = subject.into();
+    }
+    ascii(&claims.to_string())
 }
 
 /// Returns the same JSON in ASCII, which a database in any encoding can read.
@@ -96,6 +130,8 @@ impl std::fmt::Debug for AccessScope {
         // Claims may contain personal data.
         f.write_str(match self.0 {
             Seen::Claimed(_) => "AccessScope(claimed)",
+            Seen::ClaimedBySupport(_) => "AccessScope(claimed by support)",
+            Seen::Summaries => "AccessScope(summaries)",
             Seen::Everything => "AccessScope(everything)",
         })
     }

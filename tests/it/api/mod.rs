@@ -5,4 +5,8 @@ mod openapi;
 mod problems;
 pub mod requests;
 mod stream;
+pub mod summaries;
+mod support;
+mod tenant_summaries;
 pub mod tenants;
+mod workflow;

@@ -12,7 +12,7 @@ use crate::env::tokens::{How, Issuer, SECRET, claims};
 pub struct Rows {
     pub tenants: [Uuid; 3],
     pub boms: [Uuid; 4],
-    workflows: [&'static str; 4],
+    pub workflows: [&'static str; 4],
 }
 
 impl Rows {
@@ -138,7 +138,7 @@ async fn no_request_returns_another_tenants_rows() {
 }
 
 /// Tokens that are not good, and why.
-fn bad_tokens(issuer: &Issuer, tenant: Uuid, good: &dyn Fn(Uuid) -> Value) -> Vec<(String, String)> {
+pub fn bad_tokens(issuer: &Issuer, tenant: Uuid, good: &dyn Fn(Uuid) -> Value) -> Vec<(String, String)> {
     let (secret, claims, now) = (SECRET.as_bytes(), good(tenant), Utc::now().timestamp());
     let hs = json!({"alg": "HS256", "typ": "JWT"});
     let mut bad: Vec<(String, String)> = Vec::new();

@@ -14,5 +14,6 @@ mod log_output;
 mod publish;
 mod query;
 mod secrets;
+mod summaries;
 mod tables;
 mod uris;

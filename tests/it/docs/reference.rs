@@ -145,15 +145,17 @@ fn schema(schema: &Value) -> (String, String) {
         ("maximum", "to"),
         ("maxLength", "at most characters"),
         ("maxItems", "at most items"),
+        ("enum", "one of"),
         ("default", "default"),
         ("pattern", "pattern"),
     ];
     let limits = limits.into_iter().filter(|(key, _)| !schema[key].is_null()).map(|(key, word)| {
-        let value = &schema[key];
-        format!(
-            "{word} `{}`",
-            value.as_str().map_or_else(|| value.to_string(), |text| text.replace('|', "\\|"))
-        )
+        let value = match &schema[key] {
+            Value::String(text) => text.replace('|', "\\|"),
+            Value::Array(words) => words.iter().map(text).collect::<Vec<_>>().join(", "),
+            value => value.to_string(),
+        };
+        format!("{word} `{value}`")
     });
     (kind, limits.collect::<Vec<_>>().join(", "))
 }

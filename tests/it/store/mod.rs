@@ -8,3 +8,4 @@ mod reads;
 mod retention;
 mod roles;
 mod summaries;
+mod summary_reads;
