@@ -27,6 +27,7 @@
 //! | `encoding`, `file_kind`, `input` | the files that people feed in: their encodings, other kinds of files, `-` for stdin |
 //! | `terminal`, `counted` | colors, width, progress bars and text on a terminal; numbers of things in sentences |
 //! | [`doctor`], [`demo`] | checks as values, and a scenario that shows the pipeline |
+//! | `service`, [`retention`] | the processes that run until they are stopped; one run of retention |
 //! | [`cli`] | the command line: each command parses, calls the library and prints |
 //!
 //! The feature `publisher` alone compiles what a producer needs, without a database or an HTTP server. The default feature
@@ -87,6 +88,8 @@ pub mod publisher_metrics;
 pub mod retention;
 #[cfg(feature = "service")]
 mod retry_budget;
+#[cfg(feature = "service")]
+mod service;
 #[cfg(feature = "service")]
 pub mod store;
 #[cfg(feature = "service")]

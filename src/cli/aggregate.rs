@@ -1,24 +1,19 @@
 //! `cns-events aggregate`
 
-use std::sync::Arc;
-
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
-use super::{output, process};
 use crate::config::Config;
 use crate::counted::counted;
-use crate::health::{self, Health};
-use crate::metrics::{AggregateMetrics, Dependency};
+use crate::service;
+use crate::store::StoreFailure;
 use crate::store::fix::{self, Purpose};
-use crate::store::summaries::{Aggregator, Verified};
-use crate::store::{DatabaseEndpoint, StoreFailure};
-use crate::summaries::{NamedTypes, Task};
-use crate::terminal::bars;
+use crate::store::summaries::Aggregator;
+use crate::summaries::Task;
+use crate::terminal::{bars, output};
 
 #[derive(Debug, Args)]
 #[command(
@@ -58,12 +53,17 @@ enum Step {
 
 impl Aggregate {
     pub(super) async fn run(&self, config: Config) -> Result<(), Failure> {
-        let mut aggregator = aggregator(&config)?;
-        match &self.step {
-            Some(Step::Verify { json }) => verify(&mut aggregator, *json).await,
-            Some(Step::Rebuild { from, json }) => rebuild(&mut aggregator, *from, *json).await,
-            None if self.once => once(&mut aggregator, self.json).await,
-            None => serve(config, aggregator).await,
+        let Some(step) = &self.step else {
+            return if self.once {
+                once(&config, self.json).await
+            } else {
+                Ok(service::aggregate(config).await?)
+            };
+        };
+        let mut aggregator = Task::aggregator(&config)?;
+        match step {
+            Step::Verify { json } => verify(&mut aggregator, *json).await,
+            Step::Rebuild { from, json } => rebuild(&mut aggregator, *from, *json).await,
         }
     }
 
@@ -73,30 +73,8 @@ impl Aggregate {
     }
 }
 
-/// Returns the writer of the summaries for this configuration.
-pub(super) fn aggregator(config: &Config) -> anyhow::Result<Aggregator> {
-    let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
-    let named = NamedTypes::from_list(&config.aggregate.types);
-    Ok(Aggregator::new(database, config.database.statement_timeout(), named))
-}
-
-async fn serve(config: Config, aggregator: Aggregator) -> Result<(), Failure> {
-    let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
-    let metrics = Arc::new(AggregateMetrics::new());
-    let health = Arc::new(Health::new(metrics.up(), &[Dependency::Database]));
-    let shutdown = CancellationToken::new();
-    process::stop_on_signals(&shutdown, "stopping after the current round")?;
-    let health_shutdown = CancellationToken::new();
-    tokio::spawn(health::serve(listener, metrics.registry(), health.clone(), health_shutdown.clone()));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = crate::REVISION, http = %listen, "aggregate started, metrics and health on {listen}");
-    Task::new(aggregator, metrics, health, shutdown).run().await;
-    health_shutdown.cancel();
-    tracing::info!("aggregate stopped");
-    Ok(())
-}
-
-async fn once(aggregator: &mut Aggregator, json: bool) -> Result<(), Failure> {
-    let events = aggregator.catch_up().await;
+async fn once(config: &Config, json: bool) -> Result<(), Failure> {
+    let events = Task::aggregator(config)?.catch_up().await;
     let events = events.map_err(|failure| explained("cannot keep the summaries", &failure))?;
     if json {
         output::json(&json!({ "events": events }))?;
@@ -114,32 +92,12 @@ async fn verify(aggregator: &mut Aggregator, json: bool) -> Result<(), Failure> 
     if json {
         output::json(&verified)?;
     } else {
-        report(&verified);
+        verified.lines().iter().for_each(|line| output::line(&output::safe(line)));
     }
-    if verified.different == 0 { Ok(()) } else { Err(Failure::Reported) }
-}
-
-fn report(verified: &Verified) {
-    for difference in &verified.differences {
-        output::line(&output::safe(&difference.to_string()));
-    }
-    let more = verified.different.saturating_sub(verified.differences.len() as u64);
-    if more > 0 {
-        output::line(&format!("and {more} more"));
-    }
-    let since = verified
-        .from
-        .map_or_else(String::new, |from| format!(" since {}", from.format("%Y-%m-%d %H:%M:%S UTC")));
-    output::line(&format!(
-        "{} in {} of {}{since}: {}",
-        counted(verified.events, "event"),
-        counted(verified.summaries, "summary").replace("summarys", "summaries"),
-        counted(verified.tenants, "tenant"),
-        counted(verified.different, "difference"),
-    ));
     if verified.different > 0 {
         output::note("hint: run `cns-events aggregate rebuild`");
     }
+    if verified.different == 0 { Ok(()) } else { Err(Failure::Reported) }
 }
 
 async fn rebuild(

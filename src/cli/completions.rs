@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::output;
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::output;
 use crate::config::Config;
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Show {

@@ -10,12 +10,11 @@ use encoding_rs::Encoding;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::output;
 use crate::config::Config;
-use crate::counted::counted;
 use crate::demo::{Bom, Report, Scenario, TypeCount};
 use crate::encoding::by_name as encoding_by_name;
-use crate::terminal::bars;
+use crate::terminal::output;
+use crate::terminal::{bars, demo};
 
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -71,7 +70,7 @@ impl Demo {
         if self.json {
             print_json(&report, &scenario.bom, &metrics)?;
         } else {
-            print(&report, &scenario.bom, &metrics);
+            output::line(&demo::report(&report, &scenario.bom, &metrics));
         }
         if report.is_complete() { Ok(()) } else { Err(Failure::Reported) }
     }
@@ -80,50 +79,6 @@ impl Demo {
 fn encoding(name: &str) -> Result<&'static Encoding, String> {
     encoding_by_name(name)
         .ok_or_else(|| "not the name of an encoding: try windows-1252 or utf-16le".to_owned())
-}
-
-fn print(report: &Report, bom: &Bom, metrics: &str) {
-    output::line(&format!("BOM {} ({})", report.bom_id, output::safe(&bom.name)));
-    output::line(&format!("Read: {}", output::safe(&bom.how_read())));
-    bom.skipped_texts().iter().for_each(|skipped| output::line(&format!("Skipped: {skipped}")));
-    output::line("");
-    let mut table = output::table(["event type", "published", "stored", "duplicates"]);
-    let total = TypeCount {
-        name: "total",
-        published: report.types.iter().map(|count| count.published).sum(),
-        stored: report.types.iter().map(|count| count.stored).sum(),
-    };
-    for count in report.types.iter().chain([&total]) {
-        let [published, stored, duplicates] =
-            [count.published, count.stored, count.duplicates()].map(|number| number.to_string());
-        table.add_row([count.name.to_owned(), published, stored, duplicates]);
-    }
-    output::line(&table.to_string());
-
-    output::line("\nTimeline");
-    let mut table = output::table(["time (UTC)", "event", "description"]);
-    for row in report.timeline() {
-        let time = row.at.format("%H:%M:%S%.3f").to_string();
-        table.add_row([time, row.event_type, output::safe(&row.text)]);
-    }
-    output::line(&table.to_string());
-
-    if let Some(state) = report.final_state() {
-        output::line(&format!("\nFinal state        {}", output::safe(state.get())));
-    }
-    output::line(&match report.latency {
-        Some(latency) => {
-            format!("Publish to commit  p50 {:.1} ms, p99 {:.1} ms", latency.p50 * 1e3, latency.p99 * 1e3)
-        }
-        None => "Publish to commit  unknown: the server has track_commit_timestamp = off".to_owned(),
-    });
-    output::line(&format!("Metrics            {metrics}"));
-    output::line(&if report.is_complete() {
-        format!("\nOK: {}, each stored exactly once; the queue is empty.", counted(report.events, "event"))
-    } else {
-        let ids = &report.not_stored_once;
-        format!("\nFAILED: not stored exactly once: {}: {}", counted(ids.len(), "event"), ids.join(", "))
-    });
 }
 
 fn print_json(report: &Report, bom: &Bom, metrics: &str) -> anyhow::Result<()> {

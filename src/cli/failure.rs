@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::output;
 use crate::config::ConfigError;
+use crate::service::ServiceError;
+use crate::terminal::output;
 
 /// Exit code of a configuration error, as in sysexits(3).
 const EXIT_CONFIG: u8 = 78;
@@ -45,6 +46,15 @@ impl From<anyhow::Error> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Failure::Config(error.to_string())
+    }
+}
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Config(problems) => Failure::Config(problems),
+            ServiceError::Failed(error) => Failure::Failed(error),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::output;
 use crate::config::Config;
 use crate::store::DatabaseEndpoint;
 use crate::store::migrate::{self, Applied};
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {

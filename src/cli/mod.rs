@@ -9,21 +9,18 @@ mod dlq;
 mod doctor;
 mod failure;
 mod migrate;
-mod output;
-mod process;
 mod prune;
 mod publish;
 mod query;
-mod serve;
 mod token;
-mod worker;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::logging;
+use crate::terminal::output;
+use crate::{logging, service};
 use failure::Failure;
 
 /// Release, and the revision that it was built from.
@@ -119,8 +116,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         match command {
-            Command::Worker => worker::run(config).await,
-            Command::Serve => serve::run(config).await,
+            Command::Worker => service::worker(config).await.map_err(Failure::from),
+            Command::Serve => service::serve(config).await.map_err(Failure::from),
             Command::Migrate(command) => command.run(&config).await.map_err(Failure::from),
             Command::Publish(command) => command.run(&config).await,
             Command::Demo(command) => command.run(&config).await,

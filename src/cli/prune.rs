@@ -10,16 +10,18 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::age;
 use super::failure::{Failure, usage};
-use super::{age, output, process};
 use crate::config::Config;
 use crate::counted::counted;
 use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
 use crate::retention::{self, Plan, Pruned};
+use crate::service::{listen, stop_on_signals};
 use crate::store::fix::{self, Purpose};
 use crate::store::retention::{Done, Policy, Pruner, now};
 use crate::store::{DatabaseEndpoint, StoreFailure};
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
@@ -86,8 +88,8 @@ impl Prune {
         let health = Arc::new(Health::new(metrics.up.clone(), &[Dependency::Database]));
         health.reached(Dependency::Database);
         let (shutdown, serving_ends) = (CancellationToken::new(), CancellationToken::new());
-        process::stop_on_signals(&shutdown, "stopping after the current batch")?;
-        match process::listen("http.listen", config.http.listen).await {
+        stop_on_signals(&shutdown, "stopping after the current batch")?;
+        match listen("http.listen", config.http.listen).await {
             Ok((listener, _)) => drop(tokio::spawn(health::serve(
                 listener,
                 metrics.registry(),

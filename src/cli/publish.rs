@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::output;
 use crate::config::Config;
 use crate::event::{PayloadPolicy, Rules};
 use crate::input::{self, Source};
 use crate::json_lines::{BUFFER_EVENTS, LinePublisher, LineReport};
 use crate::publisher::{Publisher, PublisherConfig};
 use crate::terminal::bars;
+use crate::terminal::output;
 
 /// Maximum size of the events that are read and not confirmed.
 const BUFFER_BYTES: usize = 64 * 1024 * 1024;

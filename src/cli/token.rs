@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use uuid::Uuid;
 
+use super::age;
 use super::failure::Failure;
-use super::{age, output};
 use crate::api::{self, Holder};
 use crate::config::Config;
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 #[command(

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn every_metric_exists_from_the_start() {
         let metrics = AggregateMetrics::new();
-        metrics.up();
+        drop(metrics.up());
         let text = crate::metrics::render(&metrics.registry);
         for name in AggregateMetrics::names() {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::pace;
+use super::sums::NamedTypes;
 use crate::backoff::Backoff;
+use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::{AggregateMetrics, Dependency};
 use crate::store::fix::{self, Purpose};
 use crate::store::journal::ResetReason;
 use crate::store::summaries::{Aggregator, Round};
-use crate::store::{FailureClass, StoreFailure};
+use crate::store::{DatabaseEndpoint, FailureClass, StoreFailure};
 
 /// Pause while another process is at work.
 const BUSY: Duration = Duration::from_secs(1);
@@ -35,6 +37,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// Returns the writer of the summaries for a configuration.
+    ///
+    /// # Errors
+    /// The database's URL cannot be used.
+    pub fn aggregator(config: &Config) -> anyhow::Result<Aggregator> {
+        let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
+        let named = NamedTypes::from_list(&config.aggregate.types);
+        Ok(Aggregator::new(database, config.database.statement_timeout(), named))
+    }
+
     /// Returns a task that has not started yet.
     #[must_use]
     pub fn new(

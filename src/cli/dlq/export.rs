@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::queue;
 use super::select::Selection;
-use crate::cli::output;
 use crate::config::Config;
 use crate::counted::counted;
 use crate::dead_letters::{ExportTarget, to_json};
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Export {

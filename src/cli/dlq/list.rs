@@ -5,8 +5,8 @@ use clap::Args;
 
 use super::queue;
 use super::select::Filter;
-use crate::cli::output;
 use crate::config::Config;
+use crate::terminal::{dead_letters, output};
 
 #[derive(Debug, Args)]
 pub(super) struct List {
@@ -41,7 +41,7 @@ impl List {
         } else if dead_letters.is_empty() && complete.is_ok() {
             output::line("no dead letters");
         } else {
-            output::line(&queue::table(&dead_letters));
+            output::line(&dead_letters::list(&dead_letters));
             if matching > dead_letters.len() {
                 output::line(&format!("{} of {matching} (--limit shows more)", dead_letters.len()));
             }

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::queue;
 use super::select::Selection;
-use crate::cli::output;
 use crate::config::Config;
 use crate::counted::counted;
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {

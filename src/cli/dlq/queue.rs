@@ -1,11 +1,10 @@
-//! The dead-letter queue of the configuration, with a progress bar, and its dead letters as a table.
+//! The dead-letter queue of the configuration, with a progress bar.
 
 use indicatif::ProgressBar;
 
 use crate::broker::BrokerEndpoint;
-use crate::cli::output;
 use crate::config::Config;
-use crate::dead_letters::{DeadLetter, DeadLetterQueue, Progress};
+use crate::dead_letters::{DeadLetterQueue, Progress};
 use crate::terminal::bars;
 
 /// Opens the queue; the bar follows what is read from it.
@@ -19,25 +18,6 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<(DeadLetterQueue, Pr
     };
     let queue = DeadLetterQueue::open(&broker, &config.amqp.dead_letter_queue, show).await?;
     Ok((queue, bar))
-}
-
-/// Returns dead letters as a table, one row each.
-pub(super) fn table<'a>(dead_letters: impl IntoIterator<Item = &'a DeadLetter>) -> String {
-    let mut table = output::table(["id", "when (UTC)", "reason", "field", "type", "BOM", "replays"]);
-    for dead_letter in dead_letters {
-        let when = dead_letter.dead_at.map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string());
-        let or_dash = |text: &Option<String>| output::safe(text.as_deref().unwrap_or("-"));
-        table.add_row([
-            dead_letter.id.clone(),
-            or_dash(&when),
-            output::safe(&dead_letter.reason),
-            or_dash(&dead_letter.field),
-            or_dash(&dead_letter.event_type),
-            or_dash(&dead_letter.bom_id),
-            dead_letter.replays.to_string(),
-        ]);
-    }
-    table.to_string()
 }
 
 /// Fails if ids were given that name no dead letter.

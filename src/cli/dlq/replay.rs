@@ -6,10 +6,10 @@ use serde_json::json;
 use super::queue;
 use super::select::Selection;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::config::Config;
 use crate::counted::counted;
 use crate::dead_letters::{ReplayOptions, ReplayReport, ReplayTarget, replay};
+use crate::terminal::{dead_letters, output};
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
@@ -68,7 +68,7 @@ impl Replay {
             output::error(&format!("cannot replay {}: {error}", dead_letter.id));
         }
         if self.dry_run {
-            output::line(&queue::table(replayed));
+            output::line(&dead_letters::list(replayed));
             output::line(&format!("would replay {}", counted(replayed.len(), "dead letter")));
         } else {
             let not_read = if not_read == 0 { String::new() } else { format!(", not read: {not_read}") };

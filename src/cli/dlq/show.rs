@@ -4,9 +4,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::queue;
-use crate::cli::output;
 use crate::config::Config;
 use crate::dead_letters::{is_named, to_json};
+use crate::terminal::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Show {

@@ -7,14 +7,14 @@ use indicatif::ProgressBar;
 use uuid::Uuid;
 
 use super::args::{Options, TenantArgs, usage_of};
-use super::print::{Columns, Printer};
 use crate::cli::failure::{Failure, usage};
-use crate::cli::output;
 use crate::config::Config;
 use crate::store::StoreFailure;
 use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Limits, Query as EventQuery, QueryError, Reader, TailItem};
 use crate::terminal::bars;
+use crate::terminal::events::{Columns, Printer};
+use crate::terminal::output;
 use crate::timeline::Run;
 
 #[derive(Debug, Subcommand)]

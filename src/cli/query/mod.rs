@@ -2,7 +2,6 @@
 
 mod args;
 mod events;
-mod print;
 mod summaries;
 
 use clap::{Args, Subcommand};

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::args::{TenantArgs, usage_of};
 use crate::cli::failure::{Failure, usage};
-use crate::cli::output;
 use crate::config::Config;
 use crate::store::fix::{self, Purpose};
 use crate::store::read::summaries::{By, CountsQuery, Step, WorkflowCursor, WorkflowFilter, WorkflowQuery};
 use crate::store::read::{Reader, SummaryError};
+use crate::terminal::output;
 use crate::terminal::summaries;
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::apply::stored_run;
 use super::events::{Scan, literal};
 use super::fill::{hour_from, pruned_before};
+use crate::counted::counted;
 use crate::store::failure::StoreFailure;
 use crate::store::statement::Typed;
 use crate::summaries::{NamedTypes, Sums};
@@ -55,6 +56,30 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Difference { tenant_id, summary, stored, events } = self;
         write!(f, "tenant {tenant_id}: {summary}: stored {stored}, by the events {events}")
+    }
+}
+
+impl Verified {
+    /// Returns the differences and the numbers, as lines for people.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.differences.iter().map(Difference::to_string).collect();
+        let more = self.different.saturating_sub(self.differences.len() as u64);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        let since = self
+            .from
+            .map_or_else(String::new, |from| format!(" since {}", from.format("%Y-%m-%d %H:%M:%S UTC")));
+        let summaries = if self.summaries == 1 { "summary" } else { "summaries" };
+        lines.push(format!(
+            "{} in {} {summaries} of {}{since}: {}",
+            counted(self.events, "event"),
+            self.summaries,
+            counted(self.tenants, "tenant"),
+            counted(self.different, "difference"),
+        ));
+        lines
     }
 }
 

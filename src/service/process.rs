@@ -6,15 +6,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::failure::Failure;
+use super::ServiceError;
 
 /// Exit code after a second Ctrl-C (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Listens on the address of a configuration key. Returns the listener and its address, which the system chooses for port 0.
-pub(super) async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+pub(crate) async fn listen(
+    key: &str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServiceError> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        Failure::Config(format!(
+        ServiceError::Config(format!(
             "{key} = {address}: cannot listen on this address: {error}; use another address"
         ))
     })?;
@@ -23,7 +26,10 @@ pub(super) async fn listen(key: &str, address: SocketAddr) -> Result<(TcpListene
 }
 
 /// Stops the service at the first signal, with `log_line`; a second signal ends the process at once.
-pub(super) fn stop_on_signals(shutdown: &CancellationToken, log_line: &'static str) -> Result<(), Failure> {
+pub(crate) fn stop_on_signals(
+    shutdown: &CancellationToken,
+    log_line: &'static str,
+) -> Result<(), ServiceError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(anyhow::Error::from)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(anyhow::Error::from)?;
     let shutdown = shutdown.clone();

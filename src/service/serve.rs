@@ -1,12 +1,11 @@
-//! `cns-events serve`
+//! The read API.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::failure::Failure;
-use super::process;
+use super::{ServiceError, process};
 use crate::api::{self, Api, Tokens};
 use crate::broker::{BrokerEndpoint, notices};
 use crate::config::{Config, DEFAULT};
@@ -21,8 +20,8 @@ use crate::store::read::Reader;
 const STREAM_CONNECTIONS: usize = 4;
 
 /// Runs the read API until a signal.
-pub(super) async fn run(config: Config) -> Result<(), Failure> {
-    let tokens = Arc::new(Tokens::new(&config.api).map_err(|error| Failure::Config(error.to_string()))?);
+pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
+    let tokens = Arc::new(Tokens::new(&config.api).map_err(|error| ServiceError::Config(error.to_string()))?);
     let database = DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
     let timeout = config.database.statement_timeout();
     let reader = Reader::new(database.clone(), config.database.pool_size, timeout);
@@ -67,7 +66,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
 }
 
 /// Lets notices from the broker wake the streams, where a broker is configured. Without one streams look every two seconds.
-fn listen_for_notices(config: &Config, hub: &Hub, shutdown: &CancellationToken) -> Result<(), Failure> {
+fn listen_for_notices(config: &Config, hub: &Hub, shutdown: &CancellationToken) -> Result<(), ServiceError> {
     let is_set = config.settings.iter().any(|setting| setting.key == "amqp.uri" && setting.origin != DEFAULT);
     if !is_set || config.amqp.stored_exchange.is_empty() {
         tracing::info!("streams look every two seconds: no broker is configured that would wake them");

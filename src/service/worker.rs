@@ -1,19 +1,19 @@
-//! `cns-events worker`
+//! The worker.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::failure::Failure;
-use super::{aggregate, process};
+use super::{ServiceError, process};
 use crate::config::{AggregateInWorker, Config};
 use crate::health::{self, Health};
 use crate::metrics::{AggregateMetrics, Dependency, Metrics};
 use crate::summaries::Task;
 use crate::worker::{self, Shared, WorkerError};
 
-pub(super) async fn run(config: Config) -> Result<(), Failure> {
+/// Consumes the queue until a signal.
+pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
     let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(metrics.up.clone(), &Dependency::ALL));
@@ -37,14 +37,18 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         }
     };
     health_shutdown.cancel();
-    ended.map_err(|error: WorkerError| Failure::Config(error.to_string()))?;
+    ended.map_err(|error: WorkerError| ServiceError::Config(error.to_string()))?;
     tracing::info!("worker stopped");
     Ok(())
 }
 
 /// Starts the task that keeps the summaries within this worker, where the configuration and the login allow it. It is in nothing's way:
 /// a failure of it is logged, and the worker stays ready.
-fn start_aggregate(config: &Config, metrics: &Metrics, shutdown: &CancellationToken) -> Result<(), Failure> {
+fn start_aggregate(
+    config: &Config,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Result<(), ServiceError> {
     let enabled = config.aggregate.enabled;
     if enabled == AggregateInWorker::Never {
         return Ok(());
@@ -52,7 +56,7 @@ fn start_aggregate(config: &Config, metrics: &Metrics, shutdown: &CancellationTo
     let own = Arc::new(AggregateMetrics::within(metrics.registry()));
     // The worker's own gauge is about its lanes.
     let health = Arc::new(Health::new(AggregateMetrics::new().up(), &[Dependency::Database]));
-    let task = Task::new(aggregate::aggregator(config)?, own, health, shutdown.clone());
+    let task = Task::new(Task::aggregator(config)?, own, health, shutdown.clone());
     tokio::spawn(async move {
         match enabled {
             AggregateInWorker::Auto => task.run_if_allowed().await,

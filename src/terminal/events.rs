@@ -3,15 +3,15 @@
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::json;
 
-use crate::cli::output;
+use super::output;
+use super::stream::{Stream, has_colors};
 use crate::event::EventType;
 use crate::store::read::StoredEvent;
-use crate::terminal::{Stream, has_colors};
 use crate::timeline::{Summary, describe, summary_lines};
 
 /// Columns beside the time and the description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Columns {
+pub(crate) enum Columns {
     /// The event type.
     Events,
     /// BOM and workflow, and the tenant where there are several.
@@ -22,7 +22,7 @@ pub(super) enum Columns {
 }
 
 /// Prints events one by one.
-pub(super) struct Printer {
+pub(crate) struct Printer {
     columns: Columns,
     json: bool,
     coloured: bool,
@@ -30,19 +30,19 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(columns: Columns, json: bool) -> Self {
+    pub(crate) fn new(columns: Columns, json: bool) -> Self {
         Printer { columns, json, coloured: has_colors(Stream::Stdout), lines: 0 }
     }
 
-    pub(super) fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         self.json
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lines == 0
     }
 
-    pub(super) fn event(&mut self, event: &StoredEvent) -> anyhow::Result<()> {
+    pub(crate) fn event(&mut self, event: &StoredEvent) -> anyhow::Result<()> {
         if self.json {
             output::line(&output::printable(&serde_json::to_string(event)?));
         } else {
@@ -82,7 +82,7 @@ impl Printer {
     }
 
     /// Prints the state of a workflow.
-    pub(super) fn summary(&self, summary: &Summary) -> anyhow::Result<()> {
+    pub(crate) fn summary(&self, summary: &Summary) -> anyhow::Result<()> {
         if self.json {
             output::line(&output::printable(&json!({ "workflow": summary }).to_string()));
             return Ok(());

@@ -3,8 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(super) use crate::terminal::table::{colored, prose_table, table};
-pub(super) use crate::terminal::text::{printable, safe, safe_lines};
+pub(crate) use super::table::table;
+pub(crate) use super::text::{printable, safe, safe_lines};
 
 /// Set where a line could not be printed, for example on a full disk.
 static UNPRINTED: AtomicBool = AtomicBool::new(false);
@@ -13,7 +13,7 @@ static UNPRINTED: AtomicBool = AtomicBool::new(false);
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line to stdout.
-pub(super) fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let Err(error) = writeln!(std::io::stdout(), "{text}") else { return };
     if error.kind() == ErrorKind::BrokenPipe {
         CLOSED.store(true, Ordering::Relaxed);
@@ -23,27 +23,27 @@ pub(super) fn line(text: &str) {
 }
 
 /// Returns whether further output is useless, because its reader has ended or it cannot be printed.
-pub(super) fn closed() -> bool {
+pub(crate) fn closed() -> bool {
     CLOSED.load(Ordering::Relaxed) || failed()
 }
 
 /// Returns whether a line could not be printed: then the command has not done its work.
-pub(super) fn failed() -> bool {
+pub(crate) fn failed() -> bool {
     UNPRINTED.load(Ordering::Relaxed)
 }
 
 /// Prints an error to stderr.
-pub(super) fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "cns-events: {text}");
 }
 
 /// Prints a note to stderr, which is not part of the result.
-pub(super) fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Asks for a confirmation on the terminal.
-pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
+pub(crate) fn confirmed(question: &str) -> std::io::Result<bool> {
     write!(std::io::stderr(), "{question} [y/N] ")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
@@ -51,7 +51,7 @@ pub(super) fn confirmed(question: &str) -> std::io::Result<bool> {
 }
 
 /// Prints a value as JSON.
-pub(super) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     line(&printable(&serde_json::to_string_pretty(value)?));
     Ok(())
 }
