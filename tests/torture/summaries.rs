@@ -24,7 +24,7 @@ impl Summaries {
             let mut tasks = [start(&launcher, &url), start(&launcher, &url)];
             for kills in 0.. {
                 // The time of a kill is what is tried: any moment of a round, and some rounds in between.
-                let lives = tokio::time::sleep(Duration::from_millis(rng.u64(100..1500)));
+                let lives = tokio::time::sleep(Duration::from_millis(rng.u64(300..4000)));
                 tokio::select! {
                     () = lives => {}
                     _ = &mut stopped => {
