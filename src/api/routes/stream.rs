@@ -59,6 +59,19 @@ impl IntoParams for StreamParameters {
     }
 }
 
+/// One event of the stream; only for the document.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)] // the derived schema is used, the value is not
+pub(in crate::api) struct StreamEvent {
+    /// `event`, `clock` or `reset`.
+    event: String,
+    /// Position after it.
+    #[schema(max_length = 8192)]
+    id: Option<String>,
+    /// JSON: an event, the time, or the reason of a reset.
+    data: String,
+}
+
 impl StreamParameters {
     /// Returns the events that the caller wants, and the position after which they are wanted.
     pub(in crate::api) fn read(&self, headers: &HeaderMap) -> Result<(Filter, Option<Position>), Problem> {
@@ -91,7 +104,7 @@ impl StreamParameters {
     get, path = "/v1/stream", operation_id = "stream", tag = "stream", security(("token" = [])),
     params(StreamParameters),
     responses((status = 200, description = "`event: event` with an event as in the other endpoints; `event: clock`; `event: reset`",
-        content_type = "text/event-stream", body = String), ProblemResponses),
+        content_type = "text/event-stream", body = StreamEvent), ProblemResponses),
 )]
 pub(in crate::api) async fn events(
     State(api): State<Api>,

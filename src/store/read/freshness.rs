@@ -17,6 +17,10 @@ const MAX_TEXT: usize = 8192;
 const SERVER: &str = "pg_current_snapshot()::text, (select system_identifier from pg_control_system()), \
     case when pg_is_in_recovery() then null else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end";
 
+/// Time of the read; on a standby that of the last commit that was replayed, before which it has everything.
+const NOW: &str =
+    "case when pg_is_in_recovery() then coalesce(pg_last_xact_replay_timestamp(), now()) else now() end";
+
 /// Position that the summaries were folded to.
 const SUMMED: &str = "(select * from enrichment_positions where name = 'aggregate') p";
 
@@ -49,7 +53,7 @@ pub enum SummaryError {
 /// State of the summaries, in the snapshot of a read.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    /// Time of the read.
+    /// Time of the read: everything that was stored before it is visible.
     pub(super) now: DateTime<Utc>,
     /// Position of the read's own snapshot.
     pub(super) here: Option<Position>,
@@ -97,9 +101,9 @@ pub(super) async fn here(client: &Client) -> Result<Option<Position>, StoreFailu
 pub(super) async fn state(client: &Client, scope: &AccessScope) -> Result<State, StoreFailure> {
     let behind = if scope.has_journal() { format!("exists ({})", pending("1")) } else { "true".to_owned() };
     let statement = Typed::of(&diesel::sql_query(format!(
-        "select {SERVER}, now(), s.events_pruned_before, p.system_identifier, p.passed::text, p.look::text, p.look_xact::text, \
+        "select {SERVER}, {NOW}, s.events_pruned_before, p.system_identifier, p.passed::text, p.look::text, p.look_xact::text, \
          p.look_seq, exists (select {CONTINUED}), case when not exists (select {CONTINUED}) or {behind} then p.as_of \
-         when pg_is_in_recovery() then greatest(p.as_of, pg_last_xact_replay_timestamp()) else now() end \
+         else greatest(p.as_of, {NOW}) end \
          from enrichment_journal_state s left join {SUMMED} on true where s.singleton"
     )))?;
     let rows = rows(client, &statement).await?;

@@ -5,6 +5,7 @@ mod openapi;
 mod problems;
 pub mod requests;
 mod stream;
+mod stream_cursors;
 pub mod summaries;
 mod support;
 mod tenant_summaries;

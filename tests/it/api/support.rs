@@ -10,7 +10,7 @@ use crate::env::tokens::{Issuer, claims, token};
 use crate::env::{TestEnv, connect};
 
 /// A token of support staff; its own tenant, if it has one, does not matter.
-fn support_token(tenant: Option<Uuid>) -> String {
+pub fn support_token(tenant: Option<Uuid>) -> String {
     let mut claims = claims(Uuid::nil());
     claims["sub"] = json!("eve \"the helper\"\n");
     claims["app_metadata"] = json!({"cns_role": "support", "tenant_id": tenant});

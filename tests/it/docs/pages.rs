@@ -198,6 +198,7 @@ fn the_python_package_has_nothing_that_a_fork_breaks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_and_roles_of_the_docs_work() {
     let env = TestEnv::new("docs").await;
+    assert!(env.command().args(["aggregate", "--once"]).output().unwrap().status.success());
     let binary = Path::new(env!("CARGO_BIN_EXE_cns-events"));
     let mut asked = 0;
     for document in ["README.md", "docs/how-to/query-events.md"] {
