@@ -102,7 +102,7 @@ fn the_systemd_units_are_valid() {
         let output = security.output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
     }
-    assert_eq!(commands.len(), 3);
+    assert_eq!(commands.len(), 4);
     for command in commands {
         let help = Command::new(env!("CARGO_BIN_EXE_cns-events"))
             .args(command.split(' '))

@@ -199,6 +199,8 @@ async fn probes_of_the_pods_succeed() {
     let env = TestEnv::new("probes").await;
     let worker = env.worker().await;
     let served = ApiServer::start(&env, |_| {}).await;
+    let aggregate = env.launcher().run("aggregate", |_| {});
+    aggregate.ready().await;
     let mut asked = 0;
     for (name, text) in renderings() {
         for pod in pods(&yaml(&text)) {
@@ -209,6 +211,7 @@ async fn probes_of_the_pods_succeed() {
                     match (pod.component.as_str(), container[probe]["httpGet"]["port"].as_str().unwrap()) {
                         ("worker", "http") => worker.address("http"),
                         ("serve", port) => served.process.address(port),
+                        ("aggregate", "http") => aggregate.address("http"),
                         other => panic!("{name}: {other:?}"),
                     };
                 assert_eq!(get(address.unwrap(), path).unwrap().0, 200, "{name}: {} {probe}", pod.name);
@@ -216,7 +219,7 @@ async fn probes_of_the_pods_succeed() {
             }
         }
     }
-    assert_eq!(asked, 3 * 4, "liveness and readiness of two programs");
+    assert_eq!(asked, 3 * 6, "liveness and readiness of three programs");
 }
 
 /// References between objects lead to objects that exist.
@@ -252,7 +255,7 @@ fn names_in_kubernetes_objects_exist() {
         for deployment in of("Deployment") {
             let pods = selected(&deployment["spec"]["selector"]["matchLabels"]);
             assert_eq!(pods.len(), 1, "{name}: another deployment has the same pods");
-            for spread in pods[0].spec["topologySpreadConstraints"].as_array().unwrap() {
+            for spread in pods[0].spec["topologySpreadConstraints"].as_array().into_iter().flatten() {
                 assert_eq!(selected(&spread["labelSelector"]["matchLabels"])[0].name, pods[0].name);
             }
         }
