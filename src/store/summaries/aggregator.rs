@@ -27,14 +27,14 @@ const LOCK: i64 = 0x636e_732d_6167_6772;
 const ROUND_EVENTS: u64 = 5000;
 
 /// Rows of the journal that one round takes in, at most and in the first round.
-const ROUND_ROWS: u32 = 500;
+const ROUND_ROWS: u32 = 5000;
 const FIRST_ROWS: u32 = 20;
 
 /// Rows of the journal, the latest, that tell how fast events are stored.
-const RATE_ROWS: u32 = 500;
+const RATE_ROWS: u32 = 2000;
 
 /// Shortest span of time that a rate is told of, in seconds: one large insert is no rate.
-const RATE_SECONDS: f64 = 0.1;
+const RATE_SECONDS: f64 = 0.5;
 
 /// Ids that are read by one statement.
 const IDS: usize = 5000;
