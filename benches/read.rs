@@ -108,7 +108,7 @@ async fn main() {
         ("list of workflows", Arc::new(move |n| (bom(n), "/v1/workflows".to_owned()))),
         ("running workflows", Arc::new(move |n| (bom(n), "/v1/workflows?status=running".to_owned()))),
         ("one workflow", Arc::new(move |n| (bom(n), format!("/v1/workflows/enrich-bom-{}", bom(n))))),
-        ("summary of a week", Arc::new(move |n| (bom(n), "/v1/summary?step=day".to_owned()))),
+        ("summary by day", Arc::new(move |n| (bom(n), "/v1/summary?step=day".to_owned()))),
     ];
     let mut figures = Vec::new();
     for (name, ask) in ask.clone() {
@@ -215,7 +215,7 @@ impl ReadEnv {
                     latencies.push(due.elapsed().as_secs_f64() * 1e3);
                     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
                     let answer: Value = serde_json::from_slice(&body).unwrap();
-                    let lists = ["events", "workflows", "runs", "counts"].map(|name| answer[name].as_array());
+                    let lists = ["events", "workflows", "runs", "steps"].map(|name| answer[name].as_array());
                     events += lists.into_iter().flatten().next().map_or(0, Vec::len);
                     if let Some(cursor) = answer["next_cursor"].as_str() {
                         let plain = path.split("cursor=").next().unwrap().trim_end_matches(['?', '&']);
