@@ -1,7 +1,7 @@
 //! Reads of the summaries (sections 11 and 12 of the contract), and of what follows from events where a summary is not enough.
 //!
 //! A read is one transaction with one snapshot, in one round trip, as every read is. What is made of summaries comes with its
-//! [`Freshness`]; a workflow of its own is exact at once, because the events that are not summed up are folded on top.
+//! [`Freshness`](super::Freshness); a workflow of its own is exact at once, because the events that are not summed up are folded on top.
 
 mod boms;
 mod conditions;
