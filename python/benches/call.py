@@ -124,7 +124,7 @@ def main() -> None:
             failed.append(f"not confirmed: {cns_events.outage()}")
         return found
 
-    # A yardstick: where the paced one takes much longer than the tight one, the machine is busy, and so are the figures below.
+    # A yardstick: where the paced one takes much longer than the tight one, the machine is busy, and so are the figures.
     document = {"mpn": "LM358DR", "state": STATE, "match_details": DETAILS}
     report("json.dumps, tight loop", lambda: measured(lambda: json.dumps(document), arguments.calls))
     report("json.dumps, paced", lambda: measured(lambda: json.dumps(document), arguments.calls // 5, 2000))
