@@ -54,7 +54,7 @@ impl BrokerEndpoint {
     /// Understands a URI. `name` is what the broker shows of these connections.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem with it.
     pub fn new(uri: &str, name: &str) -> Result<Self, UriError> {
         uri::check(uri, &["amqp", "amqps"]).map_err(UriError::Syntax)?;
         let url = Url::parse(uri).map_err(|_| UriError::Syntax("its host or its port cannot be used"))?;

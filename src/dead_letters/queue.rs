@@ -66,7 +66,7 @@ pub enum QueueError {
 
 /// Dead-letter queue that is open. Dropping it requeues everything that is held.
 ///
-/// Where the broker ends the reading because a dead letter was held for longer than its ack timeout, another connection goes on; what
+/// Another connection goes on where the broker ends the reading because a dead letter was held for longer than its ack timeout; what
 /// was read before is read again there, and not reported twice.
 pub struct DeadLetterQueue {
     browser: Browser,

@@ -62,6 +62,37 @@ impl<S: Default> Session<S> {
         ended.unwrap_or_else(|| Err(StoreFailure::timeout(limit)))
     }
 
+    /// Runs `work` in one transaction that begins with the statements `begin`. The server ends each statement at `statement_timeout`,
+    /// of which zero is none; `statements` of them bound the whole, for a server that does not answer at all.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; the connection is closed then, because a transaction may be open on it.
+    pub(super) async fn transaction<T>(
+        &mut self,
+        begin: &str,
+        statement_timeout: Duration,
+        statements: u32,
+        work: impl AsyncFnOnce(&Client) -> Result<T, StoreFailure>,
+    ) -> Result<T, StoreFailure> {
+        let milliseconds = statement_timeout.as_millis();
+        let limit = match statement_timeout {
+            Duration::ZERO => Duration::MAX,
+            timeout => timeout.saturating_mul(statements),
+        };
+        let set_up = format!("{begin}; set local statement_timeout = {milliseconds}");
+        let done = self.run(limit, async |client, _| {
+            client.batch_execute(&set_up).await?;
+            let done = work(client).await?;
+            client.batch_execute("commit").await?;
+            Ok(done)
+        });
+        let done = done.await;
+        if done.is_err() {
+            self.close();
+        }
+        done
+    }
+
     /// Closes the connection, for an owner that does not want to keep it after a failure.
     pub(super) fn close(&mut self) {
         self.open = None;

@@ -108,7 +108,7 @@ impl Batch {
     /// dead-lettering. All others are acknowledged in one frame, unless `individually`: then something before them on the channel is
     /// not settled.
     ///
-    /// Where the channel is gone, the broker delivers what was stored again, and it is a duplicate then.
+    /// The broker delivers what was stored again where the channel is gone, and it is a duplicate then.
     pub(super) async fn settle(
         mut self,
         consumer: &mut Consumer,

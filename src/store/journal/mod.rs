@@ -8,5 +8,5 @@ mod position;
 mod snapshot;
 
 pub use look::{JournalRow, Look, Looked, Reset, ResetReason, explain, here, look};
-pub use position::{Epoch, Page, Position, PositionError};
+pub use position::{Epoch, MAX_TEXT, Page, Position, PositionError};
 pub use snapshot::{Snapshot, SnapshotError};

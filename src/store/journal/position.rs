@@ -12,7 +12,7 @@ use super::snapshot::Snapshot;
 const FORM: u8 = 1;
 
 /// Maximum length of a position's text, in characters: the transactions that were running are listed in it.
-pub(super) const MAX_TEXT: usize = 8192;
+pub const MAX_TEXT: usize = 8192;
 
 /// Cluster and timeline that a position is of. In another one its transactions are others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

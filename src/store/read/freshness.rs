@@ -7,11 +7,8 @@ use super::event::Moment;
 use super::rows::rows;
 use super::scope::AccessScope;
 use crate::store::failure::StoreFailure;
-use crate::store::journal::{Epoch, Page, Position};
+use crate::store::journal::{Epoch, MAX_TEXT, Page, Position};
 use crate::store::statement::Typed;
-
-/// Maximum length of a position's text, in characters. A longer one, beside thousands of open transactions, is left out.
-const MAX_TEXT: usize = 8192;
 
 /// The server's snapshot, cluster and timeline; a standby has no positions.
 const SERVER: &str = "pg_current_snapshot()::text, (select system_identifier from pg_control_system()), \

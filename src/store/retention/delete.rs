@@ -162,30 +162,8 @@ impl Pruner {
         statement_timeout: Duration,
         work: impl AsyncFnOnce(&Client) -> Result<T, StoreFailure>,
     ) -> Result<T, StoreFailure> {
-        let milliseconds = statement_timeout.as_millis();
-        // The server ends each statement at its own time. This bound is for a server that does not answer at all.
-        let limit = match statement_timeout {
-            Duration::ZERO => Duration::MAX,
-            timeout => timeout.saturating_mul(STATEMENTS),
-        };
-        let done = self
-            .session
-            .run(limit, async |client, ()| {
-                client
-                    .batch_execute(&format!(
-                        "begin; set local statement_timeout = {milliseconds}; set local role {ROLE}"
-                    ))
-                    .await?;
-                let done = work(client).await?;
-                client.batch_execute("commit").await?;
-                Ok(done)
-            })
-            .await;
-        if done.is_err() {
-            // A transaction may be open on it.
-            self.session.close();
-        }
-        done
+        let begin = format!("begin; set local role {ROLE}");
+        self.session.transaction(&begin, statement_timeout, STATEMENTS, work).await
     }
 }
 

@@ -146,7 +146,7 @@ impl Aggregator {
     }
 
     /// Makes the summaries anew from the events, those from the hour of `from` on or all, in one transaction, and continues from there.
-    /// What is older than the events that are left stays as it is. `progress` receives the number of events read.
+    /// Sums of events that are deleted stay as they are. `progress` receives the number of events read.
     ///
     /// # Errors
     /// As [`Aggregator::round`].
@@ -221,20 +221,13 @@ impl Aggregator {
     /// # Errors
     /// As [`Aggregator::round`].
     pub async fn oldest_event(&mut self) -> Result<Option<DateTime<Utc>>, StoreFailure> {
-        let limit = self.statement_timeout;
+        let begin = format!("begin read only; set local role {ROLE}; {PLANNER_SETTINGS}");
         let oldest = "select created_at from enrichment_events order by created_at limit 1";
-        let oldest = self.session.run(limit, async |client, ()| {
-            let set_up = format!("begin read only; set local role {ROLE}; {PLANNER_SETTINGS}");
-            client.batch_execute(&set_up).await?;
+        let read = self.session.transaction(&begin, self.statement_timeout, STATEMENTS, async |client| {
             let rows = client.query_typed(oldest, &[]).await?;
-            client.batch_execute("commit").await?;
             rows.first().map(|row| Ok(row.try_get::<_, Moment>(0)?.0)).transpose()
         });
-        let oldest = oldest.await;
-        if oldest.is_err() {
-            self.session.close();
-        }
-        oldest
+        read.await
     }
 
     /// Runs `work` in one transaction with one snapshot as [`ROLE`], where no other process has the lock; `statement_timeout` of zero
@@ -244,34 +237,16 @@ impl Aggregator {
         statement_timeout: Duration,
         work: impl AsyncFnOnce(&Client) -> Result<T, StoreFailure>,
     ) -> Result<Option<T>, StoreFailure> {
-        let milliseconds = statement_timeout.as_millis();
-        let limit = match statement_timeout {
-            Duration::ZERO => Duration::MAX,
-            timeout => timeout.saturating_mul(STATEMENTS),
-        };
-        let done = self
-            .session
-            .run(limit, async |client, ()| {
-                client
-                    .batch_execute(&format!(
-                        "begin isolation level repeatable read; set local statement_timeout = {milliseconds}; \
-                         set local role {ROLE}; {PLANNER_SETTINGS}"
-                    ))
-                    .await?;
-                // A snapshot that is older than the lock is no danger: whoever had the lock has changed the position since, and the
-                // server refuses to change it again.
-                let lock = client.query_typed(&format!("select pg_try_advisory_xact_lock({LOCK})"), &[]).await?;
-                let locked = lock.first().is_some_and(|row| row.get(0));
-                let done = if locked { Some(work(client).await?) } else { None };
-                client.batch_execute("commit").await?;
-                Ok(done)
-            })
-            .await;
-        if done.is_err() {
-            // A transaction may be open on it.
-            self.session.close();
-        }
-        done
+        let begin =
+            format!("begin isolation level repeatable read; set local role {ROLE}; {PLANNER_SETTINGS}");
+        let locked = self.session.transaction(&begin, statement_timeout, STATEMENTS, async |client| {
+            // A snapshot that is older than the lock is no danger: whoever had the lock has changed the position since, and the
+            // server refuses to change it again.
+            let lock = client.query_typed(&format!("select pg_try_advisory_xact_lock({LOCK})"), &[]).await?;
+            let locked = lock.first().is_some_and(|row| row.get(0));
+            if locked { work(client).await.map(Some) } else { Ok(None) }
+        });
+        locked.await
     }
 }
 
