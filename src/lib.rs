@@ -25,6 +25,7 @@
 //! | [`http`], [`health`], [`metrics`], [`config`], `logging` | the HTTP server with limits, health, metrics, configuration and logs of every process |
 //! | [`json_lines`] | events from a file: validated and published |
 //! | `encoding`, `file_kind`, `input` | the files that people feed in: their encodings, other kinds of files, `-` for stdin |
+//! | `uri`, `stray`, `race`, `tls` | how a server is named and reached: the form of URIs, pasted characters, attempts one beside the other, certificates |
 //! | `terminal`, `counted` | colors, width, progress bars and text on a terminal; numbers of things in sentences |
 //! | [`doctor`], [`demo`] | checks as values, and a scenario that shows the pipeline |
 //! | `service`, [`retention`] | the processes that run until they are stopped; one run of retention |
@@ -84,6 +85,8 @@ mod named;
 pub mod publisher;
 #[cfg(feature = "prometheus")]
 pub mod publisher_metrics;
+#[cfg(feature = "publisher")]
+mod race;
 #[cfg(feature = "service")]
 pub mod retention;
 #[cfg(feature = "service")]
@@ -92,6 +95,8 @@ mod retry_budget;
 mod service;
 #[cfg(feature = "service")]
 pub mod store;
+#[cfg(feature = "publisher")]
+mod stray;
 #[cfg(feature = "service")]
 pub mod summaries;
 #[cfg(feature = "service")]

@@ -1,6 +1,8 @@
 //! The form of the URIs that name a server. A text that is not exactly one URI is refused before any parser reads it: lists of
 //! servers, pasted quotes and unescaped passwords would otherwise move a password into a part that errors and logs show.
 
+use crate::stray::is_invisible;
+
 /// Characters that separate the entries of a list of servers.
 const SEPARATORS: [char; 2] = [',', ';'];
 
@@ -14,9 +16,43 @@ const FORBIDDEN: [char; 10] = ['"', '<', '>', '\\', '^', '`', '{', '|', '}', '\u
 pub(crate) fn check(text: &str, schemes: &[&str]) -> Result<(), &'static str> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !scheme.is_some_and(|scheme| schemes.contains(&scheme.as_str())) {
-        return Err("its first characters are not its scheme and ://");
+        return Err(beginning(text));
     }
     form(text)
+}
+
+/// Beginnings of texts that are pasted for a URI, and what they are. The longer of two comes first.
+const BEGINNINGS: [(&str, &str); 16] = [
+    ("psql ", "it begins with the command psql; write the URL alone"),
+    ("export ", "it begins with export; write the URL alone"),
+    ("jdbc:", "it is a URL of Java's drivers; leave out jdbc:"),
+    ("r2dbc:", "it is a URL of Java's drivers; leave out r2dbc:"),
+    ("mysql", "it is the URL of a MySQL database"),
+    ("mariadb", "it is the URL of a MariaDB database"),
+    ("sqlite", "it is the URL of a SQLite database"),
+    ("mongodb", "it is the URL of a MongoDB database"),
+    ("redis", "it is the URL of a Redis server"),
+    ("kafka", "it is the URL of a Kafka server"),
+    ("mqtt", "it is the URL of MQTT, another protocol of the broker"),
+    ("stomp", "it is the URL of STOMP, another protocol of the broker"),
+    ("rabbit", "its scheme is another program's; RabbitMQ's own is amqp or amqps"),
+    ("prisma", "it is the URL of a service of Prisma; take the one of the database itself"),
+    ("http", "it is the URL of a page or an HTTP API; take the one for programs that connect"),
+    ("postgis", "its scheme is another program's; write postgres"),
+];
+
+/// Returns the problem with the first characters of a text.
+fn beginning(text: &str) -> &'static str {
+    let lower = text.to_ascii_lowercase();
+    if let Some((_, problem)) = BEGINNINGS.iter().find(|(beginning, _)| lower.starts_with(beginning)) {
+        return problem;
+    }
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if !name.is_empty() && name.chars().all(is_name) && value.contains("://") {
+        return "it begins with the name of a variable; write what follows the =";
+    }
+    "its first characters are not its scheme and ://"
 }
 
 /// Checks that a text is one URI, of any scheme.
@@ -25,7 +61,8 @@ pub(crate) fn check(text: &str, schemes: &[&str]) -> Result<(), &'static str> {
 /// As [`check()`].
 pub(crate) fn form(text: &str) -> Result<(), &'static str> {
     let (_, rest) = text.split_once("://").ok_or("it has no scheme")?;
-    if text.chars().any(|c| c.is_control() || c.is_whitespace() || FORBIDDEN.contains(&c) || invisible(c)) {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || FORBIDDEN.contains(&c) || is_invisible(c))
+    {
         return Err("it contains a blank, a quote or another character that a URI has only percent-encoded");
     }
     if rest.contains("://") {
@@ -66,6 +103,9 @@ fn check_host(hosts: &str) -> Result<(), &'static str> {
         );
     }
     for host in hosts.split(',').filter(|host| !host.starts_with('[')) {
+        if host.matches(':').count() > 1 {
+            return Err("its IPv6 address is without brackets, which are written [::1]");
+        }
         let port = host.split_once(':').map_or("", |(_, port)| port);
         if !port.is_empty() && port.parse::<u16>().is_err() {
             return Err("its port is not a number from 0 to 65535");
@@ -74,17 +114,18 @@ fn check_host(hosts: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns whether a character has no width: pasted texts contain such characters.
-fn invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}')
-}
-
-fn decoded(text: &str) -> String {
+/// Decodes percent signs. A plus sign is itself.
+pub(crate) fn decoded(text: &str) -> String {
     let form = text.replace('+', "%2B");
     url::form_urlencoded::parse(format!("x={}", form.replace('&', "%26")).as_bytes())
         .next()
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default()
+}
+
+/// Returns a host with its port, as errors and logs name a server.
+pub(crate) fn place(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Returns whether a host is this machine: a loopback address or name, or the path of a Unix socket.
@@ -159,6 +200,22 @@ mod tests {
             ["postgres://u@h1:1,h2:2/d", "postgres://%2Fvar%2Frun/d?host=/x", "postgres://u:p@[::1]:5/d"]
         {
             assert_eq!(check(text, &["postgres"]), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_beginnings_are_named() {
+        for (text, named) in [
+            ("psql postgresql://u:hunter2@h/d", "the command psql"),
+            ("jdbc:postgresql://h/d?password=hunter2", "leave out jdbc:"),
+            ("DATABASE_URL=postgres://u:hunter2@h/d", "the name of a variable"),
+            ("https://hunter2.example.co", "an HTTP API"),
+            ("prisma+postgres://x/?api_key=hunter2", "of Prisma"),
+            ("RABBIT://u:hunter2@h", "amqp or amqps"),
+            ("hunter2=x", "first characters"),
+        ] {
+            let problem = check(text, &SCHEMES).expect_err(text);
+            assert!(problem.contains(named) && !problem.contains("hunter2"), "{text}: {problem}");
         }
     }
 

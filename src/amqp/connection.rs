@@ -49,6 +49,10 @@ impl Connection {
         name: &str,
         purpose: Purpose,
     ) -> Result<Self, AmqpError> {
+        Self::log_in(broker, name, purpose).await.map_err(|error| unreached(broker, error))
+    }
+
+    async fn log_in(broker: &BrokerEndpoint, name: &str, purpose: Purpose) -> Result<Self, AmqpError> {
         let (mut transport, _) = greet(broker).await?;
         let login = broker.login().map_err(AmqpError::Protocol)?;
         let start = Request::StartOk {
@@ -199,7 +203,13 @@ impl Connection {
 
 /// Connects, and returns the broker's version from its greeting, where it has one. Needs no login.
 pub(crate) async fn server_version(broker: &BrokerEndpoint) -> Result<Option<String>, AmqpError> {
-    Ok(greet(broker).await?.1)
+    Ok(greet(broker).await.map_err(|error| unreached(broker, error))?.1)
+}
+
+/// Returns the error about a connection that could not be opened; the next attempt begins with another address of the broker's name.
+fn unreached(broker: &BrokerEndpoint, error: AmqpError) -> AmqpError {
+    broker.try_another_first();
+    error.unreached(broker.noted_place())
 }
 
 /// Connects and waits for the greeting.

@@ -9,6 +9,14 @@ pub enum AmqpError {
     /// The network failed.
     #[error("IO error: {0}")]
     Io(#[from] std::io::Error),
+    /// No connection was opened. The cause is in the text.
+    #[error("cannot connect to {place}: {reason}")]
+    Connect {
+        /// Host and port.
+        place: String,
+        /// Cause.
+        reason: String,
+    },
     /// The broker closed the channel or the connection.
     #[error("the broker closed the channel or the connection: {text}")]
     Closed {
@@ -35,6 +43,17 @@ pub enum AmqpError {
 }
 
 impl AmqpError {
+    /// Returns the error about a connection to `place` that could not be opened.
+    pub(super) fn unreached(self, place: String) -> Self {
+        let reason = match self {
+            AmqpError::Io(error) => error.to_string(),
+            AmqpError::Closed { text, .. } => text,
+            AmqpError::Silence => "no answer within 10 s".to_owned(),
+            other => other.to_string(),
+        };
+        AmqpError::Connect { place, reason }
+    }
+
     /// Returns whether the broker closed a channel that only consumes because a delivery was not acknowledged in its time.
     #[must_use]
     pub fn is_ack_timeout(&self) -> bool {

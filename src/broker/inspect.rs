@@ -98,6 +98,7 @@ fn wrong(error: TopologyError) -> Result<State, lapin::Error> {
         TopologyError::Mismatch { code: NOT_FOUND, reason } => Ok(State::Missing(reason)),
         TopologyError::Mismatch { reason, .. } => Ok(State::Wrong(reason)),
         TopologyError::Broker(error) => Err(error),
+        TopologyError::Connect(error) => Err(std::io::Error::other(error).into()),
         TopologyError::Greeting(error) => Err(std::io::Error::other(error).into()),
     }
 }

@@ -3,7 +3,9 @@
 mod endpoint;
 mod exchange;
 mod refusal;
+mod unreached;
 
 pub use endpoint::{BrokerEndpoint, UriError};
 pub(crate) use exchange::declare_exchange;
 pub(crate) use refusal::refusal;
+pub use unreached::ConnectError;

@@ -8,6 +8,7 @@ pub mod notices;
 mod raw;
 mod refusal;
 mod topology;
+mod unreached;
 mod version;
 
 pub use endpoint::{BrokerEndpoint, UriError};
@@ -17,4 +18,5 @@ pub use lapin::Connection;
 pub(crate) use raw::Stream;
 pub(crate) use refusal::refusal;
 pub use topology::{Declared, QueueType, Topology, TopologyError, queue_depth, queue_depth_on};
+pub use unreached::ConnectError;
 pub use version::Version;

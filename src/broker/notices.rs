@@ -99,7 +99,7 @@ impl Sending {
         }
     }
 
-    async fn connect(&self) -> lapin::Result<(Connection, Channel)> {
+    async fn connect(&self) -> Result<(Connection, Channel), NoNotices> {
         let connection = self.broker.connect("notices").await?;
         let channel = connection.create_channel().await?;
         if !self.passive {
@@ -108,6 +108,9 @@ impl Sending {
         Ok((connection, channel))
     }
 }
+
+/// Reason why notices are not sent or received.
+type NoNotices = Box<dyn std::error::Error + Send + Sync>;
 
 async fn declare(channel: &Channel, exchange: &str) -> lapin::Result<()> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
@@ -131,19 +134,19 @@ pub async fn listen(
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
-    let mut logged = false;
+    let mut logged = None;
     while !shutdown.is_cancelled() {
         let ended = tokio::select! {
             ended = receive(&broker, &exchange, &wake, &mut backoff, &mut logged) => ended,
             () = shutdown.cancelled() => return,
         };
-        if !logged {
-            let reason = ended.map_or_else(|error| error.to_string(), |()| "the connection ended".to_owned());
+        let reason = ended.map_or_else(|error| error.to_string(), |()| "the connection ended".to_owned());
+        if logged.as_ref() != Some(&reason) {
             tracing::warn!(
                 error = reason,
                 "no notices from the broker, streams look every two seconds: {reason}"
             );
-            logged = true;
+            logged = Some(reason);
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next_delay()) => {}
@@ -157,8 +160,8 @@ async fn receive(
     exchange: &str,
     wake: &impl Fn(&[Uuid]),
     backoff: &mut Backoff,
-    logged: &mut bool,
-) -> lapin::Result<()> {
+    logged: &mut Option<String>,
+) -> Result<(), NoNotices> {
     let connection = broker.connect("streams").await?;
     // The login may not be allowed to declare it; it may be there all the same. A refusal ends that channel.
     let _ = declare(&connection.create_channel().await?, exchange).await;
@@ -175,7 +178,7 @@ async fn receive(
     let consume = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
     let mut notices =
         channel.basic_consume(name.as_str().into(), "".into(), consume, FieldTable::default()).await?;
-    if std::mem::take(logged) {
+    if logged.take().is_some() {
         tracing::info!("notices from the broker are received");
     }
     *backoff = Backoff::default();

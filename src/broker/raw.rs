@@ -1,8 +1,11 @@
 //! The endpoint as [`crate::amqp`] connects to it: a stream, a login and the names that go with them.
 
 use lapin::uri::SASLMechanism;
+use tokio::net::TcpStream;
 
 use super::BrokerEndpoint;
+use super::endpoint::last;
+use crate::race::race;
 
 /// Stream of bytes, encrypted or not.
 pub(crate) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + Sync {}
@@ -13,7 +16,8 @@ impl BrokerEndpoint {
     /// Connects, and returns the stream for frames that [`crate::amqp`] reads.
     pub(crate) async fn stream(&self) -> std::io::Result<Box<dyn Stream>> {
         let authority = &self.uri.authority;
-        let stream = tokio::net::TcpStream::connect((authority.host.as_str(), authority.port)).await?;
+        let attempts: Vec<_> = self.addresses().await?.into_iter().map(TcpStream::connect).collect();
+        let stream = race(attempts).await.map_err(last)?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name =

@@ -7,7 +7,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 
 use super::exchange::declare_exchange;
-use super::{BrokerEndpoint, Version, failure, refusal};
+use super::{BrokerEndpoint, ConnectError, Version, failure, refusal};
 use crate::amqp::AmqpError;
 
 /// Deliveries after which a quorum queue dead-letters a message.
@@ -83,6 +83,9 @@ pub enum TopologyError {
         /// The object, the broker's answer and the fix.
         reason: String,
     },
+    /// No connection was opened.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The connection failed.
     #[error(transparent)]
     Broker(#[from] lapin::Error),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use crate::config::Config;
+use super::failure::Failure;
+use crate::config::{Config, ConfigError};
 use crate::terminal::output;
 
 #[derive(Debug, Args)]
@@ -15,17 +16,22 @@ pub(super) struct Show {
 }
 
 impl Show {
-    pub(super) fn run(&self, config: &Config) -> anyhow::Result<()> {
+    /// Prints every key as it is set, also where the configuration cannot be used; the problems follow on stderr then.
+    pub(super) fn run(&self, config: Result<Config, ConfigError>) -> Result<(), Failure> {
+        let settings = match &config {
+            Ok(config) => &config.settings,
+            Err(error) => &error.settings,
+        };
         if self.json {
-            let by_key: BTreeMap<_, _> =
-                config.settings.iter().map(|setting| (&setting.key, setting)).collect();
-            return output::json(&by_key);
+            let by_key: BTreeMap<_, _> = settings.iter().map(|setting| (&setting.key, setting)).collect();
+            output::json(&by_key)?;
+        } else {
+            let mut table = output::table(["key", "value", "from"]);
+            for setting in settings {
+                table.add_row([&setting.key, &setting.value, &setting.origin]);
+            }
+            output::line(&table.to_string());
         }
-        let mut table = output::table(["key", "value", "from"]);
-        for setting in &config.settings {
-            table.add_row([&setting.key, &setting.value, &setting.origin]);
-        }
-        output::line(&table.to_string());
-        Ok(())
+        Ok(config.map(drop)?)
     }
 }

@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::store::DatabaseEndpoint;
 use crate::store::migrate::{self, Applied};
 use crate::terminal::output;
 
@@ -20,7 +19,7 @@ pub(super) struct Migrate {
 
 impl Migrate {
     pub(super) async fn run(&self, config: &Config) -> anyhow::Result<()> {
-        let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
+        let database = config.database.endpoint()?;
         if self.status {
             return self.show(&migrate::status(&database).await?);
         }

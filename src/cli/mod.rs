@@ -97,10 +97,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         let config = Config::load();
         return runtime()?.block_on(command.run(config));
     }
-    let config = Config::load()?;
     if let Command::Config(command) = &command {
-        return Ok(command.run(&config)?);
+        return command.run(Config::load());
     }
+    let config = Config::load()?;
     if let Command::Token(command) = &command {
         return command.run(&config);
     }

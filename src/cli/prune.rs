@@ -18,9 +18,9 @@ use crate::health::{self, Health};
 use crate::metrics::{Dependency, PruneMetrics};
 use crate::retention::{self, Plan, Pruned};
 use crate::service::{listen, stop_on_signals};
+use crate::store::StoreFailure;
 use crate::store::fix::{self, Purpose};
 use crate::store::retention::{Done, Policy, Pruner, now};
-use crate::store::{DatabaseEndpoint, StoreFailure};
 use crate::terminal::output;
 
 #[derive(Debug, Args)]
@@ -57,8 +57,7 @@ impl Prune {
             usage("--summaries-older-than: has to be at least --older-than: summaries outlive their events");
         }
         let timeout = config.database.statement_timeout();
-        let database =
-            DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
+        let database = config.database.endpoint().map_err(anyhow::Error::from)?;
         let now = now(&database, timeout).await;
         let now = now.map_err(|failure| explained("cannot read the database's clock", &failure))?;
         let before = ago(now, self.older_than, "--older-than");
@@ -89,7 +88,7 @@ impl Prune {
         health.reached(Dependency::Database);
         let (shutdown, serving_ends) = (CancellationToken::new(), CancellationToken::new());
         stop_on_signals(&shutdown, "stopping after the current batch")?;
-        match listen("http.listen", config.http.listen).await {
+        match listen("http.listen", &config.http.listen).await {
             Ok((listener, _)) => drop(tokio::spawn(health::serve(
                 listener,
                 metrics.registry(),

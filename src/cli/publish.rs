@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::event::{PayloadPolicy, Rules};
 use crate::input::{self, Source};
 use crate::json_lines::{BUFFER_EVENTS, LinePublisher, LineReport};
-use crate::publisher::{Publisher, PublisherConfig};
+use crate::publisher::Publisher;
 use crate::terminal::bars;
 use crate::terminal::output;
 
@@ -137,8 +137,8 @@ impl Publish {
     }
 
     fn publisher(&self, config: &Config) -> anyhow::Result<Publisher> {
-        let mut publisher = PublisherConfig::new(config.amqp.uri.expose(), "cns-events")
-            .exchange(&config.amqp.exchange)
+        let publisher = config.amqp.publisher("cns-events");
+        let mut publisher = publisher
             .buffer(BUFFER_EVENTS, BUFFER_BYTES.max(config.worker.max_message_bytes))
             .max_message_bytes(config.worker.max_message_bytes);
         if let Some(folder) = &self.spool {

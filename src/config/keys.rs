@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::secret::masked;
 use super::types::Config;
+use crate::stray::stray;
 
 /// Every key with its default; built into the binary.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -117,7 +118,7 @@ impl Kind {
     ///
     /// # Errors
     /// The problem, as the end of a line that names the key and its value.
-    pub(super) fn read(&self, text: &str) -> Result<Value, String> {
+    fn read(&self, text: &str) -> Result<Value, String> {
         let kind = match self {
             Kind::Boolean => {
                 ValueKind::Boolean(text.parse().map_err(|_| "is neither true nor false".to_owned())?)
@@ -148,6 +149,37 @@ impl std::fmt::Display for Kind {
 }
 
 impl Key {
+    /// Reads a text as this key's type.
+    ///
+    /// # Errors
+    /// The problem, with an example, as the end of a line that names the key and its value.
+    pub(super) fn read(&self, text: &str) -> Result<Value, String> {
+        if let Some(problem) = stray(text) {
+            return Err(problem.to_owned());
+        }
+        self.kind.read(text).map_err(|problem| match self.kind {
+            Kind::Number(_) => format!("{problem}; for example {}", self.example()),
+            _ => problem,
+        })
+    }
+
+    /// Returns the default, as an example of a value.
+    pub(super) fn example(&self) -> String {
+        text_of(&self.default)
+    }
+
+    /// Returns the default as it is written in a profile.
+    pub(super) fn toml_example(&self) -> String {
+        let example = self.example();
+        if matches!(self.kind, Kind::Word(_) | Kind::Text) { format!("{example:?}") } else { example }
+    }
+
+    /// Returns a value as it may be printed in a line about its problem.
+    pub(super) fn quoted(&self, value: &str) -> String {
+        // The marks show a blank, and what else stands at an end.
+        if stray(value).is_some() && !self.secret { format!("{value:?}") } else { self.shown(value) }
+    }
+
     /// Returns a value as it may be printed.
     pub(super) fn shown(&self, value: &str) -> String {
         if self.secret { masked(value) } else { value.to_owned() }

@@ -42,7 +42,7 @@ impl JsonSchema for Secret {
 }
 
 /// Query parameters that hold no secret.
-const PRINTABLE: [&str; 13] = [
+const PRINTABLE: [&str; 20] = [
     "heartbeat",
     "connection_timeout",
     "connect_timeout",
@@ -56,7 +56,17 @@ const PRINTABLE: [&str; 13] = [
     "certfile",
     "sslrootcert",
     "sslcert",
+    "ssl",
+    "target_session_attrs",
+    "load_balance_hosts",
+    "channel_binding",
+    "pgbouncer",
+    "host",
+    "port",
 ];
+
+/// Schemes of the URIs of which a part is shown. Another text with `://` in it may be a secret as a whole.
+const SCHEMES: [&str; 7] = ["amqp", "amqps", "pyamqp", "py-amqp", "librabbitmq", "postgres", "postgresql"];
 
 /// Hides the password of a URI and the query parameters that may hold a secret. Any other secret, and a text that is not exactly
 /// one URI, is hidden as a whole.
@@ -71,17 +81,22 @@ pub fn masked(secret: &str) -> String {
 
 fn masked_uri(secret: &str) -> Option<String> {
     uri::form(secret).ok()?;
-    let mut url = url::Url::parse(secret).ok().filter(url::Url::has_host)?;
-    if url.password().is_some() {
-        url.set_password(Some("***")).ok()?;
+    let (scheme, rest) = secret.split_once("://")?;
+    if !SCHEMES.contains(&scheme.split('+').next()?.to_ascii_lowercase().as_str()) {
+        return None;
     }
-    let query = url.query().map(|query| {
-        let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
-            Some((key, value)) if PRINTABLE.contains(&key) && !value.contains([',', ';', ':']) => parameter,
-            _ => "***",
-        });
-        parameters.collect::<Vec<_>>().join("&")
+    let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let authority = match authority.rsplit_once('@').map(|(login, hosts)| (login.split_once(':'), hosts)) {
+        Some((Some((user, _)), hosts)) => format!("{user}:***@{hosts}"),
+        _ => authority.to_owned(),
+    };
+    let Some((path, query)) = tail.split_once('?') else {
+        return Some(format!("{scheme}://{authority}{tail}"));
+    };
+    let parameters = query.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((key, value)) if PRINTABLE.contains(&key) && !value.contains([',', ';', ':']) => parameter,
+        _ => "***",
     });
-    url.set_query(query.as_deref());
-    Some(url.into())
+    let query = parameters.collect::<Vec<_>>().join("&");
+    Some(format!("{scheme}://{authority}{path}?{query}"))
 }

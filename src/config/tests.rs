@@ -135,7 +135,8 @@ fn short_secrets_and_secrets_with_stray_characters_are_refused() {
     for stray in [" ", "\n", "\r\n", "\t", "\u{feff}", "\u{a0}"] {
         for secret in [format!("{stray}{good}"), format!("{good}{stray}")] {
             let error = refused(&[("CNS_EVENTS__API__JWT_SECRET", &secret)]);
-            assert!(error.contains("begins or ends with") && !error.contains("kkk"), "{secret:?}: {error}");
+            let is_named = error.contains("begins with a") || error.contains("ends with a");
+            assert!(is_named && !error.contains("kkk"), "{secret:?}: {error}");
         }
     }
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -204,4 +205,88 @@ fn the_keys_of_producers_are_accepted_and_checked() {
     assert!(!config.publisher.enabled && !format!("{:?}", config.settings).contains("hidden-token"));
     assert!(refused(&[("CNS_EVENTS__PUBLISHER__SPOOL_WHEN", "sometimes")]).contains("is not one of always"));
     assert!(refused(&[("CNS_EVENTS__PUBLISHER__SPOL", "x")]).contains("publisher has publisher.app_id"));
+}
+
+/// A wrong type hides no wrong value, and no problem follows from the default that takes the place of a wrong one.
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let error = refused(&[
+        ("CNS_EVENTS__WORKER__BATCH_SIZE", "many"),
+        ("CNS_EVENTS__WORKER__PREFETCH", "10"),
+        ("CNS_EVENTS__WORKER__LANES", "0"),
+        ("CNS_EVENTS__HTTP__LISTEN", "9464"),
+        ("CNS_EVENTS__API__LISTEN", "http://localhost:8080"),
+        ("CNS_EVENTS__LOG__LEVEL", "loud"),
+        ("AMQP_URL", "http://u:hunter2@h"),
+        ("DATABASE_URL", "mysql://u:hunter2@h"),
+        ("CNS_EVENTS__NOTHING", "x"),
+        ("CNS_EVENTS_PROFILE", "nowhere"),
+    ]);
+    for named in [
+        "BATCH_SIZE = many: is not a whole number, 0 or more; for example 1000",
+        "worker.lanes = 0: must be at least 1; for example 2",
+        "http.listen = 9464: has no host; use an address and a port, such as 127.0.0.1:9464",
+        "api.listen = http://localhost:8080: is not a host and a port",
+        "amqp.uri = ***",
+        "database.url = ***: is not a PostgreSQL URL (it is the URL of a MySQL database)",
+        "CNS_EVENTS__NOTHING: unknown key",
+        "CNS_EVENTS_PROFILE = nowhere: cannot read",
+    ] {
+        assert!(error.contains(named), "{named}: {error}");
+    }
+    assert!(!error.contains("hunter2") && !error.contains("is larger than worker.prefetch"), "{error}");
+    load(&[("CNS_EVENTS__HTTP__LISTEN", "localhost:9464")]).unwrap();
+}
+
+#[test]
+fn what_is_known_is_shown_beside_a_wrong_key() {
+    let environment = [
+        ("CNS_EVENTS__WORKER__LANES", "many"),
+        ("CNS_EVENTS__WORKER__PREFETCH", "3000"),
+        ("AMQP_URL", "amqp://u:hunter2@h/v "),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+    ];
+    let settings = load(&environment).unwrap_err().settings;
+    let shown = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+        (setting.value.clone(), setting.origin.clone())
+    };
+    let pair = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+    assert_eq!(shown("worker.lanes"), pair("many", "CNS_EVENTS__WORKER__LANES"));
+    assert_eq!(shown("worker.prefetch"), pair("3000", "CNS_EVENTS__WORKER__PREFETCH"));
+    assert_eq!(shown("amqp.uri"), pair("***", "AMQP_URL"));
+    assert_eq!(shown("database.url"), pair("postgres://u:***@h/d", "DATABASE_URL"));
+    assert_eq!(shown("worker.batch_size"), pair("1000", "default"));
+}
+
+#[test]
+fn files_and_values_that_are_not_plain_text_are_named() {
+    use std::os::unix::ffi::OsStringExt;
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let url = "postgres://u:hunter2@h/d";
+    let utf_16: Vec<u8> =
+        std::iter::once(0xfeff).chain(url.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    for (content, named) in [
+        (utf_16, "in UTF-16"),
+        (b"postgres://u:hunter2\xff@h/d".to_vec(), "is not UTF-8"),
+        (format!("\u{feff}{url}").into_bytes(), "the content of the file begins with a byte order mark"),
+        (format!("{url} \n").into_bytes(), "the content of the file ends with a blank"),
+        (format!("\"{url}\"\n").into_bytes(), "the content of the file is in quotes"),
+        (b"\r\n".to_vec(), "the file is empty"),
+    ] {
+        std::fs::write(file.path(), content).unwrap();
+        let error = refused(&[("CNS_EVENTS__DATABASE__URL_FILE", file.path().to_str().unwrap())]);
+        assert!(error.contains(named) && !error.contains("hunter2"), "{named}: {error}");
+        assert!(error.starts_with("CNS_EVENTS__DATABASE__URL_FILE"), "{error}");
+    }
+    std::fs::write(file.path(), format!("{url}\r\n")).unwrap();
+    load(&[("CNS_EVENTS__DATABASE__URL_FILE", file.path().to_str().unwrap())]).unwrap();
+
+    let value = std::ffi::OsString::from_vec(b"amqp://u:hunter2\xff@h".to_vec());
+    let error =
+        Config::from_layers([("AMQP_URL".into(), value)], std::path::Path::new("config")).unwrap_err();
+    assert!(error.to_string().starts_with("AMQP_URL: the value is not UTF-8"), "{error}");
+    assert!(refused(&[("CNS_EVENTS__WORKER__LANES", "2 ")]).contains(r#"LANES = "2 ": ends with a blank"#));
+    assert!(refused(&[("CNS_EVENTS__LOG__FORMAT", "'json'")]).contains("in quotes"));
 }

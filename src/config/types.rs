@@ -1,15 +1,15 @@
 //! The configuration as types: one struct for each table.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::listen::Listen;
 use super::secret::Secret;
-use crate::broker::{BrokerEndpoint, QueueType, Topology};
+use crate::broker::{BrokerEndpoint, QueueType, Topology, UriError};
 use crate::event::PayloadPolicy;
-use crate::publisher::SpoolWhen;
+use crate::publisher::{PublisherConfig, SpoolWhen};
 use crate::store::read::Reader;
 use crate::store::{DatabaseEndpoint, UrlError};
 
@@ -78,13 +78,34 @@ pub struct Amqp {
     pub consumer_timeout_seconds: u64,
     /// Refuse an unencrypted connection to another machine.
     pub require_tls: bool,
+    /// No layer sets the URI.
+    #[serde(skip)]
+    pub is_unset: bool,
 }
 
 impl Amqp {
+    /// Returns the broker; `name` is what it shows of its connections.
+    ///
+    /// # Errors
+    /// The URI cannot be used.
+    pub fn endpoint(&self, name: &str) -> Result<BrokerEndpoint, UriError> {
+        Ok(BrokerEndpoint::new(self.uri.expose(), name)?.with_note(self.note()))
+    }
+
+    /// Returns the configuration of a publisher to this broker and exchange.
+    pub fn publisher(&self, app_id: &str) -> PublisherConfig {
+        PublisherConfig::new(self.uri.expose(), app_id).exchange(&self.exchange).note(self.note())
+    }
+
+    /// Returns the note for errors about the broker.
+    fn note(&self) -> &'static str {
+        if self.is_unset { "the default: AMQP_URL is not set" } else { "" }
+    }
+
     /// Returns whether connections leave this machine unencrypted.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        BrokerEndpoint::new(self.uri.expose(), "check").is_ok_and(|broker| broker.is_plain())
+        self.endpoint("check").is_ok_and(|broker| broker.is_plain())
     }
 
     /// Returns the exchanges, queues and bindings that the worker needs.
@@ -125,13 +146,25 @@ pub struct Database {
     pub statement_timeout_ms: u64,
     /// Refuse an unencrypted connection to another machine.
     pub require_tls: bool,
+    /// No layer sets the URL.
+    #[serde(skip)]
+    pub is_unset: bool,
 }
 
 impl Database {
+    /// Returns the database.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn endpoint(&self) -> Result<DatabaseEndpoint, UrlError> {
+        let note = if self.is_unset { "the default: DATABASE_URL is not set" } else { "" };
+        Ok(DatabaseEndpoint::from_url(self.url.expose())?.with_note(note))
+    }
+
     /// Returns whether connections leave this machine unencrypted.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        DatabaseEndpoint::from_url(self.url.expose()).is_ok_and(|database| database.is_plain())
+        self.endpoint().is_ok_and(|database| database.is_plain())
     }
 
     /// Returns a reader with one connection.
@@ -139,8 +172,7 @@ impl Database {
     /// # Errors
     /// The URL cannot be used.
     pub fn reader(&self) -> Result<Reader, UrlError> {
-        let database = DatabaseEndpoint::from_url(self.url.expose())?;
-        Ok(Reader::new(database, 1, self.statement_timeout()))
+        Ok(Reader::new(self.endpoint()?, 1, self.statement_timeout()))
     }
 
     /// Returns the timeout of each statement.
@@ -196,8 +228,7 @@ pub struct Validation {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Http {
     /// Address of the server for metrics and health.
-    #[schemars(with = "String")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
 }
 
 /// `log.*`
@@ -223,8 +254,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct Api {
     /// Address of the server.
-    #[schemars(with = "String")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// HS256 secret; empty for none.
     pub jwt_secret: Secret,
     /// Path of a file with public keys; empty for none.

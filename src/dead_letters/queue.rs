@@ -40,8 +40,8 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The connection was not established.
-    #[error("cannot connect to RabbitMQ")]
-    Connect(#[source] AmqpError),
+    #[error(transparent)]
+    Connect(AmqpError),
     /// The queue does not exist.
     #[error("the dead-letter queue {0} does not exist\nhint: a worker declares it when it starts")]
     Missing(String),

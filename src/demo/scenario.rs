@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::bom::Bom;
 use super::report::Report;
 use super::script;
-use crate::broker::{BrokerEndpoint, Connection, queue_depth_on};
+use crate::broker::{Connection, queue_depth_on};
 use crate::config::Config;
 use crate::counted::counted;
 use crate::event::{Event, Workflow};
-use crate::publisher::{LogError, Publisher, PublisherConfig};
+use crate::publisher::{LogError, Publisher};
 use crate::store::fix::{self, Purpose};
 use crate::store::read::{AccessScope, Reader};
 
@@ -56,8 +56,8 @@ impl Scenario<'_> {
         reader.can_read(&scope).await.map_err(|failure| {
             anyhow!("cannot read the table (database.url): {}", fix::explained(&failure, Purpose::Read))
         })?;
-        let broker = BrokerEndpoint::new(self.config.amqp.uri.expose(), "cns-events demo")?;
-        let connection = broker.connect("demo").await.context("cannot connect to the broker (amqp.uri)")?;
+        let broker = self.config.amqp.endpoint("cns-events demo")?;
+        let connection = broker.connect("demo").await?;
         let events = self.publish(events, progress).await?;
         self.wait_until_stored(&connection, (&reader, &scope), bom_id, events.len()).await?;
         Report::gather(&reader, &workflow, &events, COPIES).await
@@ -72,8 +72,7 @@ impl Scenario<'_> {
     ) -> anyhow::Result<Vec<Event<'w>>> {
         let mut publishers = Vec::new();
         for _ in 0..self.connections {
-            let publisher = PublisherConfig::new(self.config.amqp.uri.expose(), "cns-events-demo");
-            publishers.push(Publisher::start(publisher.exchange(&self.config.amqp.exchange))?);
+            publishers.push(Publisher::start(self.config.amqp.publisher("cns-events-demo"))?);
         }
         let all = events.len();
         for (number, event) in events.iter_mut().enumerate() {

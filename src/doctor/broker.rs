@@ -20,7 +20,7 @@ const AGREE: &str =
 
 pub(super) async fn check(report: &mut Report, config: &Config) {
     let amqp = &config.amqp;
-    let broker = match BrokerEndpoint::new(amqp.uri.expose(), "cns-events doctor") {
+    let broker = match amqp.endpoint("cns-events doctor") {
         Ok(broker) => broker,
         Err(error) => return report.wrong("broker", error.to_string(), "set amqp.uri (AMQP_URL)"),
     };
@@ -29,12 +29,12 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
         Err(error) => {
             return report.wrong(
                 "broker",
-                format!("cannot connect: {error}"),
+                error.to_string(),
                 "check amqp.uri (AMQP_URL), that RabbitMQ runs, and that this host may connect: `rabbitmqctl status`",
             );
         }
     };
-    let encrypted = if amqp.uri.expose().starts_with("amqps") { "encrypted" } else { "not encrypted" };
+    let encrypted = if broker.is_encrypted() { "encrypted" } else { "not encrypted" };
     report.ok("broker", format!("connected, {encrypted}"));
     let topology = amqp.topology();
     let version = Version::ask(&broker).await.ok().flatten();

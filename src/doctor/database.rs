@@ -18,7 +18,7 @@ const MAX_CLOCK_DIFFERENCE: chrono::Duration = chrono::Duration::seconds(1);
 const POLICIES: i64 = 2;
 
 pub(super) async fn check(report: &mut Report, config: &Config, service: Service) {
-    let database = match DatabaseEndpoint::from_url(config.database.url.expose()) {
+    let database = match config.database.endpoint() {
         Ok(database) => database,
         Err(error) => return report.wrong("database", error.to_string(), "set database.url (DATABASE_URL)"),
     };
@@ -27,7 +27,7 @@ pub(super) async fn check(report: &mut Report, config: &Config, service: Service
         Err(failure) => {
             return report.wrong(
                 "database",
-                format!("cannot connect: {failure}"),
+                failure.to_string(),
                 "check database.url (DATABASE_URL), that PostgreSQL runs, and its pg_hba.conf",
             );
         }

@@ -30,7 +30,7 @@ pub async fn run(config: &Result<Config, ConfigError>, service: Service) -> Repo
     let mut report = Report::default();
     let config = match config {
         Ok(config) => config,
-        Err(ConfigError(problems)) => {
+        Err(ConfigError { problems, .. }) => {
             for problem in problems {
                 let fix = "set the key as the line says; `cns-events config` lists the keys";
                 report.wrong("configuration", problem, fix);

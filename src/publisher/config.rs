@@ -23,6 +23,8 @@ use crate::named::named_enum;
 #[must_use]
 pub struct PublisherConfig {
     pub(super) uri: String,
+    /// Added to errors about the broker.
+    pub(super) note: &'static str,
     pub(super) app_id: String,
     pub(super) exchange: String,
     pub(super) buffer_events: usize,
@@ -58,6 +60,7 @@ impl PublisherConfig {
     pub fn new(uri: impl Into<String>, app_id: impl Into<String>) -> Self {
         PublisherConfig {
             uri: uri.into(),
+            note: "",
             app_id: app_id.into(),
             exchange: "cns.events".to_owned(),
             buffer_events: 100_000,
@@ -68,6 +71,12 @@ impl PublisherConfig {
             spool_bytes: 1024 * 1024 * 1024,
             open_spool_later: false,
         }
+    }
+
+    /// Sets a note for errors about the broker, such as the setting that would name another.
+    pub fn note(mut self, note: &'static str) -> Self {
+        self.note = note;
+        self
     }
 
     /// Sets the exchange.

@@ -15,7 +15,7 @@ use super::flow::Flow;
 use super::in_flight::{Ended, InFlight};
 use super::outbox::Outbox;
 use crate::backoff::Backoff;
-use crate::broker::{BrokerEndpoint, declare_exchange, refusal};
+use crate::broker::{BrokerEndpoint, ConnectError, declare_exchange, refusal};
 use crate::message::EncodedEvent;
 
 /// Timeout of opening a channel.
@@ -32,7 +32,7 @@ pub(super) struct Sender {
 }
 
 /// Attempt to connect.
-pub(super) type Connecting<'s> = LocalBoxFuture<'s, lapin::Result<Connection>>;
+pub(super) type Connecting<'s> = LocalBoxFuture<'s, Result<Connection, ConnectError>>;
 
 /// Way in which a session ended.
 enum SessionEnd {
@@ -145,7 +145,7 @@ impl Sender {
         }
     }
 
-    async fn connect(&self) -> lapin::Result<Connection> {
+    async fn connect(&self) -> Result<Connection, ConnectError> {
         let connection = self.broker.connect("publisher").await?;
         // A user who may not declare the exchange may still publish to it.
         if let Err(error) = timely(declare_exchange(&connection, self.exchange.clone(), false)).await {

@@ -39,7 +39,7 @@ impl PublisherConfig {
         if self.spool_folder.is_some() && bytes_of_spool < max_message_bytes {
             return Err(StartError::Buffer { events, bytes: bytes_of_spool, max_message_bytes });
         }
-        let broker = BrokerEndpoint::new(&self.uri, &self.app_id)?;
+        let broker = BrokerEndpoint::new(&self.uri, &self.app_id)?.with_note(self.note);
         let short = |what, text: &str| ShortString::try_new(text).map_err(|_| StartError::TooLong(what));
         let exchange = short("the exchange's name", &self.exchange)?;
         let app_id = short("app_id", &self.app_id)?;

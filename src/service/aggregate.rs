@@ -12,7 +12,7 @@ use crate::summaries::Task;
 
 /// Keeps the summaries until a signal.
 pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
-    let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
+    let (listener, listen) = process::listen("http.listen", &config.http.listen).await?;
     let metrics = Arc::new(AggregateMetrics::new());
     let health = Arc::new(Health::new(metrics.up(), &[Dependency::Database]));
     let shutdown = CancellationToken::new();

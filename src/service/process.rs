@@ -2,26 +2,32 @@
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::ServiceError;
+use crate::config::Listen;
 
 /// Exit code after a second Ctrl-C (128 + SIGINT).
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Listens on the address of a configuration key. Returns the listener and its address, which the system chooses for port 0.
-pub(crate) async fn listen(
-    key: &str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), ServiceError> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
+pub(crate) async fn listen(key: &str, listen: &Listen) -> Result<(TcpListener, SocketAddr), ServiceError> {
+    bind(listen).await.map_err(|error| {
         ServiceError::Config(format!(
-            "{key} = {address}: cannot listen on this address: {error}; use another address"
+            "{key} = {listen}: cannot listen on this address: {error}; use another address"
         ))
-    })?;
-    let address = listener.local_addr().unwrap_or(address);
+    })
+}
+
+async fn bind(listen: &Listen) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let mut addresses: Vec<SocketAddr> =
+        lookup_host(listen.parts().map_err(std::io::Error::other)?).await?.collect();
+    // localhost is both: most clients try the address of version 4.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let listener = TcpListener::bind(addresses.as_slice()).await?;
+    let address = listener.local_addr()?;
     Ok((listener, address))
 }
 

@@ -7,13 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServiceError, process};
 use crate::api::{self, Api, Tokens};
-use crate::broker::{BrokerEndpoint, notices};
-use crate::config::{Config, DEFAULT};
+use crate::broker::notices;
+use crate::config::Config;
 use crate::health::{self, Health};
 use crate::http::{self, ConnectionLimits};
 use crate::live::Hub;
 use crate::metrics::{ApiMetrics, Dependency};
-use crate::store::DatabaseEndpoint;
 use crate::store::read::Reader;
 
 /// Database connections of all streams of a process, beside those of the other requests: looks are short.
@@ -22,13 +21,13 @@ const STREAM_CONNECTIONS: usize = 4;
 /// Runs the read API until a signal.
 pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
     let tokens = Arc::new(Tokens::new(&config.api).map_err(|error| ServiceError::Config(error.to_string()))?);
-    let database = DatabaseEndpoint::from_url(config.database.url.expose()).map_err(anyhow::Error::from)?;
+    let database = config.database.endpoint().map_err(anyhow::Error::from)?;
     let timeout = config.database.statement_timeout();
     let reader = Reader::new(database.clone(), config.database.pool_size, timeout);
     let live_database = database.clone();
 
-    let (http_listener, http_address) = process::listen("http.listen", config.http.listen).await?;
-    let (api_listener, api_address) = process::listen("api.listen", config.api.listen).await?;
+    let (http_listener, http_address) = process::listen("http.listen", &config.http.listen).await?;
+    let (api_listener, api_address) = process::listen("api.listen", &config.api.listen).await?;
     let metrics = Arc::new(ApiMetrics::new());
     let health = Arc::new(Health::new(metrics.up.clone(), &[Dependency::Database]));
     let shutdown = CancellationToken::new();
@@ -67,13 +66,11 @@ pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
 
 /// Lets notices from the broker wake the streams, where a broker is configured. Without one streams look every two seconds.
 fn listen_for_notices(config: &Config, hub: &Hub, shutdown: &CancellationToken) -> Result<(), ServiceError> {
-    let is_set = config.settings.iter().any(|setting| setting.key == "amqp.uri" && setting.origin != DEFAULT);
-    if !is_set || config.amqp.stored_exchange.is_empty() {
+    if config.amqp.is_unset || config.amqp.stored_exchange.is_empty() {
         tracing::info!("streams look every two seconds: no broker is configured that would wake them");
         return Ok(());
     }
-    let broker =
-        BrokerEndpoint::new(config.amqp.uri.expose(), "cns-events serve").map_err(anyhow::Error::from)?;
+    let broker = config.amqp.endpoint("cns-events serve").map_err(anyhow::Error::from)?;
     let (hub, exchange) = (hub.clone(), config.amqp.stored_exchange.clone());
     tokio::spawn(notices::listen(broker, exchange, move |tenants| hub.wake(tenants), shutdown.clone()));
     Ok(())

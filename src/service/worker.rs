@@ -14,7 +14,7 @@ use crate::worker::{self, Shared, WorkerError};
 
 /// Consumes the queue until a signal.
 pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
-    let (listener, listen) = process::listen("http.listen", config.http.listen).await?;
+    let (listener, listen) = process::listen("http.listen", &config.http.listen).await?;
     let metrics = Arc::new(Metrics::new());
     let health = Arc::new(Health::new(metrics.up.clone(), &Dependency::ALL));
     let shutdown = CancellationToken::new();

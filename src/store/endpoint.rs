@@ -1,145 +1,105 @@
 //! The one place that opens connections to `PostgreSQL`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use url::Url;
 
-use crate::tls::{TlsFileError, TlsFiles};
-use crate::uri;
+use super::conninfo::{ConnInfo, Server, SessionKind, UrlError};
+use super::unreached::{ConnectError, Unreached};
+use crate::race::race;
 
-/// Timeout of a connection attempt, unless the URL has `connect_timeout`.
+/// Timeout of an attempt to connect to one server, unless the URL has `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// TCP keepalive and user timeout, unless the URL has its own: time without traffic before the first probe, time between two
-/// probes, and maximum time without an acknowledgement.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-
-/// Address, login and TLS settings of a database: a parsed `postgres://` URL.
+/// Addresses, login and TLS settings of a database: a parsed connection string, in the forms of libpq.
 ///
 /// `sslmode` is `disable` (also when absent), or `require`, `verify-ca` or `verify-full`, which all verify the
-/// server's certificate and name. `sslrootcert`, `sslcert` and `sslkey` name PEM files.
+/// server's certificate and name. `sslrootcert`, `sslcert` and `sslkey` name PEM files. Several hosts are tried in their order,
+/// the next one as soon as one has failed or was silent for a second.
 #[derive(Clone)]
 pub struct DatabaseEndpoint {
+    /// Login, database and settings, without a server.
     config: Config,
+    servers: Vec<Server>,
+    session: SessionKind,
     tls: Option<MakeRustlsConnect>,
-}
-
-/// Error in a database URL. It never quotes the URL, which may contain a password.
-#[derive(Debug, thiserror::Error)]
-pub enum UrlError {
-    /// Not exactly one URL of a `PostgreSQL` database. Has no source: a parser's error may quote the text.
-    #[error("is not a PostgreSQL URL ({0}); use the form postgres://user:password@host:5432/database")]
-    Syntax(&'static str),
-    /// An `sslmode` that does not verify, or that does not exist.
-    #[error(
-        "has an sslmode that does not verify the server: use verify-full, or disable on a trusted network"
-    )]
-    SslMode,
-    /// Certificate files without TLS.
-    #[error("names a certificate file that its sslmode does not use; use sslmode=verify-full")]
-    NoTls,
-    /// A certificate or key file that cannot be used.
-    #[error(transparent)]
-    Certificate(#[from] TlsFileError),
+    timeout: Duration,
+    pooled: bool,
+    /// Added to errors: why it is this server.
+    note: &'static str,
 }
 
 impl DatabaseEndpoint {
-    /// Parses a URL.
+    /// Parses a connection string.
     ///
     /// # Errors
-    /// The problem with the URL.
+    /// The problem with it.
     pub fn from_url(url: &str) -> Result<Self, UrlError> {
-        uri::check(url, &["postgres", "postgresql"]).map_err(UrlError::Syntax)?;
-        let mut url = Url::parse(url).map_err(|_| UrlError::Syntax("its host or its port cannot be used"))?;
-        let mut tls = TlsFiles::default();
-        let mut verify = false;
-        // Other parameters stay as they are: the driver decodes percent signs, but not plus signs.
-        let mut kept = Vec::new();
-        for raw in url.query().unwrap_or_default().split('&').filter(|raw| !raw.is_empty()) {
-            let Some((key, value)) = url::form_urlencoded::parse(raw.as_bytes()).next() else { continue };
-            let (key, value) = (key.into_owned(), value.into_owned());
-            match key.as_str() {
-                "sslmode" => match value.as_str() {
-                    "disable" => verify = false,
-                    "require" | "verify-ca" | "verify-full" => verify = true,
-                    _ => return Err(UrlError::SslMode),
-                },
-                "sslrootcert" => tls.roots = Some(value.into()),
-                "sslcert" => tls.certificate = Some(value.into()),
-                "sslkey" => tls.key = Some(value.into()),
-                _ => kept.push(raw.to_owned()),
-            }
-        }
-        if tls.any() && !verify {
-            return Err(UrlError::NoTls);
-        }
-        let kept = kept.join("&");
-        url.set_query(Some(kept.as_str()).filter(|kept| !kept.is_empty()));
-        let mut config: Config = url.as_str().parse().map_err(|_: tokio_postgres::Error| {
-            UrlError::Syntax("a parameter of its query cannot be used")
-        })?;
-        config.ssl_mode(if verify { SslMode::Require } else { SslMode::Disable });
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        // A connection that a firewall has dropped is noticed after a minute instead of two hours.
-        if !kept.contains("keepalives") {
-            config
-                .keepalives_idle(KEEPALIVE_IDLE)
-                .keepalives_interval(KEEPALIVE_INTERVAL)
-                .keepalives_retries(3);
-        }
-        if !kept.contains("tcp_user_timeout") {
-            config.tcp_user_timeout(UNACKNOWLEDGED);
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("cns-events");
-        }
-        let tls = if verify { Some(MakeRustlsConnect::new((*tls.client_config()?).clone())) } else { None };
-        Ok(Self { config, tls })
+        let ConnInfo { config, servers, session, tls, timeout, pooled } = ConnInfo::parse(url)?;
+        let tls = match tls {
+            Some(files) => Some(MakeRustlsConnect::new((*files.client_config()?).clone())),
+            None => None,
+        };
+        let timeout = timeout.unwrap_or(CONNECT_TIMEOUT);
+        Ok(Self { config, servers, session, tls, timeout, pooled, note: "" })
+    }
+
+    /// Sets a note for the errors about this endpoint, such as the variable that would name another.
+    pub(crate) fn with_note(self, note: &'static str) -> Self {
+        DatabaseEndpoint { note, ..self }
     }
 
     /// Returns whether connections leave this machine unencrypted.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let addresses = self.config.get_hostaddrs();
-        let elsewhere = |host: &Host| matches!(host, Host::Tcp(name) if !uri::is_loopback(name));
-        self.tls.is_none()
-            && match addresses {
-                [] => self.config.get_hosts().iter().any(elsewhere),
-                addresses => addresses.iter().any(|address| !address.is_loopback()),
-            }
+        self.tls.is_none() && !self.servers.iter().all(Server::is_local)
+    }
+
+    /// Returns whether the text names a pooler in transaction mode, behind which no statement may be prepared.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// Returns the servers as errors and logs name them.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Opens a connection and drives it until it ends.
     ///
     /// # Errors
-    /// The failure of the server or the network.
+    /// The failure of each server, or of the network.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        // The driver's own timeout covers the TCP connection only; a server may be silent after that.
-        let timeout = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
-        let connecting = async {
-            match &self.tls {
-                None => {
-                    let (client, connection) = self.config.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-                Some(tls) => {
-                    let (client, connection) = self.config.connect(tls.clone()).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-            }
+        let passes: &[SessionKind] = match self.session {
+            SessionKind::PreferStandby => &[SessionKind::Standby, SessionKind::Any],
+            _ => std::slice::from_ref(&self.session),
         };
-        tokio::time::timeout(timeout, connecting)
-            .await
-            .unwrap_or_else(|_| Err(ConnectError::Silent(timeout.as_secs())))
+        let mut failures = Vec::new();
+        for wanted in passes {
+            let attempts: Vec<_> =
+                self.servers.iter().map(|server| self.connect_to(server, *wanted)).collect();
+            match race(attempts).await {
+                Ok(client) => return Ok(client),
+                Err(all) => failures = all,
+            }
+        }
+        Err(ConnectError::of(failures, self.note))
+    }
+
+    /// Opens a connection within a time that may be shorter than the URL's own.
+    ///
+    /// # Errors
+    /// As [`DatabaseEndpoint::connect`].
+    pub(super) async fn connect_within(&self, limit: Duration) -> Result<Client, ConnectError> {
+        let silence = |_| Err(ConnectError::of(vec![Unreached::silent(self.place(), limit)], self.note));
+        timeout(limit, self.connect()).await.unwrap_or_else(silence)
     }
 
     /// Opens a connection for Diesel's own query methods.
@@ -148,6 +108,65 @@ impl DatabaseEndpoint {
     /// The failure of the server or the network.
     pub async fn connect_diesel(&self) -> Result<diesel_async::AsyncPgConnection, ConnectError> {
         Ok(diesel_async::AsyncPgConnection::try_from(self.connect().await?).await?)
+    }
+
+    /// Opens a connection to one server, at any of the addresses of its name.
+    async fn connect_to(&self, server: &Server, wanted: SessionKind) -> Result<Client, Unreached> {
+        let connecting = async {
+            let targets = self.targets(server).await.map_err(|error| Unreached::network(server, &error))?;
+            let attempts: Vec<_> = targets.iter().map(|target| self.open(server, target, wanted)).collect();
+            race(attempts).await.map_err(|failures| Unreached::most_telling(failures, server))
+        };
+        // The driver's own timeout covers the TCP connection only; a server may be silent after that.
+        let silence = |_| Err(Unreached::silent(server.to_string(), self.timeout));
+        timeout(self.timeout, connecting).await.unwrap_or_else(silence)
+    }
+
+    /// Returns the settings for each address of a server.
+    async fn targets(&self, server: &Server) -> std::io::Result<Vec<Config>> {
+        let (name, port, addresses) = match server {
+            Server::Unix { folder, port } => {
+                let mut config = self.config.clone();
+                config.host_path(folder).port(*port);
+                return Ok(vec![config]);
+            }
+            Server::Tcp { name, address: Some(address), port } => (name, port, vec![*address]),
+            Server::Tcp { name, address: None, port } => {
+                let found = lookup_host((name.as_str(), *port)).await?;
+                (name, port, found.map(|address| address.ip()).collect())
+            }
+        };
+        let target = |address: IpAddr| {
+            let mut config = self.config.clone();
+            config.host(name).hostaddr(address).port(*port);
+            config
+        };
+        Ok(addresses.into_iter().map(target).collect())
+    }
+
+    /// Opens a connection to an address, and checks that the server is of the kind that is wanted.
+    async fn open(&self, server: &Server, target: &Config, wanted: SessionKind) -> Result<Client, Unreached> {
+        let mut config = target.clone();
+        // As with libpq, a Unix socket is never encrypted.
+        let opened = match self.tls.as_ref().filter(|_| matches!(server, Server::Tcp { .. })) {
+            None => config.ssl_mode(SslMode::Disable).connect(NoTls).await.map(|(client, connection)| {
+                tokio::spawn(connection);
+                client
+            }),
+            Some(tls) => {
+                let connected = config.ssl_mode(SslMode::Require).connect(tls.clone()).await;
+                connected.map(|(client, connection)| {
+                    tokio::spawn(connection);
+                    client
+                })
+            }
+        };
+        let client = opened.map_err(|error| Unreached::refused(server, error))?;
+        match is_of_kind(&client, wanted).await {
+            Ok(None) => Ok(client),
+            Ok(Some(other)) => Err(Unreached::other_kind(server, other)),
+            Err(error) => Err(Unreached::refused(server, error)),
+        }
     }
 
     /// Requests the server to cancel a connection's statement. Best effort: the server may be unreachable.
@@ -166,80 +185,22 @@ impl std::fmt::Debug for DatabaseEndpoint {
     }
 }
 
-/// Failure to open a connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// Failure of the server or the network. The message includes its cause.
-    #[error("{}", describe(.0))]
-    Postgres(tokio_postgres::Error),
-    /// The server accepted the connection and did not answer.
-    #[error("no answer within {0} s")]
-    Silent(u64),
-    /// Diesel could not set up the connection.
-    #[error(transparent)]
-    Setup(#[from] diesel::ConnectionError),
-}
-
-impl From<tokio_postgres::Error> for ConnectError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        ConnectError::Postgres(error)
-    }
-}
-
-/// Returns an error of the driver with its cause, which `Display` omits.
-pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mode_that_does_not_verify_is_refused() {
-        for mode in ["prefer", "allow", "nonsense"] {
-            let error =
-                DatabaseEndpoint::from_url(&format!("postgres://u:hunter2@h/d?sslmode={mode}")).unwrap_err();
-            assert!(matches!(error, UrlError::SslMode));
-            assert!(!error.to_string().contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn a_certificate_without_tls_is_refused() {
-        for url in ["postgres://u@h/d?sslrootcert=/ca.pem", "postgres://u@h/d?sslmode=disable&sslcert=/c.pem"]
-        {
-            assert!(matches!(DatabaseEndpoint::from_url(url), Err(UrlError::NoTls)), "{url}");
-        }
-    }
-
-    #[test]
-    fn parameters_that_are_not_about_tls_are_kept() {
-        let database = DatabaseEndpoint::from_url(
-            "postgresql://u@h:1/d?sslmode=disable&application_name=x&connect_timeout=3",
-        )
-        .unwrap();
-        assert_eq!(database.config.get_application_name(), Some("x"));
-        let spaced = DatabaseEndpoint::from_url("postgres://u@h/d?application_name=my%20app").unwrap();
-        assert_eq!(spaced.config.get_application_name(), Some("my app"));
-        assert_eq!(database.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
-    }
-
-    #[test]
-    fn no_error_quotes_the_password() {
-        for url in [
-            "mysql://u:hunter2@h/d",
-            "postgres://u:hunter2@h:port/d",
-            "hunter2",
-            "postgres://u:p@h/d;postgres://u:hunter2@h2/d",
-            "postgres://u:p@h/d?hunter2=1",
-            "postgres://u:p@h/d?connect_timeout=hunter2",
-            "postgres://u:p@h/d?sslmode=hunter2",
-        ] {
-            assert!(!DatabaseEndpoint::from_url(url).unwrap_err().to_string().contains("hunter2"), "{url}");
-        }
-    }
+/// Returns `None` for a session of the kind that is wanted, else what the server is instead.
+async fn is_of_kind(
+    client: &Client,
+    wanted: SessionKind,
+) -> Result<Option<&'static str>, tokio_postgres::Error> {
+    let (question, good, other) = match wanted {
+        SessionKind::Any | SessionKind::PreferStandby => return Ok(None),
+        SessionKind::ReadWrite => ("show transaction_read_only", "off", "sessions are read-only there"),
+        SessionKind::ReadOnly => ("show transaction_read_only", "on", "sessions can write there"),
+        SessionKind::Primary => ("select pg_catalog.pg_is_in_recovery()", "f", "it is a standby"),
+        SessionKind::Standby => ("select pg_catalog.pg_is_in_recovery()", "t", "it is a primary"),
+    };
+    let answers = client.simple_query(question).await?;
+    let answer = answers.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok((answer != Some(good)).then_some(other))
 }

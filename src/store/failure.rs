@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::DbError;
 
-use super::endpoint::{ConnectError, describe};
+use super::unreached::{ConnectError, describe};
 
 /// Reason why a statement is held and retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,12 +208,16 @@ fn is_about_a_row(answer: &DbError) -> bool {
 
 impl From<ConnectError> for StoreFailure {
     fn from(error: ConnectError) -> Self {
+        let message = error.to_string();
         match error {
-            ConnectError::Postgres(error) => error.into(),
-            error @ (ConnectError::Setup(_) | ConnectError::Silent(_)) => StoreFailure {
+            // The answer of a server, such as a wrong password, has its class; the message names the server too.
+            ConnectError::Unreached { cause: Some(cause), .. } => {
+                StoreFailure { message, ..StoreFailure::from(cause) }
+            }
+            ConnectError::Unreached { cause: None, .. } | ConnectError::Setup(_) => StoreFailure {
                 class: FailureClass::Held(Hold::Connection),
                 sqlstate: None,
-                message: error.to_string(),
+                message,
                 object: None,
                 about_row: false,
                 hint: None,

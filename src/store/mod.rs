@@ -1,5 +1,6 @@
 //! The table in `PostgreSQL`: connections, migrations, the insert, reads and retention. Nothing here names the broker.
 
+mod conninfo;
 mod endpoint;
 mod failure;
 pub mod fix;
@@ -16,9 +17,12 @@ mod schema;
 mod session;
 mod statement;
 pub mod summaries;
+mod unreached;
 mod writer;
 
-pub use endpoint::{ConnectError, DatabaseEndpoint, UrlError};
+pub use conninfo::UrlError;
+pub use endpoint::DatabaseEndpoint;
 pub use failure::{FailureClass, Hold, SQLSTATES, StoreFailure, classify};
 pub use insert::Row;
+pub use unreached::ConnectError;
 pub use writer::{Duplicate, Writer};

@@ -104,8 +104,7 @@ impl<S: Default> Session<S> {
     }
 
     async fn connect(&mut self, limit: Duration) -> Result<Open<S>, StoreFailure> {
-        let connecting = tokio::time::timeout(limit, self.database.connect()).await;
-        let client = connecting.map_err(|_| StoreFailure::timeout(limit))??;
+        let client = self.database.connect_within(limit).await?;
         self.reconnected |= std::mem::replace(&mut self.connected_before, true);
         Ok(Open { client, state: S::default() })
     }

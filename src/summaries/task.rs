@@ -14,7 +14,7 @@ use crate::metrics::{AggregateMetrics, Dependency};
 use crate::store::fix::{self, Purpose};
 use crate::store::journal::ResetReason;
 use crate::store::summaries::{Aggregator, Round};
-use crate::store::{DatabaseEndpoint, FailureClass, StoreFailure};
+use crate::store::{FailureClass, StoreFailure};
 
 /// Pause while another process is at work.
 const BUSY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl Task {
     /// # Errors
     /// The database's URL cannot be used.
     pub fn aggregator(config: &Config) -> anyhow::Result<Aggregator> {
-        let database = DatabaseEndpoint::from_url(config.database.url.expose())?;
+        let database = config.database.endpoint()?;
         let named = NamedTypes::from_list(&config.aggregate.types);
         Ok(Aggregator::new(database, config.database.statement_timeout(), named))
     }

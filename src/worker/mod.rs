@@ -43,7 +43,6 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::BrokerEndpoint;
 use crate::broker::notices::Notifier;
 use crate::config::{Config, Declare};
 use crate::event::Rules;
@@ -134,7 +133,7 @@ impl Shared {
 
 /// Starts the sender of notices. A URI that cannot be used is reported by the lanes.
 fn notifier(config: &Config, name: &str, shutdown: &CancellationToken) -> Notifier {
-    let Ok(broker) = BrokerEndpoint::new(config.amqp.uri.expose(), name) else { return Notifier::default() };
+    let Ok(broker) = config.amqp.endpoint(name) else { return Notifier::default() };
     let passive = config.amqp.declare == Declare::Passive;
     Notifier::start(broker, &config.amqp.stored_exchange, passive, shutdown.clone())
 }

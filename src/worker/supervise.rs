@@ -37,8 +37,8 @@ pub enum WorkerError {
 /// # Errors
 /// Only failures that no retry fixes.
 pub async fn run(shared: Shared) -> Result<(), WorkerError> {
-    let broker = BrokerEndpoint::new(shared.config.amqp.uri.expose(), &shared.name)?;
-    let database = DatabaseEndpoint::from_url(shared.config.database.url.expose())?;
+    let broker = shared.config.amqp.endpoint(&shared.name)?;
+    let database = shared.config.database.endpoint()?;
     let mut backoff = Backoff::default();
     let mut had_session = false;
     loop {

@@ -2,14 +2,13 @@
 
 use indicatif::ProgressBar;
 
-use crate::broker::BrokerEndpoint;
 use crate::config::Config;
 use crate::dead_letters::{DeadLetterQueue, Progress};
 use crate::terminal::bars;
 
 /// Opens the queue; the bar follows what is read from it.
 pub(super) async fn open(config: &Config) -> anyhow::Result<(DeadLetterQueue, ProgressBar)> {
-    let broker = BrokerEndpoint::new(config.amqp.uri.expose(), "cns-events dlq")?;
+    let broker = config.amqp.endpoint("cns-events dlq")?;
     let bar = bars::bar(0, "dead letters");
     let progress_bar = bar.clone();
     let show = move |Progress { read, total }| {

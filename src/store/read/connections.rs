@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use tokio_postgres::Client;
 
 use super::scope::AccessScope;
-use crate::store::endpoint::{ConnectError, DatabaseEndpoint};
+use crate::store::endpoint::DatabaseEndpoint;
 use crate::store::failure::StoreFailure;
 use crate::store::session;
+use crate::store::unreached::ConnectError;
 
 /// Pool of connections, which are opened on demand and kept.
 #[derive(Clone, Debug)]
@@ -43,8 +44,10 @@ impl Connections {
     pub(super) fn new(database: DatabaseEndpoint, max_size: usize, timeout: Duration) -> Self {
         // PostgreSQL takes a timeout of 0 for none, and refuses more than 31 bits.
         let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64));
+        // A little shorter than the wait for a connection: the error that names the server comes first.
+        let opener = Opener { database, limit: timeout - timeout / 10 };
         // Building fails only for a pool with timeouts and without a runtime. This pool has no timeouts.
-        let pool = Pool::builder(Opener(database)).max_size(max_size.max(1)).build();
+        let pool = Pool::builder(opener).max_size(max_size.max(1)).build();
         #[allow(clippy::expect_used)]
         let pool = pool.expect("a pool without timeouts can be built");
         Connections { pool, timeout }
@@ -113,14 +116,18 @@ impl Connections {
 
 /// Opens the pool's connections.
 #[derive(Debug)]
-struct Opener(DatabaseEndpoint);
+struct Opener {
+    database: DatabaseEndpoint,
+    /// Maximum time that connecting takes.
+    limit: Duration,
+}
 
 impl managed::Manager for Opener {
     type Type = Client;
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Client, ConnectError> {
-        self.0.connect().await
+        self.database.connect_within(self.limit).await
     }
 
     async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<ConnectError> {
@@ -152,7 +159,7 @@ impl Drop for Leased {
         // The pool's slot stays taken until the server has stopped the statement, so that callers who leave do not cause more
         // connections than the pool's size.
         let token = object.cancel_token();
-        runtime.spawn(session::discard(pool.manager().0.clone(), token, object, |object| {
+        runtime.spawn(session::discard(pool.manager().database.clone(), token, object, |object| {
             drop(Object::take(object))
         }));
     }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::cursor::Cursor;
 use super::moment;
-use crate::store::endpoint::describe;
 use crate::store::failure::StoreFailure;
+use crate::store::unreached::describe;
 
 /// One stored event, by the columns of the table. The two documents stay text, so that their depth does not matter.
 #[derive(Clone, Debug, Serialize)]

@@ -4,6 +4,7 @@ mod bom;
 mod colors;
 mod completions;
 mod config;
+mod connection_strings;
 mod dead_letters;
 mod demo;
 mod doctor;

@@ -26,7 +26,7 @@ const BROKERS: [&str; 14] = [
 ];
 
 /// As [`BROKERS`], and query parameters.
-const DATABASES: [&str; 13] = [
+const DATABASES: [&str; 12] = [
     "postgres://u:p@h/d;postgres://u:hunter2@h2/d",
     "postgres://u:p@h/d,postgres://u:hunter2@h2/d",
     "postgres://u:p@h1,u:hunter2@h2/d",
@@ -39,7 +39,6 @@ const DATABASES: [&str; 13] = [
     "\"postgres://u:hunter2@h/d\"",
     "\u{feff}postgres://u:hunter2@h/d",
     "postgres://u:hunter2@h/d\u{feff}",
-    "host=h user=u password=hunter2",
 ];
 
 /// Runs a command and returns its exit code, after its output was searched for the secret.
