@@ -14,7 +14,9 @@ use crate::summaries::Task;
 pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
     let (listener, listen) = process::listen("http.listen", &config.http.listen).await?;
     let metrics = Arc::new(AggregateMetrics::new());
-    let health = Arc::new(Health::new(metrics.up(), &[Dependency::Database]));
+    let database = config.database.endpoint().map_err(anyhow::Error::from)?.place();
+    let health = Health::new(metrics.up(), &[Dependency::Database]);
+    let health = Arc::new(health.with_address(Dependency::Database, database));
     let shutdown = CancellationToken::new();
     process::stop_on_signals(&shutdown, "stopping after the current round")?;
     let health_shutdown = CancellationToken::new();

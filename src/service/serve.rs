@@ -29,7 +29,8 @@ pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
     let (http_listener, http_address) = process::listen("http.listen", &config.http.listen).await?;
     let (api_listener, api_address) = process::listen("api.listen", &config.api.listen).await?;
     let metrics = Arc::new(ApiMetrics::new());
-    let health = Arc::new(Health::new(metrics.up.clone(), &[Dependency::Database]));
+    let health = Health::new(metrics.up.clone(), &[Dependency::Database]);
+    let health = Arc::new(health.with_address(Dependency::Database, database.place()));
     let shutdown = CancellationToken::new();
     process::stop_on_signals(&shutdown, "stopping, requests in progress are completed")?;
     let health_shutdown = CancellationToken::new();

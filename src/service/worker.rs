@@ -16,7 +16,12 @@ use crate::worker::{self, Shared, WorkerError};
 pub(crate) async fn run(config: Config) -> Result<(), ServiceError> {
     let (listener, listen) = process::listen("http.listen", &config.http.listen).await?;
     let metrics = Arc::new(Metrics::new());
-    let health = Arc::new(Health::new(metrics.up.clone(), &Dependency::ALL));
+    let broker = config.amqp.endpoint("worker").map_err(anyhow::Error::from)?.place();
+    let database = config.database.endpoint().map_err(anyhow::Error::from)?.place();
+    let health = Health::new(metrics.up.clone(), &Dependency::ALL)
+        .with_address(Dependency::Broker, broker)
+        .with_address(Dependency::Database, database);
+    let health = Arc::new(health);
     let shutdown = CancellationToken::new();
     process::stop_on_signals(
         &shutdown,

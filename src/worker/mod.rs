@@ -103,7 +103,21 @@ impl Shared {
     /// Records that the broker is away, and logs it once.
     fn broker_lost(&self, reason: &str) {
         if self.health.lost(Dependency::Broker, reason) {
-            tracing::warn!(error = reason, "the session with RabbitMQ ended: reconnecting until it is back");
+            tracing::warn!(
+                error = reason,
+                "the session with RabbitMQ ended, reconnecting until it is back: {reason}"
+            );
+        }
+    }
+
+    /// Records that a connection to the broker was not opened, and logs the reason where it is another one.
+    fn broker_unreached(&self, reason: &str) {
+        tracing::debug!(error = reason, "an attempt to connect to RabbitMQ failed");
+        if self.health.lost(Dependency::Broker, reason) {
+            tracing::warn!(
+                error = reason,
+                "cannot use RabbitMQ, trying again until it is possible: {reason}"
+            );
         }
     }
 

@@ -4,16 +4,21 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::rows::RowStore;
 use super::session::{Session, SessionLost};
 use super::{Shared, lane};
 use crate::amqp::AmqpError;
 use crate::backoff::Backoff;
 use crate::broker::{BrokerEndpoint, TopologyError};
 use crate::metrics::Dependency;
-use crate::store::{DatabaseEndpoint, UrlError};
+use crate::store::{DatabaseEndpoint, UrlError, Writer};
 
 /// Age from which a session counts as a good one: its successor is built without a long delay.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// Interval at which the database is checked while the broker is away, and the timeout of the check.
+const DATABASE_CHECK: Duration = Duration::from_secs(5);
+const DATABASE_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reason why a worker cannot work at all.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +46,20 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
     let database = shared.config.database.endpoint()?;
     let mut backoff = Backoff::default();
     let mut had_session = false;
+    let mut checked_at: Option<Instant> = None;
     loop {
         let started = Instant::now();
         let session = Session::new(shared.shutdown.clone());
+        let mut no_lanes = false;
         match run_session(&shared, &session, &broker, &database, had_session).await {
             Ok(()) => return Ok(()),
             Err(Ended::Topology(error @ TopologyError::Mismatch { .. })) if !had_session => {
                 return Err(WorkerError::Topology(error));
             }
-            Err(Ended::Topology(error)) => shared.broker_lost(&error.to_string()),
+            Err(Ended::Topology(error)) => {
+                shared.broker_unreached(&error.to_string());
+                no_lanes = true;
+            }
             Err(Ended::Stream) => return Err(WorkerError::Stream(shared.config.amqp.queue.clone())),
             Err(Ended::Lost(reason)) => {
                 had_session = true;
@@ -59,11 +69,29 @@ pub async fn run(shared: Shared) -> Result<(), WorkerError> {
         if started.elapsed() > GOOD_SESSION {
             backoff = Backoff::default();
         }
+        let pause = async {
+            let delay = tokio::time::sleep(backoff.next_delay());
+            if no_lanes && checked_at.is_none_or(|at| at.elapsed() > DATABASE_CHECK) {
+                checked_at = Some(Instant::now());
+                tokio::join!(delay, check_database(&shared, session, database.clone()));
+            } else {
+                delay.await;
+            }
+        };
         tokio::select! {
             () = shared.shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(backoff.next_delay()) => {}
+            () = pause => {}
         }
     }
+}
+
+/// Checks the database while no lane runs that would find out about it: /readyz and the log report both servers.
+async fn check_database(shared: &Shared, session: Session, database: DatabaseEndpoint) {
+    let settings = &shared.config.database;
+    let (timeout, prepare) = (settings.statement_timeout(), settings.prepared_statements);
+    let timeout = timeout.min(DATABASE_CHECK_TIMEOUT);
+    let mut rows = RowStore::new(shared.clone(), session, Writer::new(database, timeout, prepare));
+    rows.check().await;
 }
 
 /// Reason why a session ended that was not meant to.

@@ -7,6 +7,7 @@ mod metrics;
 mod outages;
 mod prefetch;
 mod random_messages;
+mod reconnects;
 mod refused_dead_letters;
 mod rejections;
 mod topology;

@@ -15,8 +15,8 @@ async fn the_worker_waits_for_a_database_that_starts_later() {
     });
     eventually("it says what it waits for", async || {
         worker.get("/readyz").is_some_and(|(status, body)| {
-            let reason = body.contains(r#""database":"cannot connect to 127.0.0.1:"#);
-            status == 503 && reason && !body.contains("broker")
+            let reasons = body.contains(r#""reasons":{"database":"cannot connect to 127.0.0.1:"#);
+            status == 503 && reasons && body.contains(r#""broker":{"state":"reached""#)
         })
     })
     .await;
