@@ -45,6 +45,8 @@ pub enum Route {
     Taken,
     /// No queue takes it.
     Nowhere,
+    /// The login may not publish to the exchange; the broker's text.
+    Refused(String),
     /// It could not be published; the reason.
     NotTried(String),
 }
@@ -118,9 +120,8 @@ pub async fn probe_route(
     let message = RawMessage { routing_key: routing_key.into(), properties, body: Vec::new() };
     let outcome = match channel.publish(exchange, &[message]).await {
         Ok(mut outcomes) => outcomes.pop(),
-        Err(AmqpError::Closed { code, text }) if code == ACCESS_REFUSED || code == NOT_FOUND => {
-            return Ok(Route::NotTried(text));
-        }
+        Err(AmqpError::Closed { code: ACCESS_REFUSED, text }) => return Ok(Route::Refused(text)),
+        Err(AmqpError::Closed { code: NOT_FOUND, text }) => return Ok(Route::NotTried(text)),
         Err(error) => return Err(error),
     };
     channel.close().await?;

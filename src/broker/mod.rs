@@ -7,6 +7,7 @@ mod inspect;
 pub mod notices;
 mod raw;
 mod refusal;
+mod rights;
 mod topology;
 mod unreached;
 mod version;
@@ -17,6 +18,7 @@ pub use inspect::{Inspected, MAX_PROBE_READS, Route, State, drain_probes, probe_
 pub use lapin::Connection;
 pub(crate) use raw::Stream;
 pub(crate) use refusal::refusal;
+pub use rights::{Right, right_to_bind, right_to_consume};
 pub use topology::{Declared, QueueType, Topology, TopologyError, queue_depth, queue_depth_on};
 pub use unreached::ConnectError;
 pub use version::Version;

@@ -30,6 +30,11 @@ impl BrokerEndpoint {
         &self.name
     }
 
+    /// Returns the name of the user.
+    pub(crate) fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+
     /// Returns the virtual host.
     pub(crate) fn vhost(&self) -> &str {
         &self.uri.vhost

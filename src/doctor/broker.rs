@@ -1,6 +1,7 @@
 //! Checks of the broker: connection, version, alarms, exchanges, queues and routes.
 
 use super::report::Report;
+use super::rights::Rights;
 use crate::amqp::AmqpError;
 use crate::broker::{
     BrokerEndpoint, Declared, Inspected, MAX_PROBE_READS, Route, State, Topology, Version, drain_probes,
@@ -49,8 +50,7 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
             );
         }
     };
-    // The result does not matter: the process ends soon.
-    let _ = connection.close(200, "done".into()).await;
+    let rights = Rights::new(config, &broker);
     let mut waiting = 0;
     for Inspected { object, state } in inspected {
         match state {
@@ -62,16 +62,15 @@ pub(super) async fn check(report: &mut Report, config: &Config) {
                 dead_letters(report, &object, queue, &topology.dead_letter_queue);
             }
             State::Good(_) => report.ok(&object, "durable, with the right arguments"),
-            State::NotCompared => report.warning(
-                &object,
-                "exists; this user may not compare its arguments",
-                "run doctor as a user with configure permission",
-            ),
+            State::NotCompared => rights.not_compared(report, &object),
             State::Missing(reason) => report.wrong(&object, reason, DECLARE),
             State::Wrong(reason) => report.wrong(&object, reason, AGREE),
         }
     }
-    routes(report, config, &broker, waiting).await;
+    rights.check(report, &connection, &topology).await;
+    // The result does not matter: the process ends soon.
+    let _ = connection.close(200, "done".into()).await;
+    routes(report, config, &broker, &rights, waiting).await;
 }
 
 fn check_version(report: &mut Report, version: Option<Version>, topology: &Topology) {
@@ -126,7 +125,13 @@ fn dead_letters(report: &mut Report, object: &str, queue: Declared, name: &str) 
 
 /// Publishes probes to check bindings, which AMQP cannot query, and alarms. A worker drops the probe of an event; the probe of a
 /// dead letter is taken back.
-async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, waiting: u32) {
+async fn routes(
+    report: &mut Report,
+    config: &Config,
+    broker: &BrokerEndpoint,
+    rights: &Rights,
+    waiting: u32,
+) {
     let amqp = &config.amqp;
     let mut routes = vec![("route of events", &amqp.exchange, &amqp.queue, "cns.#")];
     if waiting < MAX_PROBE_READS {
@@ -142,6 +147,13 @@ async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, w
                 format!("{exchange} routes messages to no queue: the binding of {queue} is missing"),
                 format!("{DECLARE}; or: rabbitmqadmin declare binding source={exchange} destination={queue} routing_key='{binding}'"),
             ),
+            // A worker publishes dead letters. Events are published by producers and by `dlq replay`.
+            Ok(Route::Refused(text)) if *exchange == amqp.dead_letter_exchange => {
+                report.wrong(check, format!("a worker could not publish dead letters: {text}"), rights.fix());
+            }
+            Ok(Route::Refused(text)) => {
+                report.warning(check, format!("not tried: {text}"), rights.fix());
+            }
             Ok(Route::NotTried(reason)) => report.warning(
                 check,
                 format!("not tried: {reason}"),
@@ -162,7 +174,13 @@ async fn routes(report: &mut Report, config: &Config, broker: &BrokerEndpoint, w
             ),
         ),
         Ok(Route::Taken) => report.ok(outside, "are routed to a queue"),
-        Ok(Route::NotTried(_)) | Err(_) => {} // reported above
+        Ok(Route::Refused(_) | Route::NotTried(_)) | Err(_) => {} // reported above
+    }
+    if !amqp.stored_exchange.is_empty()
+        && let Ok(Route::Refused(text)) = probe_route(broker, &amqp.stored_exchange, "").await
+    {
+        let found = format!("streams look every two seconds: {text}");
+        report.warning("notices of stored events", found, rights.fix());
     }
     if let Err(error) = drain_probes(broker, &amqp.dead_letter_queue).await {
         report.warning(

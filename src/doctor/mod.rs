@@ -8,6 +8,7 @@ mod configuration;
 mod database;
 mod journal;
 mod report;
+mod rights;
 mod service;
 
 use std::time::Duration;

@@ -14,6 +14,7 @@ mod json_lines;
 mod log_output;
 mod publish;
 mod query;
+mod rights;
 mod secrets;
 mod summaries;
 mod tables;
